@@ -1,0 +1,1 @@
+"""From result rows to frontiers, tables and figures. pandas; never torch, never Ray."""

@@ -1,0 +1,207 @@
+"""Rows in from a csv, a parquet or a storage root, and out again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import pandas as pd
+import pyarrow
+from pyarrow import fs
+
+from analysis.columns import BadRows, as_rows
+from rewind_ray.ledger import Ledger
+from rewind_ray.result import COLUMNS, ResultRow
+from rewind_ray.storage import open_storage, read_bytes, write_atomically
+
+log = logging.getLogger(__name__)
+
+KEY = ["stage_id", "train_epochs"]
+READERS = 8  # an object store answers slowly, but many at once
+
+
+def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
+    """The rows of a .csv, a .parquet or a storage root, checked; of one ``sweep`` only, if named.
+
+    Raises FileNotFoundError if nothing is there, ValueError for a wrong name, and BadRows where
+    the content can't be used.
+    """
+    filesystem, path = open_storage(source)
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.NotFound:
+        raise FileNotFoundError(f"{source} isn't there; give a .csv, a .parquet or a storage root")
+    if kind == fs.FileType.Directory:
+        table = _from_ledger(Ledger(source), sweep)
+    elif sweep is not None:
+        raise ValueError(f"{source} is a file; a sweep is picked out of a storage root")
+    elif path.endswith(".csv"):
+        table = _from_csv(read_bytes(filesystem, path), source)
+    elif path.endswith(".parquet"):
+        table = _from_parquet(read_bytes(filesystem, path), source)
+    else:
+        raise ValueError(f"{source} isn't a .csv, a .parquet or a storage root")
+    if table.empty and set(COLUMNS) <= set(table.columns):
+        raise BadRows(f"{source} holds no rows")
+    return drop_repeated(as_rows(table, source), source)
+
+
+def write_rows(rows: pd.DataFrame, out: str) -> None:
+    """To a .csv or a .parquet, whole or not at all."""
+    write_file(out, table_as_bytes(rows[list(COLUMNS)], suffix_of(out, TABLES)))
+
+
+# out
+
+TABLES = (".csv", ".parquet")
+
+
+def suffix_of(out: str, allowed: Iterable[str]) -> str:
+    """Raises ValueError, listing them, if ``out`` ends in none of the ``allowed``."""
+    for suffix in allowed:
+        if out.endswith(suffix):
+            return suffix
+    raise ValueError(f"can't tell what to write to {out}; it ends in one of {', '.join(allowed)}")
+
+
+def table_as_bytes(table: pd.DataFrame, suffix: str) -> bytes:
+    if suffix == ".csv":
+        return str(table.to_csv(index=False)).encode()
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def write_file(out: str, data: bytes) -> None:
+    filesystem, path = open_storage(out)
+    write_atomically(filesystem, path, data)
+
+
+# in
+
+
+def _from_csv(data: bytes, source: str) -> pd.DataFrame:
+    """All cells as text, empty ones missing: a stage id of digits alone is no number."""
+    try:
+        lines = [line for line in csv.reader(io.StringIO(data.decode()), strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadRows(f"can't read {source} as csv: {error}") from error
+    if not lines:
+        raise BadRows(f"{source} is empty")
+    header, *records = lines
+    for number, record in enumerate(records, start=1):
+        if len(record) != len(header):
+            raise BadRows(
+                f"{source}: row {number} has {len(record)} cells, the header {len(header)}; "
+                "was the file cut short?"
+            )
+    if not data.endswith(b"\n"):
+        log.warning("%s doesn't end with a line break; its last row may be cut short", source)
+    cells = [[cell or None for cell in record] for record in records]
+    return pd.DataFrame(cells, columns=header, dtype=object)
+
+
+def _from_parquet(data: bytes, source: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(io.BytesIO(data), dtype_backend="numpy_nullable")
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadRows(
+            f"can't read {source} as parquet: {error}; was the file cut short?"
+        ) from error
+
+
+def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
+    wanted = None if sweep is None else _rows_of_sweep(ledger, sweep)
+    stage_ids = ledger.stage_ids() if wanted is None else sorted({key[0] for key in wanted})
+    with ThreadPoolExecutor(READERS) as readers:
+        lengths = readers.map(lambda stage_id: _lengths(ledger, stage_id), stage_ids)
+        there = [
+            (stage_id, length)
+            for stage_id, found in zip(stage_ids, lengths, strict=True)
+            for length in found
+            if wanted is None or (stage_id, length) in wanted
+        ]
+        read = list(readers.map(lambda key: _read_row(ledger, *key), there))
+    rows = [row for row in read if row is not None]
+    if wanted is not None:
+        missing = len(wanted) - len(rows)
+        log.info("sweep %s: %d of its %d rows are there", sweep, len(rows), len(wanted))
+        if missing:
+            log.warning("sweep %s: %d of its rows are still missing", sweep, missing)
+    if not rows:
+        of_sweep = f" of sweep {sweep}" if sweep else ""
+        raise BadRows(f"{ledger.uri} holds no rows{of_sweep} yet")
+    return pd.DataFrame([asdict(row) for row in rows], dtype=object)
+
+
+def _rows_of_sweep(ledger: Ledger, sweep: str) -> set[tuple[str, int]]:
+    """The keys of the rows that the sweep asked for."""
+    record = ledger.read_sweep(sweep)
+    try:
+        return {
+            (stage, int(length)) for stage, asked in record["stages"].items() for length in asked
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BadRows(f"sweeps/{sweep}.json in {ledger.uri} lists no stages: {error!r}") from error
+
+
+def _lengths(ledger: Ledger, stage_id: str) -> list[int]:
+    try:
+        return ledger.row_epochs(stage_id)
+    except (ValueError, NotADirectoryError) as error:
+        log.warning("skipped stages/%s: %s", stage_id, error)
+        return []
+
+
+def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | None:
+    """None, with a warning, for a row that can't be read: one bad file doesn't cost a sweep."""
+    try:
+        row = ledger.read_row(stage_id, train_epochs)
+        if (row.stage_id, row.train_epochs) != (stage_id, train_epochs):
+            raise ValueError(f"it holds stage {row.stage_id} at {row.train_epochs} epochs")
+        return row
+    except (ValueError, FileNotFoundError) as error:
+        log.warning("skipped stages/%s/rows/%04d.json: %s", stage_id, train_epochs, error)
+        return None
+
+
+# what several rows say together
+
+
+def drop_repeated(rows: pd.DataFrame, origin: str = "the table") -> pd.DataFrame:
+    """Each (stage_id, train_epochs) once. Raises BadRows where two rows of one key disagree."""
+    distinct = rows.drop_duplicates(ignore_index=True)
+    if len(distinct) < len(rows):
+        log.warning("%s: dropped %d repeated rows", origin, len(rows) - len(distinct))
+    disagreeing = distinct[distinct.duplicated(KEY, keep=False)]
+    if not disagreeing.empty:
+        stage_id, train_epochs = disagreeing[KEY].iloc[0]
+        same_key = distinct[(distinct[KEY] == [stage_id, train_epochs]).all(axis="columns")]
+        differing = [name for name in COLUMNS if same_key[name].nunique(dropna=False) > 1]
+        raise BadRows(
+            f"{origin} holds different rows of stage {stage_id} at {train_epochs} epochs; "
+            f"they differ in {', '.join(differing)}: keep one of them"
+        )
+    return distinct
+
+
+def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows``, and an "iterative" copy of each first step that a second step goes on from.
+
+    A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
+    length is told by the search cost: the child's, less the child's own epochs.
+    """
+    second = rows[rows["level"] == 2]
+    continued = set(
+        zip(second["parent_id"], second["search_cost_epochs"] - second["train_epochs"], strict=True)
+    )
+    already = set(rows.loc[rows["schedule_kind"] == "iterative", "stage_id"])
+    first = rows[(rows["level"] == 1) & ~rows["stage_id"].isin(already)]
+    is_continued = [
+        key in continued for key in zip(first["stage_id"], first["search_cost_epochs"], strict=True)
+    ]
+    copies = first[is_continued].assign(schedule_kind="iterative")
+    return pd.concat([rows, copies], ignore_index=True)

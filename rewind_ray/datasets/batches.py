@@ -1,0 +1,94 @@
+"""Batches of an epoch, as a pure function of (data, seed, epoch): the hot path of training.
+
+To rewind to epoch k is to call with k. No image is touched by Python on its own: a batch is two
+row lookups, one gather and the standardisation, on whichever device the data is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rewind_ray.datasets.image_set import ImageSet, Part
+from rewind_ray.datasets.packing import unpack
+
+EVALUATION_BATCH_SIZE = 500  # changes no result, only memory and time
+
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, H, W) float32, standardised, in channels_last memory; labels (B,) int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """Which image each place of each batch holds, and in which view. On the CPU."""
+
+    order: Tensor
+    """(steps * batch_size,) int64, positions in the training set."""
+    choices: Tensor
+    """(steps * batch_size,) int64, rows of ``ImageSet.views``."""
+
+
+def plan_epoch(
+    seed: int, epoch: int, num_train: int, batch_size: int, steps: int, num_views: int
+) -> EpochPlan:
+    """A pure function of its arguments.
+
+    Passes through the training set follow each other, each in an order of its own, until the
+    steps are filled; an epoch may be part of a pass or many. Every image occurs once in a pass.
+    """
+    # numpy promises that RandomState's streams never change, so an epoch stays what it is.
+    words = hashlib.sha256(f"epoch {epoch} of seed {seed}".encode()).digest()
+    random = np.random.RandomState(np.frombuffer(words, dtype="<u4"))
+    length = steps * batch_size
+    num_passes = -(-length // num_train)
+    passes = [random.permutation(num_train) for _ in range(num_passes)]
+    return EpochPlan(
+        order=torch.from_numpy(np.concatenate(passes)[:length]),
+        choices=torch.from_numpy(random.randint(num_views, size=length, dtype=np.int64)),
+    )
+
+
+def epoch_batches(data: ImageSet, seed: int, epoch: int) -> Iterator[Batch]:
+    """The training batches of one epoch, augmented; ``data.steps_per_epoch`` of them."""
+    plan = plan_epoch(
+        seed, epoch, len(data.train), data.batch_size, data.steps_per_epoch, len(data.views)
+    )
+    order = plan.order.to(data.device).view(-1, data.batch_size)
+    choices = plan.choices.to(data.device).view(-1, data.batch_size)
+    for images, view in zip(order, choices, strict=True):
+        whole = data.train.pixels.index_select(0, images)  # (B, H*W + 1)
+        shown = whole.gather(1, data.views.index_select(0, view))  # (B, H*W)
+        yield _standardised(shown, data), data.train.labels.index_select(0, images)
+
+
+def evaluation_batches(
+    data: ImageSet, part: str, batch_size: int = EVALUATION_BATCH_SIZE
+) -> Iterator[Batch]:
+    """All images of a part in order, as they are; the last batch may be smaller.
+
+    part: "train", "val" or "test". Raises ValueError if there is no such part.
+    """
+    chosen = _part_named(data, part)
+    for start in range(0, len(chosen), batch_size):
+        images = slice(start, start + batch_size)
+        yield _standardised(chosen.pixels[images, :-1], data), chosen.labels[images]
+
+
+def _standardised(pixels: Tensor, data: ImageSet) -> Tensor:
+    """(B, H*W) int32 -> (B, C, H, W) float32. Black padding is black before, as in Renda's code."""
+    images = unpack(pixels, data.height, data.width, data.channels).float()
+    return images.sub_(data.mean).mul_(data.inv_std).permute(0, 3, 1, 2)
+
+
+def _part_named(data: ImageSet, part: str) -> Part:
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    chosen = parts.get(part)
+    if chosen is None:
+        known = ", ".join(name for name, content in parts.items() if content is not None)
+        raise ValueError(f"there is no part {part!r} in this data; it has: {known}")
+    return chosen

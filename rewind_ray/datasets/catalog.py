@@ -1,0 +1,171 @@
+"""From a data set's name to its pixels. Without torch until pixels are asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rewind_ray.datasets.class_folders import (
+    content_digest,
+    default_image_size,
+    list_folder,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER_PREFIX = "folder:"
+FOLDER_CHANNELS = 3  # every image of a folder is converted to RGB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What can be said of a data set without its pixels."""
+
+    num_train: int
+    num_test: int
+    num_classes: int
+    channels: int
+    image_size: int
+    """Side in pixels; images are square."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageData:
+    """A whole data set. A folder's images are memory-mapped, so processes share them."""
+
+    train_images: Tensor
+    """(N, H, W, C) uint8."""
+    train_labels: Tensor
+    """(N,) int64, positions in ``classes``."""
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    digest: str = ""
+    """Of a folder's content, as in ``Protocol.data_digest``; empty for named data sets."""
+
+
+DATASETS = {
+    "digits": DatasetInfo(num_train=1347, num_test=450, num_classes=10, channels=1, image_size=8),
+    "cifar10": DatasetInfo(
+        num_train=50_000, num_test=10_000, num_classes=10, channels=3, image_size=32
+    ),
+    "cifar100": DatasetInfo(
+        num_train=50_000, num_test=10_000, num_classes=100, channels=3, image_size=32
+    ),
+    "fashion_mnist": DatasetInfo(
+        num_train=60_000, num_test=10_000, num_classes=10, channels=1, image_size=28
+    ),
+}
+
+
+def resolve(
+    text: str, data: str | None, image_size: int | None
+) -> tuple[str, str | None, str, int | None]:
+    """What the user wrote -> (dataset, data path, data_digest, image_size) for specs and workers.
+
+    text: a name in ``DATASETS``, or ``folder:PATH``, or ``folder:NAME`` with ``data`` the path
+    of the folder called NAME. For a folder, ``image_size`` None becomes the shorter side of its
+    first training image. Paths come back absolute, because Ray's actors change their working
+    directory. Raises ValueError for an unknown name or a size that can't be had.
+    """
+    if not text.startswith(FOLDER_PREFIX):
+        _named_info(text, image_size)
+        return text, str(_absolute(data)) if data else None, "", None
+    place = text.removeprefix(FOLDER_PREFIX)
+    if not place:
+        raise ValueError("folder: needs a path after it, as in folder:/data/flowers")
+    if data is not None and _absolute(data).name == place:
+        place = data
+    folder = _absolute(place)
+    listing = list_folder(folder)
+    size = default_image_size(listing) if image_size is None else _checked_size(image_size)
+    return FOLDER_PREFIX + folder.name, str(folder), content_digest(listing), size
+
+
+def describe(dataset: str, data: str | None, image_size: int | None) -> DatasetInfo:
+    """Sizes of a data set; a folder is listed, and no pixels are loaded.
+
+    dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
+    """
+    if not dataset.startswith(FOLDER_PREFIX):
+        return _named_info(dataset, image_size)
+    listing = list_folder(_folder_path(dataset, data))
+    size = default_image_size(listing) if image_size is None else _checked_size(image_size)
+    return DatasetInfo(
+        num_train=len(listing.train),
+        num_test=len(listing.test),
+        num_classes=len(listing.classes),
+        channels=FOLDER_CHANNELS,
+        image_size=size,
+    )
+
+
+def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
+    """The pixels and labels of a data set, downloaded or decoded where that is still to be done.
+
+    dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
+    Raises FileNotFoundError where files are missing and can't be downloaded.
+    """
+    if dataset.startswith(FOLDER_PREFIX):
+        from rewind_ray.datasets.folder import load_folder
+
+        listing = list_folder(_folder_path(dataset, data))
+        size = default_image_size(listing) if image_size is None else _checked_size(image_size)
+        return load_folder(listing, size)
+
+    info = _named_info(dataset, image_size)
+    if dataset == "digits":
+        from rewind_ray.datasets.digits import load_digits
+
+        loaded = load_digits()
+    else:
+        from rewind_ray.datasets.torchvision_sets import load_torchvision
+
+        loaded = load_torchvision(dataset, data)
+    _check_complete(dataset, loaded, info)
+    return loaded
+
+
+def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
+    if dataset not in DATASETS:
+        raise ValueError(
+            f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, or folder:PATH for a "
+            "folder of images"
+        )
+    if image_size is not None:
+        raise ValueError(
+            f"image_size is {image_size}, but {dataset} has images of "
+            f"{DATASETS[dataset].image_size} pixels; only folders are resized: leave it out"
+        )
+    return DATASETS[dataset]
+
+
+def _checked_size(image_size: int) -> int:
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; allowed: 1 pixel and more")
+    return image_size
+
+
+def _folder_path(dataset: str, data: str | None) -> Path:
+    if data is None:
+        raise ValueError(f"{dataset} is a folder of images; say where it is: --data DIR")
+    return _absolute(data)
+
+
+def _absolute(path: str) -> Path:
+    """Links are kept, because a folder's name is the one its user gave it."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def _check_complete(dataset: str, loaded: ImageData, info: DatasetInfo) -> None:
+    """What ``describe`` promised must be what training gets."""
+    found = (len(loaded.train_images), len(loaded.test_images), len(loaded.classes))
+    expected = (info.num_train, info.num_test, info.num_classes)
+    if found != expected:
+        raise ValueError(
+            f"{dataset} as stored has (training images, test images, classes) {found}, and "
+            f"should have {expected}; remove its files, and they are downloaded again"
+        )

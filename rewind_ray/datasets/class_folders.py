@@ -1,0 +1,177 @@
+"""A folder of images, ``train/<class>/...`` and ``test/<class>/...``: what is in it.
+
+Everything here works on names, sizes and bytes; pixels are decoded in ``folder``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from rewind_ray.datasets.cache import cache_folder, replacing
+
+PARTS = ("train", "test")
+LAYOUT = "expected: train/<class>/*.jpg and test/<class>/*.jpg, or other image types"
+DIGEST_LENGTH = 16  # hex digits
+
+
+class ImageFile(NamedTuple):
+    path: str
+    """Relative to the folder, with forward slashes."""
+    label: int
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """The images of a folder in a fixed order: by class, then by path."""
+
+    root: Path
+    classes: tuple[str, ...]
+    """Names of the folders in ``train``, sorted; an image's label is the position here."""
+    train: tuple[ImageFile, ...]
+    test: tuple[ImageFile, ...]
+
+
+def list_folder(root: Path) -> Listing:
+    """Walk through the folder. Hidden files, and files that no image type is known for, don't
+    count; links to files and to class folders are followed.
+
+    Raises FileNotFoundError without the two parts, ValueError if the classes don't fit.
+    """
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise FileNotFoundError(f"no folder {part}/ in {root}; {LAYOUT}")
+    classes = _class_names(root, "train")
+    unknown = [name for name in _class_names(root, "test") if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"classes in test/ that train/ hasn't: {_some(unknown)} (in {root}); no network can "
+            "learn them: remove them, or add training images"
+        )
+    train, test = (tuple(_list_part(root, part, classes)) for part in PARTS)
+    return Listing(root=root, classes=classes, train=train, test=test)
+
+
+def default_image_size(listing: Listing) -> int:
+    """Shorter side, in pixels, of the first training image. Raises ValueError if unreadable."""
+    first = listing.root / listing.train[0].path
+    try:
+        with Image.open(first) as image:
+            return min(image.size)
+    except OSError as error:
+        raise ValueError(f"can't read the image {first}: {error}; remove or replace it") from error
+
+
+def content_digest(listing: Listing) -> str:
+    """sha256 over sorted paths and file bytes, 16 hex digits.
+
+    The digest is remembered with the listing (paths, sizes, times of change), so the bytes are
+    read again only when the listing differs.
+    """
+    fingerprint = _fingerprint(listing)
+    place = hashlib.sha256(os.fsencode(listing.root)).hexdigest()[:DIGEST_LENGTH]
+    memory = cache_folder("folders") / "digests" / f"{place}.json"
+    if (known := _recall(memory, fingerprint)) is not None:
+        return known
+    digest = _read_and_hash(listing)
+    with replacing(memory) as temporary:
+        temporary.write_text(
+            json.dumps({"folder": str(listing.root), "listing": fingerprint, "digest": digest})
+        )
+    return digest
+
+
+def unchanged(listing: Listing) -> bool:
+    """Whether the folder still is as it was when listed."""
+    return list_folder(listing.root) == listing
+
+
+def _class_names(root: Path, part: str) -> tuple[str, ...]:
+    """Names of the class folders, sorted. Raises ValueError for images outside of them."""
+    entries = [item for item in os.scandir(root / part) if not item.name.startswith(".")]
+    stray = sorted(item.name for item in entries if item.is_file() and _is_image(item.name))
+    if stray:
+        raise ValueError(
+            f"{root / part} has images outside of the class folders: {_some(stray)}; "
+            f"move or remove them. {LAYOUT}"
+        )
+    names = sorted(item.name for item in entries if item.is_dir())
+    if not names:
+        raise ValueError(f"no class folders in {root / part}; {LAYOUT}")
+    return tuple(names)
+
+
+def _list_part(root: Path, part: str, classes: tuple[str, ...]) -> Iterator[ImageFile]:
+    for label, name in enumerate(classes):
+        folder = root / part / name
+        if not folder.is_dir():  # a class may be absent from the test set
+            continue
+        paths = sorted(_image_paths(folder))
+        if not paths:
+            raise ValueError(f"the class folder {folder} has no images; add some, or remove it")
+        for path in paths:
+            stat = os.stat(path)
+            relative = os.path.join(part, name, path[len(str(folder)) + 1 :]).replace(os.sep, "/")
+            yield ImageFile(relative, label, stat.st_size, stat.st_mtime_ns)
+
+
+def _image_paths(folder: Path) -> Iterator[str]:
+    for parent, subfolders, names in os.walk(folder, onerror=_raise):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and _is_image(name):
+                yield os.path.join(parent, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _readable_suffixes()
+
+
+@cache
+def _readable_suffixes() -> frozenset[str]:
+    known = Image.registered_extensions()  # also types that can only be written, such as .pdf
+    return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN)
+
+
+def _fingerprint(listing: Listing) -> str:
+    digest = hashlib.sha256()
+    for file in chain(listing.train, listing.test):
+        digest.update(os.fsencode(f"{file.path}\0{file.size_bytes}\0{file.mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def _recall(memory: Path, fingerprint: str) -> str | None:
+    try:
+        known = json.loads(memory.read_text())
+        return str(known["digest"]) if known["listing"] == fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: hash again
+        return None
+
+
+def _read_and_hash(listing: Listing) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(chain(listing.train, listing.test)):
+        content = (listing.root / file.path).read_bytes()
+        # The length keeps one file's end apart from the next one's start.
+        digest.update(os.fsencode(f"{file.path}\0{len(content)}\0"))
+        digest.update(content)
+    return digest.hexdigest()[:DIGEST_LENGTH]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,62 @@
+"""Networks by name: plain builders, initialised from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from rewind_ray.models.initial import he_uniform_
+from rewind_ray.models.resnet_cifar import resnet_cifar
+from rewind_ray.models.wide_resnet import wide_resnet
+
+SHORT_TRAINING_DECAY = 0.9
+"""Of BatchNorm's running statistics. With the papers' 0.997 they would need thousands of updates
+to forget where they started, and these networks are trained for hundreds."""
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "digits_resnet": partial(resnet_cifar, blocks_a_stage=1, batch_norm_decay=SHORT_TRAINING_DECAY),
+    "resnet8": partial(resnet_cifar, blocks_a_stage=1, batch_norm_decay=SHORT_TRAINING_DECAY),
+    "resnet20": partial(resnet_cifar, blocks_a_stage=3),
+    "resnet56": partial(resnet_cifar, blocks_a_stage=9),
+    "resnet110": partial(resnet_cifar, blocks_a_stage=18),
+    "wrn_10_1": partial(wide_resnet, depth=10, widen=1),
+    "wrn_16_8": partial(wide_resnet, depth=16, widen=8),
+}
+"""``resnet8`` and ``wrn_10_1`` are the smallest of their kind, for ``--smoke``."""
+
+
+def check_network(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError, listing what is known, for an unknown name or option."""
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+    given_by_protocol = {"num_classes", "in_channels", "blocks_a_stage", "depth", "widen"}
+    known = sorted(set(signature(NETWORKS[name]).parameters) - given_by_protocol)
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"network {name} has no option {option!r}; known: {', '.join(known) or 'none'}"
+            )
+
+
+def build_network(
+    name: str, num_classes: int, in_channels: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """The network, its weights not yet meaningful: see ``initialise_``.
+
+    Raises ValueError, listing what is known, for an unknown name or option.
+    """
+    check_network(name, options)
+    return NETWORKS[name](num_classes=num_classes, in_channels=in_channels, **options)
+
+
+def initialise_(network: nn.Module, seed: int) -> None:
+    """Fresh random weights, a function of the seed alone."""
+    he_uniform_(network, torch.Generator().manual_seed(seed))
+
+
+__all__ = ["NETWORKS", "build_network", "check_network", "initialise_"]

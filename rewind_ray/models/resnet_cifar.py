@@ -1,0 +1,88 @@
+"""CIFAR ResNets, first version: He et al. 2016, §4.2, with projection shortcuts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTHS = (16, 32, 64)  # channels of the three stages; He et al. 2016, §4.2
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; ReLU after the sum."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        norm: partial[nn.BatchNorm2d],
+        projection_batch_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != channels:
+            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
+            if projection_batch_norm:
+                self.shortcut.append(norm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+
+
+class ResNetCifar(nn.Module):
+    def __init__(
+        self,
+        blocks_a_stage: int,
+        num_classes: int,
+        in_channels: int,
+        norm: partial[nn.BatchNorm2d],
+        projection_batch_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
+        self.norm = norm(WIDTHS[0])
+        self.stages = nn.Sequential()
+        before = WIDTHS[0]
+        for stage, channels in enumerate(WIDTHS):
+            blocks = nn.Sequential()
+            for block in range(blocks_a_stage):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(BasicBlock(before, channels, stride, norm, projection_batch_norm))
+                before = channels
+            self.stages.append(blocks)
+        self.dense = nn.Linear(before, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> logits (N, num_classes)."""
+        out = F.relu(self.norm(self.conv(x)))
+        out = self.stages(out)
+        logits: Tensor = self.dense(out.mean(dim=(2, 3)))
+        return logits
+
+
+def resnet_cifar(
+    blocks_a_stage: int,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    batch_norm_decay: float = 0.997,
+    batch_norm_epsilon: float = 1e-5,
+    projection_batch_norm: bool = False,
+) -> nn.Module:
+    """ResNet-(6 * blocks_a_stage + 2): 20, 56, 110 layers for 3, 9, 18 blocks.
+
+    BatchNorm as in Mikler 2022, §4.1. Without a BatchNorm on the projections the counts are
+    those of his Table 1 (272,282 / 855,578 / 1,730,522); ``projection_batch_norm`` adds one, as
+    his published code has it.
+    """
+    norm = partial(nn.BatchNorm2d, momentum=1 - batch_norm_decay, eps=batch_norm_epsilon)
+    return ResNetCifar(blocks_a_stage, num_classes, in_channels, norm, projection_batch_norm)

@@ -1,0 +1,87 @@
+"""The papers' training protocols, by name.
+
+Weight decay: see ``Protocol.weight_decay`` for how a paper's L2 coefficient converts.
+Keras folds the rate into the velocity and PyTorch does not, so right after a drop the two
+differ for about ten updates; nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Protocol
+
+
+def mikler_resnet(network: str = "resnet20", dataset: str = "cifar10", **changes: Any) -> Protocol:
+    """Mikler 2022, §4.1: 72,000 updates, drops at 36,000 and 54,000, L2 1e-4 * sum(w^2)."""
+    settings: dict[str, Any] = {
+        "epochs": 36,
+        "steps_per_epoch": 2000,
+        "schedule": Schedule(lr=0.1, drops=(18, 27), factor=0.1),
+        "batch_size": 128,
+        "weight_decay": 2 * 1e-4,
+        "augmentation": "reflect4_flip",
+        "prunable": "kernels",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: Any) -> Protocol:
+    """Mikler 2022, §4.1: 80,000 updates, drops at 32k, 48k and 64k, L2 2e-4 * sum(w^2)."""
+    settings: dict[str, Any] = {
+        "epochs": 40,
+        "steps_per_epoch": 2000,
+        "schedule": Schedule(lr=0.1, drops=(16, 24, 32), factor=0.2),
+        "batch_size": 128,
+        "weight_decay": 2 * 2e-4,
+        "augmentation": "reflect4_flip",
+        "prunable": "kernels",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: Any) -> Protocol:
+    """Renda et al. 2020, Table 1: 182 epochs, drops at 91 and 136, weight decay 2e-4."""
+    settings: dict[str, Any] = {
+        "epochs": 182,
+        "schedule": Schedule(lr=0.1, drops=(91, 136), factor=0.1),
+        "batch_size": 128,
+        "weight_decay": 2e-4,
+        "augmentation": "zero4_flip",
+        "validation": "test",
+        "validation_fraction": 0.2,
+        "prunable": "convolutions",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: Any) -> Protocol:
+    """Ours: Renda's shape of schedule (drops at 1/2 and 3/4) in 16 epochs of 8x8 digits."""
+    settings: dict[str, Any] = {
+        "epochs": 16,
+        "schedule": Schedule(lr=0.1, drops=(8, 12), factor=0.1),
+        "batch_size": 64,
+        "weight_decay": 2e-4,
+        "augmentation": "zero1",
+        "validation": "test",
+        "validation_fraction": 0.2,
+        "prunable": "kernels",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "mikler_resnet": mikler_resnet,
+    "mikler_wrn": mikler_wrn,
+    "renda_cifar": renda_cifar,
+    "digits": digits,
+}
+
+
+def protocol_named(name: str) -> Callable[..., Protocol]:
+    """Raises ValueError, listing the known protocols, for an unknown name."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

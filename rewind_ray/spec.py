@@ -1,0 +1,346 @@
+"""What a stage is, and the id that follows from it.
+
+A stage is one training run: the dense baseline, or one prune-and-retrain step of a chain.
+Everything that changes its numbers is in these dataclasses, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from rewind_ray.retraining import method_named
+from rewind_ray.schedule import Schedule
+
+FRACTION_DIGITS = 12
+"""1 - 0.8 and 0.2 are the same fraction, and must give the same id."""
+
+AUGMENTATIONS = {
+    "none": "the images as they are",
+    "reflect4_flip": "flip, 4 pixels of reflection padding, crop (Mikler 2022, §4.2)",
+    "zero4_flip": "flip, 4 black pixels around, crop (Renda et al. 2020, their TensorFlow code)",
+    "zero1": "1 black pixel around, crop; no flip, for digits",
+}
+PRECISIONS = ("fp32", "bf16")
+PRUNABLE = {
+    "kernels": "every convolution, projection and dense kernel (Mikler 2022)",
+    "convolutions": "convolution kernels only (Renda et al. 2020, vision networks)",
+}
+STRUCTURES = {
+    "unstructured": "single weights",
+    "filters": "whole convolution filters",
+}
+VALIDATION = {
+    "none": "no validation set",
+    "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
+    "train": "a fixed random part of the training set",
+}
+
+
+def added_later(default: Any) -> Any:
+    """A field younger than the first ids: left out of the id while it has this default.
+
+    Such a default is never edited: results already stored would be taken for others.
+    """
+    return field(default=default, metadata={"as_before": default})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """How the dense network is trained, and what of it may be pruned."""
+
+    network: str
+    """Name in ``rewind_ray.models.NETWORKS``."""
+    dataset: str
+    """Name in ``rewind_ray.datasets.DATASETS``, or ``folder:NAME``."""
+    epochs: int
+    """T, the length of the original training."""
+    schedule: Schedule
+    batch_size: int
+    weight_decay: float
+    """w' = w - lr * (gradient + weight_decay * w), on every parameter.
+
+    A loss term c * sum(w^2) has the gradient 2c * w, so c is half of this number;
+    TensorFlow's c * l2_loss is c * sum(w^2) / 2, and c is this number.
+    """
+    momentum: float = 0.9
+    nesterov: bool = True
+    steps_per_epoch: int | None = None
+    """Updates an epoch; None: a full pass, the incomplete last batch left out."""
+    augmentation: str = "none"
+    validation: str = "none"
+    validation_fraction: float = 0.0
+    prunable: str = "kernels"
+    precision: str = "fp32"
+    network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """Arguments of the network's builder that differ from its defaults; a dict may be given."""
+    data_digest: str = ""
+    """Digest of a folder's content; empty for named data sets."""
+    image_size: int | None = None
+    """Side in pixels that a folder's images are resized to."""
+    train_examples: int | None = None
+    """Train on this many, a fixed random choice; None: on all."""
+    test_examples: int | None = None
+    """Likewise for the test set, before the validation part is taken from it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight_decay", float(self.weight_decay))
+        object.__setattr__(self, "momentum", float(self.momentum))
+        object.__setattr__(self, "validation_fraction", float(self.validation_fraction))
+        object.__setattr__(
+            self, "network_options", tuple(sorted(dict(self.network_options).items()))
+        )
+        _at_least("epochs", self.epochs, 1)
+        _at_least("batch_size", self.batch_size, 1)
+        for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("prunable", self.prunable, PRUNABLE)
+        _one_of("validation", self.validation, VALIDATION)
+        if (self.validation == "none") != (self.validation_fraction == 0):
+            raise ValueError(
+                f"validation {self.validation!r} with validation_fraction "
+                f"{self.validation_fraction}; give both, or neither"
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it can't be negative")
+        if any(drop >= self.epochs for drop in self.schedule.drops):
+            raise ValueError(
+                f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
+                f"{self.epochs}; drops come before the end"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prune:
+    """What a step removes from its parent."""
+
+    fraction: float
+    """Share of the parent's unpruned prunable weights that is removed, in (0, 1)."""
+    criterion: str = "magnitude"
+    """Name in ``rewind_ray.pruning.CRITERIA``."""
+    structure: str = "unstructured"
+    keep_layers: bool = False
+    """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
+    entirely; the row's status then says ``collapsed``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fraction", round(float(self.fraction), FRACTION_DIGITS))
+        if not 0 < self.fraction < 1:
+            raise ValueError(
+                f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
+                "(the share of the remaining weights that this step removes)"
+            )
+        _one_of("structure", self.structure, STRUCTURES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retrain:
+    """How the pruned network is trained again."""
+
+    method: str
+    """Name in ``rewind_ray.retraining.METHODS``."""
+    epochs: int
+    """t, in epochs of the protocol."""
+    restore_momentum: bool = False
+    """Start with the momentum that belongs to the starting weights, instead of with none.
+    Renda et al.'s code restored it, with all variables; Mikler's started from none."""
+    lr: float | None = None
+    """A rate other than the schedule's last, for ``finetune``."""
+
+    def __post_init__(self) -> None:
+        method = method_named(self.method)
+        _at_least("retrain_epochs", self.epochs, 1)
+        if self.lr is not None:
+            object.__setattr__(self, "lr", float(self.lr))
+            if not method.takes_lr:
+                raise ValueError(
+                    f"lr is {self.lr}, but {self.method} takes its rates from the schedule; "
+                    "leave lr out"
+                )
+            if not float(self.lr) > 0:
+                raise ValueError(f"lr is {self.lr}; a learning rate is above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Stage:
+    """One training run at an asked-for length. Made by ``dense_stage`` and ``retrain_stage``."""
+
+    protocol: Protocol
+    seed: int
+    train_epochs: int
+    """Length asked for. In the id only where the learning rates depend on it."""
+    parent: Stage | None = None
+    """The stage that was pruned, at the epoch it was pruned at (its ``train_epochs``)."""
+    prune: Prune | None = None
+    retrain: Retrain | None = None
+    level: int = 0
+    """Pruning steps from the baseline to here."""
+    stage_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage_id", _digest(identity(self)))
+
+    @property
+    def baseline(self) -> Stage:
+        stage = self
+        while stage.parent is not None:
+            stage = stage.parent
+        return stage
+
+    @property
+    def chain(self) -> list[Stage]:
+        """From the baseline to this stage."""
+        stages = [self]
+        while (parent := stages[-1].parent) is not None:
+            stages.append(parent)
+        return stages[::-1]
+
+    @property
+    def method(self) -> str:
+        return self.retrain.method if self.retrain else "dense"
+
+    @property
+    def rewind_epoch(self) -> int | None:
+        """k = T - t, where the method rewinds."""
+        if self.retrain is None or not method_named(self.retrain.method).rewinds:
+            return None
+        return self.protocol.epochs - self.retrain.epochs
+
+    @property
+    def schedule_kind(self) -> str | None:
+        """``iterative`` from the second pruning on; a first step belongs to both kinds."""
+        if self.level == 0:
+            return None
+        return "iterative" if self.level > 1 else "one-shot"
+
+
+def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) -> Stage:
+    """The dense baseline, T epochs long unless said otherwise."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; seeds are 0 and up")
+    train_epochs = protocol.epochs if train_epochs is None else train_epochs
+    _at_least("train_epochs", train_epochs, 1)
+    return Stage(protocol=protocol, seed=seed, train_epochs=train_epochs)
+
+
+def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
+    """A step further from ``parent``. Raises ValueError if it asks for more than T to rewind."""
+    dense_epochs = parent.protocol.epochs
+    if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
+        raise ValueError(
+            f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
+            f"the original training has {dense_epochs} epochs: retrain at most as long"
+        )
+    return Stage(
+        protocol=parent.protocol,
+        seed=parent.seed,
+        train_epochs=retrain.epochs,
+        parent=parent,
+        prune=prune,
+        retrain=retrain,
+        level=parent.level + 1,
+    )
+
+
+def identity(stage: Stage) -> dict[str, Any]:
+    """Everything that changes the stage's numbers, as plain data with type and field names."""
+    retrain = canonical(stage.retrain)
+    if stage.retrain and not method_named(stage.retrain.method).length_in_id:
+        del retrain["Retrain"]["epochs"]
+    return {
+        "Stage": {
+            "protocol": canonical(stage.protocol),
+            "seed": stage.seed,
+            "prune": canonical(stage.prune),
+            "retrain": retrain,
+            "parent_id": stage.parent.stage_id if stage.parent else None,
+            "parent_epoch": stage.parent.train_epochs if stage.parent else None,
+        }
+    }
+
+
+def canonical(value: Any) -> Any:
+    """Plain data for hashing: a dataclass becomes {its name: {its fields}}."""
+    if is_dataclass(value) and not isinstance(value, type):
+        contents = {}
+        for item in fields(value):
+            content = getattr(value, item.name)
+            if "as_before" in item.metadata and content == item.metadata["as_before"]:
+                continue
+            contents[item.name] = canonical(content)
+        return {type(value).__name__: contents}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(content) for key, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(content) for content in value]
+    return value
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def stage_to_dict(stage: Stage) -> dict[str, Any]:
+    """The whole chain as JSON-ready data; what ``spec.json`` holds."""
+    return {
+        "stage_id": stage.stage_id,
+        "parent_id": stage.parent.stage_id if stage.parent else None,
+        "baseline_id": stage.baseline.stage_id,
+        "level": stage.level,
+        "seed": stage.seed,
+        "protocol": _plain(stage.protocol),
+        "baseline_epochs": stage.baseline.train_epochs,
+        "steps": [
+            {"prune": _plain(step.prune), "retrain": _plain(step.retrain)}
+            for step in stage.chain[1:]
+        ],
+    }
+
+
+def stage_from_dict(data: Mapping[str, Any]) -> Stage:
+    """Inverse of ``stage_to_dict``. Raises ValueError if the data is not a stage's."""
+    try:
+        protocol = dict(data["protocol"])
+        protocol["schedule"] = Schedule(**protocol["schedule"])
+        stage = dense_stage(Protocol(**protocol), data["seed"], data["baseline_epochs"])
+        for step in data["steps"]:
+            stage = retrain_stage(stage, Prune(**step["prune"]), Retrain(**step["retrain"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no stage's description: {error!r}") from error
+    if stage.stage_id != data.get("stage_id", stage.stage_id):
+        raise ValueError(
+            f"the description says stage {data['stage_id']}, but its content is stage "
+            f"{stage.stage_id}: it was edited, or made by another version of this package"
+        )
+    return stage
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    plain = {item.name: getattr(value, item.name) for item in fields(value)}
+    for name, content in plain.items():
+        if isinstance(content, Schedule):
+            plain[name] = asdict(content)
+    return plain
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
+
+
+def _one_of(name: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")

@@ -1,0 +1,433 @@
+"""A stage from start to row: start_stage, run_epoch until finished, or run_stage for all of it.
+
+Everything a run has done is in the ledger at the end of every epoch, so it may die at any
+moment; starting it again goes on from the last rewind point, to the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from rewind_ray import checkpoint
+from rewind_ray.checkpoint import RewindPoint
+from rewind_ray.datasets import DATASETS
+from rewind_ray.epoch import train_epoch
+from rewind_ray.flops import multiply_adds, remaining_multiply_adds
+from rewind_ray.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.pruning import (
+    Mask,
+    apply_mask_,
+    dense_mask,
+    density,
+    empty_layers,
+    prunable_parameters,
+    pruned_mask,
+    unpruned,
+)
+from rewind_ray.result import ResultRow
+from rewind_ray.retraining import METHODS, RATES, RateContext
+from rewind_ray.schedule import learning_rate
+from rewind_ray.spec import Stage
+from rewind_ray.tasks import image
+from rewind_ray.tasks.image import ImageTask
+
+log = logging.getLogger(__name__)
+
+KEEP = {
+    "all": "every epoch of the baselines; of retrainings those that have a row or a child",
+    "referenced": "only epochs that have a row, or that some stage of the sweep starts from",
+}
+FORWARD_AND_BACKWARD = 3
+"""Cost of training on an example, in forward passes: the backward pass costs about two."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A stage, and what is wanted of it."""
+
+    stage: Stage
+    row_epochs: tuple[int, ...]
+    """Lengths at which a result row is wanted, rising."""
+    rewind_epochs: tuple[int, ...] = ()
+    """Epochs whose rewind point other stages start from, rising."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """Where and how stages run. Nothing of it is in a stage's id."""
+
+    storage: str
+    data: str | None = None
+    """Folder of the data set's files, where it needs one."""
+    device: str = "cpu"
+    threads: int = 1
+    """CPU threads of a stage that starts now; one that goes on keeps what it started with."""
+    keep: str = "all"
+    git_commit: str | None = None
+    ray_version: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class StageRun:
+    """A stage while it runs."""
+
+    job: Job
+    runtime: Runtime
+    ledger: Ledger
+    task: ImageTask
+    network: nn.Module
+    optimizer: torch.optim.SGD
+    parameters: dict[str, nn.Parameter]
+    """The prunable ones."""
+    mask: Mask
+    """Empty for the dense network."""
+    threads: int
+    target_epoch: int
+    """The last epoch that is wanted."""
+    epoch: int = 0
+    """Epochs trained so far."""
+    diverged: bool = False
+    kept_epochs: set[int] = field(default_factory=set)
+
+    @property
+    def stage(self) -> Stage:
+        return self.job.stage
+
+    @property
+    def finished(self) -> bool:
+        return self.diverged or self.epoch >= self.target_epoch
+
+
+def run_stage(job: Job, runtime: Runtime) -> None:
+    """Do whatever is still missing of the job."""
+    ledger = Ledger(runtime.storage)
+    if not missing_epochs(ledger, job):
+        return
+    run = start_stage(job, runtime)
+    while not run.finished:
+        run_epoch(run)
+    finish_stage(run)
+
+
+def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
+    """Epochs whose row or rewind point is wanted and not there, rising. Empty: done."""
+    stage_id = job.stage.stage_id
+    rows = set(ledger.row_epochs(stage_id)).intersection(job.row_epochs)
+    missing = set(job.row_epochs) - rows
+    if job.rewind_epochs:
+        unsaved = set(job.rewind_epochs).difference(ledger.points(stage_id))
+        if unsaved and not any(ledger.read_row(stage_id, e).status == "diverged" for e in rows):
+            missing |= unsaved
+    return sorted(missing)
+
+
+def start_stage(job: Job, runtime: Runtime) -> StageRun:
+    """Ready to train: from the last good rewind point, or from the beginning."""
+    ledger = Ledger(runtime.storage)
+    stage = job.stage
+    ledger.write_spec(stage)
+    missing = missing_epochs(ledger, job)
+    device = torch.device(runtime.device)
+    task = image.load_task(stage.protocol, runtime.data, device)
+    network = task.network(stage.seed)
+    run = StageRun(
+        job=job,
+        runtime=runtime,
+        ledger=ledger,
+        task=task,
+        network=network,
+        optimizer=make_optimizer(network, stage),
+        parameters=prunable_parameters(network, stage.protocol.prunable),
+        mask={},
+        threads=runtime.threads,
+        target_epoch=max(missing, default=0),
+        kept_epochs={*job.row_epochs, *job.rewind_epochs, *ledger.points(stage.stage_id)},
+    )
+    if not resume_(run, no_later_than=min(missing, default=0)):
+        torch.set_num_threads(run.threads)
+        begin_(run)
+    return run
+
+
+def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
+    protocol = stage.protocol
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=protocol.schedule.lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+        foreach=True,
+    )
+
+
+# The start
+
+
+def resume_(run: StageRun, no_later_than: int) -> bool:
+    """Go on from the last good rewind point of the stage itself; False if it has none."""
+    stage_id = run.stage.stage_id
+    for epoch in reversed(run.ledger.points(stage_id)):
+        if epoch > no_later_than:
+            continue
+        try:
+            point = checkpoint.from_bytes(run.ledger.read_point(stage_id, epoch))
+            checkpoint.load_network_(run.network, point)
+            checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+        except (CorruptRewindPoint, ValueError) as error:
+            log.warning("unusable rewind point, going back to the one before: %s", error)
+            run.ledger.drop_point(stage_id, epoch)
+            continue
+        run.epoch = epoch
+        run.mask = {name: kept.to(run.task.device) for name, kept in point.mask.items()}
+        run.threads = int(run.ledger.read_metrics(stage_id, epoch)["threads"])
+        torch.set_num_threads(run.threads)
+        return True
+    return False
+
+
+def begin_(run: StageRun) -> None:
+    """Set weights, momentum and mask of epoch 0, and save them as its rewind point."""
+    metrics: dict[str, Any] = {"pruned_accuracy": None}
+    stage = run.stage
+    if stage.parent and stage.prune and stage.retrain:
+        parent = rewind_point(stage.parent, stage.parent.train_epochs, run)
+        checkpoint.load_network_(run.network, parent)
+        run.mask = parent.mask or dense_mask(run.parameters)
+        run.mask = {name: kept.to(run.task.device) for name, kept in run.mask.items()}
+        run.mask = pruned_mask(run.parameters, run.mask, stage.prune)
+        apply_mask_(run.parameters, run.mask)
+        metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
+        start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
+        checkpoint.load_network_(run.network, start)
+        apply_mask_(run.parameters, run.mask)
+        if stage.retrain.restore_momentum:
+            checkpoint.load_momentum_(run.network, run.optimizer, start.momentum)
+    save_point(run, metrics)
+
+
+def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    return parent
+
+
+def baseline_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """Of the original run at epoch T - t, also in an iterative chain (Renda et al. 2020, §2.4)."""
+    assert run.stage.rewind_epoch is not None
+    return rewind_point(run.stage.baseline, run.stage.rewind_epoch, run)
+
+
+ORIGINS: dict[str, Callable[[StageRun, RewindPoint], RewindPoint]] = {
+    "parent": parent_weights,
+    "baseline": baseline_weights,
+}
+
+
+def rewind_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
+    """That of another stage; trained again, to the same bits, where it is lost or corrupt."""
+    try:
+        return checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+    except (CorruptRewindPoint, ValueError) as error:
+        log.warning("unusable rewind point, training it again: %s", error)
+    run.ledger.drop_point(stage.stage_id, epoch)
+    run_stage(Job(stage=stage, row_epochs=(), rewind_epochs=(epoch,)), run.runtime)
+    torch.set_num_threads(run.threads)
+    return checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+
+
+# An epoch
+
+
+def run_epoch(run: StageRun) -> dict[str, Any]:
+    """Train one epoch, save its rewind point, write the row if one is wanted. Its metrics."""
+    stage, task = run.stage, run.task
+    trained = train_epoch(
+        network=run.network,
+        optimizer=run.optimizer,
+        batches=task.batches(data_seed(stage), run.epoch),
+        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch),
+        parameters=run.parameters,
+        mask=run.mask,
+        precision=stage.protocol.precision,
+    )
+    run.epoch += 1
+    run.diverged = not math.isfinite(trained.train_loss)
+    metrics: dict[str, Any] = {
+        "train_loss": None if run.diverged else trained.train_loss,
+        "train_accuracy": trained.train_accuracy,
+        "lr": trained.last_lr,
+        "train_seconds": trained.train_seconds,
+        "images_per_second": trained.images_per_second,
+    }
+    metrics = save_point(run, metrics)
+    wanted = [epoch for epoch in run.job.row_epochs if epoch == run.epoch]
+    if run.diverged:
+        wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
+    for train_epochs in wanted:
+        run.ledger.write_row(make_row(run, train_epochs, metrics))
+    return metrics
+
+
+def data_seed(stage: Stage) -> int:
+    """Of the batches' order and augmentation.
+
+    A function of seed and level: methods compared at a level see the same batches, and the
+    levels of a chain don't see the same ones again.
+    """
+    digest = hashlib.sha256(f"batches {stage.seed} {stage.level}".encode()).digest()
+    return int.from_bytes(digest[:7])
+
+
+def epoch_rates(stage: Stage, epoch: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """Learning rate of an update of the stage's epoch (both from 0)."""
+    first = epoch * steps_per_epoch
+    schedule = stage.protocol.schedule
+    if stage.retrain is None:
+        return lambda update: learning_rate(first + update, schedule, steps_per_epoch)
+    rate = RATES[METHODS[stage.retrain.method].rate]
+    context = RateContext(
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        dense_epochs=stage.protocol.epochs,
+        retrain_epochs=stage.retrain.epochs,
+        lr=stage.retrain.lr,
+    )
+    return lambda update: rate(first + update, context)
+
+
+def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Measure the network, write the rewind point, and drop the one that it makes needless."""
+    metrics = {
+        "epoch": run.epoch,
+        **metrics,
+        "val_accuracy": None if run.diverged else run.task.accuracy(run.network, "val"),
+        "test_accuracy": None if run.diverged else run.task.accuracy(run.network, "test"),
+        "density": density(run.mask) if run.mask else 1.0,
+        "diverged": run.diverged,
+        "threads": run.threads,
+    }
+    stage_id = run.stage.stage_id
+    if run.diverged:
+        run.ledger.write_metrics(stage_id, run.epoch, metrics)
+        return metrics
+    point = checkpoint.capture(run.network, run.optimizer, run.mask)
+    run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
+    drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
+    return metrics
+
+
+def drop_needless(run: StageRun, epoch: int) -> None:
+    keeps_all = run.stage.parent is None and run.runtime.keep == "all"
+    if epoch >= 0 and not keeps_all and epoch not in run.kept_epochs:
+        run.ledger.drop_point(run.stage.stage_id, epoch)
+
+
+# The end
+
+
+def finish_stage(run: StageRun) -> None:
+    """Write rows that were missing though their epoch was trained; tidy up."""
+    for train_epochs in run.job.row_epochs:
+        if train_epochs == run.epoch and train_epochs not in run.ledger.row_epochs(
+            run.stage.stage_id
+        ):
+            metrics = run.ledger.read_metrics(run.stage.stage_id, train_epochs)
+            run.ledger.write_row(make_row(run, train_epochs, metrics))
+    drop_needless(run, run.epoch - 1)
+
+
+def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> ResultRow:
+    """The result at ``train_epochs``; ``metrics`` are those of the last epoch trained."""
+    stage, ledger, task = run.stage, run.ledger, run.task
+    parent = stage.parent
+    parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
+    history = [
+        ledger.read_metrics(stage.stage_id, epoch) for epoch in range(1, metrics["epoch"] + 1)
+    ]
+    flops = multiply_adds(run.network, task.input_shape)
+    flops_dense = sum(flops.values())
+    flops_remaining = remaining_multiply_adds(flops, run.mask)
+    prunable = sum(parameter.numel() for parameter in run.parameters.values())
+    remaining = unpruned(run.mask) if run.mask else prunable
+    examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size
+    cost_epochs, cost_flops, baseline_accuracy = 0, 0.0, metrics["test_accuracy"]
+    if parent_row:
+        cost_epochs = parent_row.search_cost_epochs + len(history)
+        cost_flops = (
+            parent_row.search_cost_flops + FORWARD_AND_BACKWARD * flops_remaining * examples
+        )
+        baseline_accuracy = parent_row.baseline_test_accuracy
+    status = "collapsed" if empty_layers(run.mask) else "done"
+    return ResultRow(
+        stage_id=stage.stage_id,
+        parent_id=parent.stage_id if parent else None,
+        baseline_id=stage.baseline.stage_id,
+        network=stage.protocol.network,
+        dataset=row_dataset(stage.protocol.dataset),
+        task=image.NAME,
+        seed=stage.seed,
+        level=stage.level,
+        structure=stage.prune.structure if stage.prune else None,
+        criterion=stage.prune.criterion if stage.prune else None,
+        schedule_kind=stage.schedule_kind,
+        method=stage.method,
+        density=remaining / prunable,
+        compression_ratio=prunable / remaining,
+        prune_fraction=stage.prune.fraction if stage.prune else None,
+        retrain_epochs=train_epochs if stage.retrain else None,
+        rewind_epoch=stage.rewind_epoch,
+        train_epochs=train_epochs,
+        search_cost_epochs=cost_epochs,
+        search_cost_flops=cost_flops,
+        train_seconds=sum(epoch["train_seconds"] for epoch in history),
+        val_accuracy=metrics["val_accuracy"],
+        test_accuracy=metrics["test_accuracy"],
+        pruned_accuracy=ledger.read_metrics(stage.stage_id, 0)["pruned_accuracy"],
+        trainability_accuracy=trainability(history) if stage.retrain else None,
+        baseline_test_accuracy=baseline_accuracy,
+        params_total=sum(parameter.numel() for parameter in run.network.parameters()),
+        params_prunable=prunable,
+        params_remaining=remaining,
+        flops_dense=flops_dense,
+        flops_remaining=flops_remaining,
+        speedup=flops_dense / flops_remaining,
+        status="diverged" if run.diverged else status,
+        precision=stage.protocol.precision,
+        device=device_name(task.device),
+        git_commit=run.runtime.git_commit,
+        torch_version=torch.__version__,
+        ray_version=run.runtime.ray_version,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def trainability(history: list[dict[str, Any]]) -> float | None:
+    """Mean test accuracy over the epochs before the rate first drops; Wang et al. 2023, eq. 1."""
+    if any(epoch["diverged"] for epoch in history):
+        return None
+    first_stage = [history[0]]
+    for before, epoch in pairwise(history):
+        if epoch["lr"] < before["lr"]:
+            break
+        first_stage.append(epoch)
+    accuracies: list[float] = [epoch["test_accuracy"] for epoch in first_stage]
+    return sum(accuracies) / len(accuracies)
+
+
+def row_dataset(dataset: str) -> str:
+    """A folder goes by its name, unless that is the name of a known data set."""
+    name = dataset.removeprefix("folder:")
+    return dataset if name in DATASETS else name
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

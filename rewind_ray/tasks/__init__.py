@@ -1,0 +1,1 @@
+"""What a network is trained on: data, network builder, loss and metric."""

@@ -1,0 +1,189 @@
+"""What a sweep will take, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from rewind_ray.datasets import describe
+from rewind_ray.datasets.image_set import steps_per_epoch
+from rewind_ray.datasets.split import split_indices
+from rewind_ray.ledger import Ledger
+from rewind_ray.pruning import check_prune, prunable_parameters
+from rewind_ray.spec import Protocol
+from rewind_ray.storage import free_bytes
+from rewind_ray.tasks.image import empty_network
+from sweeps.graph import Graph, Node, cost, kept_points, unfinished
+from sweeps.naming import target_density
+
+RTX_3080_UPDATES_PER_SECOND = {
+    "resnet20": 59.0,
+    "resnet56": 28.6,
+    "resnet110": 15.9,
+    "wrn_16_8": 17.4,
+}
+"""On CIFAR at batch 128; Mikler 2022, Table 4."""
+BESIDE_REWIND_POINTS = 1.05
+"""Rows, metrics, boards and Tune's files take a few percent more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a protocol's rewind points and epochs."""
+
+    point_bytes: int
+    updates: int
+    """An epoch's."""
+
+
+@cache
+def size_of(protocol: Protocol, data: str | None) -> Size:
+    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    info = describe(protocol.dataset, data, protocol.image_size)
+    with torch.device("meta"):
+        network = empty_network(protocol, info)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    buffers = sum(b.numel() * b.element_size() for b in network.buffers())
+    prunable = prunable_parameters(network, protocol.prunable)
+    mask = sum(p.numel() for p in prunable.values()) // 8
+    num_train = len(split_indices(protocol, info.num_train, info.num_test).train)
+    return Size(
+        point_bytes=2 * weights + buffers + mask,  # weights and momentum
+        updates=steps_per_epoch(protocol, num_train),
+    )
+
+
+def check_graph(graph: Graph, data: str | None) -> None:
+    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    for protocol in {node.stage.protocol for node in graph.values()}:
+        size_of(protocol, data)
+    for prune in {node.stage.prune for node in graph.values() if node.stage.prune}:
+        check_prune(prune)
+
+
+def disk_bytes(graph: Graph, keep: str, data: str | None) -> int:
+    """Of all files that stay when these nodes are finished."""
+    points = sum(
+        kept_points(node, keep) * size_of(node.stage.protocol, data).point_bytes
+        for node in graph.values()
+    )
+    return round(points * BESIDE_REWIND_POINTS)
+
+
+def check_disk(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> None:
+    """Raises OSError if what is missing of the graph won't fit."""
+    free = free_bytes(ledger.filesystem, ledger.root)
+    needed = disk_bytes(unfinished(graph, ledger), keep, data)
+    if free is not None and needed > free:
+        way_out = "free some space, or give another --storage"
+        if keep == "all":
+            saving = disk_bytes(unfinished(graph, ledger), "referenced", data)
+            way_out = f"--keep referenced needs {gigabytes(saving)}; or {way_out}"
+        raise OSError(
+            f"the sweep will write {gigabytes(needed)} to {ledger.uri}, where "
+            f"{gigabytes(free)} are free: {way_out}"
+        )
+
+
+# The dry run
+
+
+@dataclass(slots=True)
+class Line:
+    """Stages of one line of the dry run's table."""
+
+    stages: int = 0
+    epochs: int = 0
+    densities: set[float] = field(default_factory=set)
+    seeds: set[int] = field(default_factory=set)
+
+
+def describe_graph(name: str, graph: Graph, ledger: Ledger, keep: str, data: str | None) -> Group:
+    """The graph in a table of its methods, and what it will cost."""
+    return Group(stage_table(name, graph), Text("\n".join(cost_lines(graph, ledger, keep, data))))
+
+
+def stage_table(name: str, graph: Graph) -> Table:
+    groups: dict[tuple[str, ...], Line] = {}
+    for node in graph.values():
+        group = groups.setdefault(kind_of(node, graph), Line())
+        group.stages += 1
+        group.epochs += node.epochs
+        group.densities.add(target_density(node.stage))
+        group.seeds.add(node.stage.seed)
+    table = Table(title=f"{name}: stage graph", title_justify="left")
+    for column in ("network, data", "method", "pruning", "rewinds to epoch"):
+        table.add_column(column)
+    for column in ("compression", "seeds", "stages", "epochs"):
+        table.add_column(column, justify="right")
+    for kind, group in groups.items():
+        lowest, highest = 1 / max(group.densities), 1 / min(group.densities)
+        spread = f"{lowest:.2f}×" if lowest == highest else f"{lowest:.2f}–{highest:.2f}×"
+        numbers = (str(len(group.seeds)), f"{group.stages:,}", f"{group.epochs:,}")
+        table.add_row(*kind, spread, *numbers)
+    return table
+
+
+def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
+    stage = node.stage
+    place = f"{stage.protocol.network} {stage.protocol.dataset.removeprefix('folder:')}"
+    if stage.prune is None:
+        return (place, "dense", "", "")
+    iterative = stage.level > 1 or any(graph[child].stage.level > 1 for child in node.children)
+    how = f"iterative {stage.prune.fraction:g}" if iterative else "one-shot"
+    if stage.prune.structure != "unstructured":
+        how = f"{stage.prune.structure}, {how}"
+    rewind_epoch = stage.rewind_epoch
+    back = "" if rewind_epoch is None else f"{rewind_epoch} of {stage.protocol.epochs}"
+    return (place, stage.method, how, back)
+
+
+def cost_lines(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> list[str]:
+    left = unfinished(graph, ledger)
+    whole = cost(graph)
+    updates = total_updates(graph, data)
+    needed = disk_bytes(left, keep, data)
+    free = free_bytes(ledger.filesystem, ledger.root)
+    lines = [
+        f"stages   {whole.stages:,}, of which {len(graph) - len(left):,} are done; "
+        f"{whole.rows:,} result rows",
+        f"epochs   {whole.epochs:,}; each row's chain trained by itself: "
+        f"{whole.epochs_unshared:,} ({whole.sharing_factor:.1f} times as many)",
+        f"updates  {updates:,}",
+        f"disk     {gigabytes(needed)} to write (--keep {keep}), "
+        + ("free space unknown" if free is None else f"{gigabytes(free)} free"),
+    ]
+    hours = rtx_3080_hours(left, data)
+    if hours is not None:
+        lines.append(
+            f"time     about {hours:,.1f} GPU-hours left at the updates/s published for an "
+            "RTX 3080 (Mikler 2022, Table 4)"
+        )
+    return lines
+
+
+def total_updates(graph: Graph, data: str | None) -> int:
+    return sum(n.epochs * size_of(n.stage.protocol, data).updates for n in graph.values())
+
+
+def rtx_3080_hours(graph: Graph, data: str | None) -> float | None:
+    """None where a network's speed was not published."""
+    seconds = 0.0
+    for node in graph.values():
+        protocol = node.stage.protocol
+        speed = RTX_3080_UPDATES_PER_SECOND.get(protocol.network)
+        if speed is None or protocol.batch_size != 128:
+            return None
+        seconds += node.epochs * size_of(protocol, data).updates / speed
+    return seconds / 3600
+
+
+def gigabytes(size: int) -> str:
+    if size < 10**9:
+        return f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,180 @@
+"""From a recipe's stages to results: what every ``python -m sweeps.…`` does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Stage
+from rewind_ray.stage import Runtime
+from rewind_ray.storage import check_writable
+from sweeps.estimate import check_disk, check_graph, describe_graph
+from sweeps.graph import Graph, build_graph
+from sweeps.naming import stage_title
+from sweeps.options import Options
+from sweeps.progress import Progress
+from sweeps.scheduler import Scheduler, State
+from sweeps.showing import show_results
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    name: str
+    """Of its record, boards and Tune files in the storage."""
+    stages: list[Stage]
+    """The ends of its chains; ancestors come along."""
+    data: str | None = None
+    """Folder of the data set's files, absolute."""
+
+
+def command(main: Callable[..., int]) -> None:
+    """Parse the command line for ``main`` and run it. Exits with main's code, 2 for bad input."""
+    spec = sys.modules["__main__"].__spec__
+    try:
+        code = tyro.cli(
+            main,
+            prog=f"python -m {spec.name}" if spec else None,
+            description=sys.modules[main.__module__].__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = WRONG_USAGE
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def run_sweep(sweep: Sweep, options: Options) -> int:
+    """Train what is missing of the sweep, and show what there is then. Its exit code."""
+    console = make_console()
+    ledger = Ledger(options.storage)
+    graph = build_graph(sweep.stages)
+    check_graph(graph, sweep.data)
+    if options.dry_run:
+        console.print(describe_graph(sweep.name, graph, ledger, options.keep, sweep.data))
+        return DONE
+    check_writable(ledger.filesystem, ledger.root)
+    scheduler = Scheduler(graph, ledger)
+    already = scheduler.counts[State.DONE]
+    console.print(
+        f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}"
+    )
+    code = DONE
+    record_sweep(sweep, graph, ledger)
+    if not scheduler.ended:
+        check_disk(graph, ledger, options.keep, sweep.data)
+        prepare_data(sweep)
+        code = train(sweep, graph, scheduler, options, console)
+    report_trouble(scheduler, console)
+    if scheduler.counts[State.DONE] < len(graph):
+        code = code or FAILED
+    show_results(sweep.name, finished_rows(graph, ledger), options, console)
+    return code
+
+
+def train(
+    sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
+) -> int:
+    # Ray takes seconds to import, and neither --help nor --dry-run needs it
+    from sweeps.boards import Boards
+    from sweeps.tuning import train_graph
+
+    runtime = Runtime(
+        storage=absolute(options.storage),
+        data=sweep.data,
+        threads=options.cpus_per_trial,
+        keep=options.keep,
+        git_commit=git_commit(),
+    )
+    boards = Boards(scheduler.ledger, sweep.name, graph)
+    with Progress(sweep.name, graph, scheduler, console) as progress:
+        train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+        boards.close()
+    console.print(progress.summary())
+    if not scheduler.ended:
+        console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
+        return INTERRUPTED
+    return DONE
+
+
+def make_console() -> Console:
+    """As wide as the terminal; 110 columns where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=110)
+
+
+def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger) -> None:
+    """What the sweep consists of, for the analysis, and the command that made it."""
+    record: dict[str, Any] = {
+        "sweep": sweep.name,
+        "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
+        "git_commit": git_commit(),
+        "stages": {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()},
+    }
+    ledger.write_sweep(sweep.name, record)
+
+
+def prepare_data(sweep: Sweep) -> None:
+    """Download or decode once, here, and not in every worker."""
+    from rewind_ray.datasets import load
+
+    protocols = {stage.protocol for stage in sweep.stages}
+    for dataset, size in {(protocol.dataset, protocol.image_size) for protocol in protocols}:
+        load(dataset, sweep.data, size)
+
+
+def report_trouble(scheduler: Scheduler, console: Console) -> None:
+    """The stages that came to nothing, and why."""
+    for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
+        for stage_id, its_state in scheduler.states.items():
+            if its_state == state:
+                title = stage_title(scheduler.graph[stage_id].stage)
+                console.print(
+                    f"[red]{state}[/] {stage_id} {title}: {scheduler.reasons[stage_id]}",
+                    soft_wrap=True,
+                )
+
+
+def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
+    return [
+        ledger.read_row(stage_id, epochs)
+        for stage_id, node in graph.items()
+        for epochs in sorted(node.row_epochs.intersection(ledger.row_epochs(stage_id)))
+    ]
+
+
+def absolute(storage: str) -> str:
+    """Ray's actors change their working directory."""
+    return storage if "://" in storage else str(Path(storage).expanduser().absolute())
+
+
+def git_commit() -> str | None:
+    """Of the code that runs, with ``-dirty`` if it was changed since; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()

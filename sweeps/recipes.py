@@ -1,0 +1,78 @@
+"""Pieces that recipes are made of: chains, seeds, and the small stand-ins of ``--smoke``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
+from sweeps.options import Options
+
+SMOKE_EPOCHS = 10
+SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "digits": "digits_resnet"}
+"""First letters of a network's name -> the smallest of its kind."""
+
+
+def one_shot(
+    baseline: Stage, retrain: Retrain, densities: Iterable[float], prune: Prune
+) -> Iterator[Stage]:
+    """Each density by a single step from the baseline; ``prune`` says how, its fraction aside."""
+    for density in densities:
+        if not 0 < density < 1:
+            raise ValueError(f"density is {density:g}; allowed: above 0 and below 1")
+        yield retrain_stage(baseline, replace(prune, fraction=1 - density), retrain)
+
+
+def iterative(baseline: Stage, retrain: Retrain, steps: int, prune: Prune) -> Stage:
+    """The end of a chain of equal steps."""
+    stage = baseline
+    for _ in range(steps):
+        stage = retrain_stage(stage, prune, retrain)
+    return stage
+
+
+def seeds(options: Options, default: int) -> range:
+    return range(options.seeds or default)
+
+
+def prepared(protocol: Protocol, options: Options) -> Protocol:
+    """As the options want it: another precision, or the stand-in of ``--smoke``."""
+    if options.precision:
+        protocol = replace(protocol, precision=options.precision)
+    return smoke(protocol) if options.smoke else protocol
+
+
+def smoke(protocol: Protocol) -> Protocol:
+    """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most."""
+    epochs = min(protocol.epochs, SMOKE_EPOCHS)
+    schedule = protocol.schedule
+    drops = sorted({max(1, round(d * epochs / protocol.epochs)) for d in schedule.drops})
+    kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
+    return replace(
+        protocol,
+        network=SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network,
+        dataset="digits",
+        data_digest="",
+        image_size=None,
+        train_examples=64,
+        test_examples=50,
+        batch_size=32,
+        epochs=epochs,
+        steps_per_epoch=2,
+        schedule=Schedule(
+            lr=schedule.lr,
+            drops=tuple(drop for drop in drops if drop < epochs),
+            factor=schedule.factor,
+            warmup_epochs=schedule.warmup_epochs * epochs / protocol.epochs,
+        ),
+    )
+
+
+def scaled(epochs: int, of: int, protocol: Protocol) -> int:
+    """``epochs`` of a training of ``of`` epochs, as epochs of this protocol's; at least 1."""
+    return max(1, round(epochs * protocol.epochs / of))
+
+
+def sweep_name(name: str, options: Options) -> str:
+    return f"{name}-smoke" if options.smoke else name

@@ -1,0 +1,106 @@
+"""Hands out the stages that are ready, to Ray Tune or whoever asks. Knows no Ray."""
+
+from __future__ import annotations
+
+import heapq
+from enum import StrEnum
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.stage import missing_epochs
+from sweeps.graph import Graph, Node, longest_first
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED)
+
+
+class Scheduler:
+    """Every stage's state. A stage is ready when its parent's row is in the ledger.
+
+    Handing one out costs the same however many stages there are (a heap's log n).
+    """
+
+    def __init__(self, graph: Graph, ledger: Ledger) -> None:
+        self.graph = graph
+        self.ledger = ledger
+        self.states = dict.fromkeys(graph, State.WAITING)
+        self.counts = dict.fromkeys(State, 0) | {State.WAITING: len(graph)}
+        self.reasons: dict[str, str] = {}
+        """Why a stage failed or is blocked."""
+        self._priorities = longest_first(graph)
+        self._ready: list[tuple[int, int, str]] = []
+        self._positions = {stage_id: position for position, stage_id in enumerate(graph)}
+        for node in graph.values():
+            if node.parent_id is None:
+                self._unlock(node)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing runs, and nothing can become ready any more."""
+        return sum(self.counts[state] for state in ENDED) == len(self.graph)
+
+    def next_ready(self) -> Node | None:
+        """The ready stage with the longest chain behind it, now running; None if none is ready."""
+        if not self._ready:
+            return None
+        _, _, stage_id = heapq.heappop(self._ready)
+        self._set(stage_id, State.RUNNING)
+        return self.graph[stage_id]
+
+    def finish(self, stage_id: str, error: str | None = None) -> None:
+        """A running stage has come to its end: the ledger says how."""
+        node = self.graph[stage_id]
+        missing = [] if error else missing_epochs(self.ledger, node.job)
+        if error or missing:
+            self.reasons[stage_id] = error or f"ended without epochs {missing}"
+            self._set(stage_id, State.FAILED)
+            self._block_descendants(node, f"its ancestor {stage_id} failed")
+            return
+        self._settle(node)
+
+    def _settle(self, node: Node) -> None:
+        """All that can be had of the stage is in the ledger."""
+        stage_id = node.stage_id
+        rows = {epoch: self.ledger.read_row(stage_id, epoch) for epoch in node.row_epochs}
+        diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
+        self._set(stage_id, State.DIVERGED if diverged else State.DONE)
+        if diverged:
+            self.reasons[stage_id] = "its loss became NaN or infinite"
+        for child_id in node.children:
+            child = self.graph[child_id]
+            assert child.stage.parent is not None
+            if child.stage.parent.train_epochs in diverged:
+                self._block(child, f"its ancestor {stage_id} diverged")
+            else:
+                self._unlock(child)
+
+    def _unlock(self, node: Node) -> None:
+        if not missing_epochs(self.ledger, node.job):
+            self._settle(node)
+            return
+        self._set(node.stage_id, State.READY)
+        rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])
+        heapq.heappush(self._ready, (*rank, node.stage_id))
+
+    def _block(self, node: Node, reason: str) -> None:
+        self.reasons[node.stage_id] = reason
+        self._set(node.stage_id, State.BLOCKED)
+        self._block_descendants(node, reason)
+
+    def _block_descendants(self, node: Node, reason: str) -> None:
+        for child_id in node.children:
+            self._block(self.graph[child_id], reason)
+
+    def _set(self, stage_id: str, state: State) -> None:
+        self.counts[self.states[stage_id]] -= 1
+        self.counts[state] += 1
+        self.states[stage_id] = state

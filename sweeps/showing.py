@@ -1,0 +1,92 @@
+"""The end of a sweep: its table, its figure, and where to go from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
+from rewind_ray.retraining import METHODS
+from sweeps.options import Options
+
+
+def show_results(sweep: str, rows: Sequence[ResultRow], options: Options, console: Console) -> None:
+    """Nothing, if no pruned network is finished yet."""
+    if not any(row.level for row in rows):
+        return
+    from analysis.columns import as_rows  # pandas and matplotlib take a second to import
+    from analysis.figures import accuracy_against_compression
+    from analysis.points import PANEL, dense_baselines, points_of
+
+    table = as_rows(pd.DataFrame([asdict(row) for row in rows]), sweep)
+    points = points_of(table)
+    baselines = dense_baselines(table)
+    for panel, group in points.groupby(PANEL, dropna=False):
+        dense = baselines[(baselines[PANEL] == list(panel)).all(axis=1)]
+        console.print(panel_table(panel, group, dense))
+    figure = figure_path(sweep, options)
+    accuracy_against_compression(table, str(figure))
+    console.print(f"figure   {figure}")
+    console.print(next_commands(sweep, options), soft_wrap=True)
+
+
+def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
+    """A line a compression, a column a method: median test accuracy, lowest–highest seed."""
+    methods = sorted(set(points["method"]), key=list(METHODS).index)
+    baseline = spread(*dense.iloc[0][["test_accuracy", "test_accuracy_min", "test_accuracy_max"]])
+    table = Table(
+        title=f"{' · '.join(str(part) for part in panel)}\n"
+        f"test accuracy in %, median of {points['n_seeds'].max()} seeds (lowest–highest)\n"
+        f"dense {baseline}",
+        title_justify="left",
+    )
+    table.add_column("compression", justify="right")
+    for method in methods:
+        table.add_column(method, justify="right")
+    levels = points.assign(ratio=points["compression_ratio"].map("{:.2f}×".format))
+    levels = levels.sort_values("compression_ratio")
+    for ratio, level in levels.groupby("ratio", sort=False):
+        cells = [cell(level[level["method"] == method]) for method in methods]
+        table.add_row(str(ratio), *cells)
+    return table
+
+
+def cell(points: pd.DataFrame) -> str:
+    return "\n".join(
+        spread(point.test_accuracy, point.test_accuracy_min, point.test_accuracy_max)
+        + (f", {point.n_diverged} diverged" if point.n_diverged else "")
+        for point in points.itertuples()
+    )
+
+
+def spread(median: float, low: float, high: float) -> str:
+    if pd.isna(median):
+        return "–"
+    return f"{100 * median:.2f} ({100 * low:.2f}–{100 * high:.2f})"
+
+
+def figure_path(sweep: str, options: Options) -> Path:
+    """In the storage, or in the working directory where the storage is no local one."""
+    ledger = Ledger(options.storage)
+    local = ledger.filesystem.type_name == "local"
+    folder = Path(ledger.root) / "figures" if local else Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{sweep}.png"
+
+
+def next_commands(sweep: str, options: Options) -> str:
+    storage = options.storage
+    return (
+        "Next:\n"
+        f"  tensorboard --logdir {storage}/tensorboard/{sweep}\n"
+        f"  python -m analysis pareto {storage}\n"
+        f"  python -m analysis search-cost {storage}\n"
+        f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
+        "  python -m sweeps.iterative_wrn --dry-run"
+    )

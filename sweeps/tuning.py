@@ -1,0 +1,191 @@
+"""A graph of stages as one Ray Tune run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # we have loggers of our own
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "120")  # the ledger is the truth, not snapshots
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # verbose=0 then means silence
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+from ray.tune.experiment import Trial
+
+from rewind_ray.stage import Runtime
+from sweeps.boards import Boards
+from sweeps.graph import Node
+from sweeps.naming import percent
+from sweeps.options import Options, gpu_share
+from sweeps.progress import Progress
+from sweeps.scheduler import Scheduler, State
+from sweeps.searcher import GraphSearcher
+from trainables.stage_trainable import StageTrainable
+
+MAX_FAILURES = 8
+"""Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
+in the code needs."""
+
+
+def start_ray(address: str) -> None:
+    """Connect to a cluster, or start Ray in this process's charge. No dashboard, no ports."""
+    if ray.is_initialized():
+        return
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        ray.init(address=address, **quiet)
+
+
+def train_graph(
+    scheduler: Scheduler,
+    runtime: Runtime,
+    options: Options,
+    progress: Progress,
+    boards: Boards,
+    sweep: str,
+) -> None:
+    """Train all that is missing. Returns when nothing can run any more, or after Ctrl-C."""
+    start_ray(options.address)
+    gpus = gpu_share(options.gpus_per_trial)
+    resources = ray.cluster_resources()
+    if gpus is None:
+        gpus = 1.0 if resources.get("GPU") else 0.0
+    check_room(options.cpus_per_trial, gpus, resources)
+    runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
+    searcher = GraphSearcher(scheduler, asdict(runtime), options.cpus_per_trial, gpus)
+    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    tuner = tune.Tuner(
+        StageTrainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            max_concurrent_trials=options.max_concurrent or slots(options, gpus, resources),
+            reuse_actors=True,
+            trial_dirname_creator=stage_folder,
+        ),
+        run_config=RunConfig(
+            name=started,
+            storage_path=tune_folder(scheduler, sweep),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
+            callbacks=[Monitor(searcher, progress, boards)],
+            verbose=0,
+        ),
+    )
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    tuner.fit()
+
+
+def check_room(cpus: float, gpus: float, resources: dict[str, float]) -> None:
+    """Raises ValueError for a trial that no machine here could ever take."""
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        there = resources.get(name, 0)
+        if wanted > there:
+            raise ValueError(
+                f"a trial wants {wanted:g} {name}, but Ray has {there:g} here; "
+                f"lower --{name.lower()}s-per-trial"
+            )
+
+
+def slots(options: Options, gpus: float, resources: dict[str, float]) -> int:
+    """Trials that fit at once. A cluster that grows by itself may take more: --max-concurrent."""
+    by_cpu = int(resources.get("CPU", 1) // options.cpus_per_trial)
+    by_gpu = round(resources["GPU"] / gpus) if gpus else by_cpu
+    return max(1, min(by_cpu, by_gpu))
+
+
+def tune_folder(scheduler: Scheduler, sweep: str) -> str:
+    ledger = scheduler.ledger
+    path = f"{ledger.root}/tune/{sweep}"
+    if ledger.filesystem.type_name == "local":
+        return path
+    return f"{ledger.uri.rstrip('/')}/tune/{sweep}"
+
+
+def stage_folder(trial: Trial) -> str:
+    return f"{trial.config['stage_id']}-{trial.trial_id}"
+
+
+class Monitor(tune.Callback):  # type: ignore[misc]
+    """Tells view and boards what Tune tells it. Never raises: the sweep is worth more."""
+
+    def __init__(self, searcher: GraphSearcher, progress: Progress, boards: Boards) -> None:
+        self.searcher = searcher
+        self.progress = progress
+        self.boards = boards
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of it that nobody restores."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        node = self._node(trial)
+        if node.stage_id not in self.progress.running:
+            self.progress.start(node)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        for note in result.get("notes", ()):
+            self.progress.note(note)
+        if "epoch" not in result:
+            return
+        node = self._node(trial)
+        last = result["epochs"][-1] if result["epochs"] else {}
+        self.progress.advance(node, result["epoch"], len(result["epochs"]), last)
+        self._safely(self.boards.epochs, node.stage_id, result["epoch"], result["steps_per_epoch"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        node = self._node(trial)
+        self._safely(self.boards.finish, node.stage_id)
+        self._end(node)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        self.progress.note(
+            f"stage {trial.config['stage_id']} broke off and is tried again: {reason(trial)}"
+        )
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        node = self._node(trial)
+        self.searcher.scheduler.reasons[node.stage_id] = reason(trial)
+        self._end(node)
+
+    def _end(self, node: Node) -> None:
+        if node.stage_id in self.progress.running:
+            self.progress.end(node, self._outcome(node))
+
+    def _outcome(self, node: Node) -> str:
+        scheduler = self.searcher.scheduler
+        if scheduler.states[node.stage_id] == State.DONE:
+            row = scheduler.ledger.read_row(node.stage_id, max(node.row_epochs))
+            collapsed = ", a layer is empty" if row.status == "collapsed" else ""
+            return f"test {percent(row.test_accuracy)}{collapsed}"
+        return scheduler.reasons.get(node.stage_id, "")
+
+    def _node(self, trial: Trial) -> Node:
+        return self.searcher.scheduler.graph[trial.config["stage_id"]]
+
+    def _safely(self, write: Any, *arguments: Any) -> None:
+        try:
+            write(*arguments)
+        except Exception as error:
+            self.progress.note(f"TensorBoard files: {error!r}; the sweep goes on without")
+
+
+def reason(trial: Trial) -> str:
+    """The last line of a trial's exception."""
+    error = trial.get_pickled_error()
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

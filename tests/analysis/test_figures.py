@@ -1,0 +1,138 @@
+"""Figures: what the axes hold is what the table says."""
+
+import numpy as np
+import pytest
+
+from analysis import figures
+from analysis.figures import accuracy_against_compression, accuracy_against_search_cost, frontier
+from analysis.pareto import pareto
+from analysis.points import dense_baselines
+
+HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps the figures instead of writing them."""
+    kept = []
+    monkeypatch.setattr(figures, "write_figure", lambda figure, out: kept.append(figure))
+    return kept
+
+
+def axes_by_title(figure):
+    return {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+
+
+def lines_of(axes):
+    """Label -> x and y of the line; the dense line included."""
+    handles, labels = axes.get_legend_handles_labels()
+    lines = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
+    return {label: line.get_data() for label, line in zip(labels, lines, strict=True)}
+
+
+@pytest.mark.parametrize("suffix", HEADS)
+def test_each_format_is_written_and_the_same_twice(tmp_path, grid, make_table, suffix):
+    paths = [tmp_path / f"{name}{suffix}" for name in ("one", "two")]
+    for path in paths:
+        accuracy_against_compression(make_table(grid), str(path))
+    one, two = (path.read_bytes() for path in paths)
+    assert one.startswith(HEADS[suffix])
+    assert one == two
+
+
+def test_another_format_is_refused(tmp_path, grid, make_table):
+    with pytest.raises(ValueError, match=r"\.png, \.svg, \.pdf"):
+        accuracy_against_compression(make_table(grid), str(tmp_path / "figure.bmp"))
+
+
+def test_lines_join_the_medians(drawn, grid, make_table):
+    rows = make_table(grid)
+    accuracy_against_compression(rows, "figure.png")
+    axes = axes_by_title(drawn[0])
+    assert sorted(axes) == [
+        f"resnet20 · cifar10 · unstructured · {kind}" for kind in ("iterative", "one-shot")
+    ]
+    lines = lines_of(axes["resnet20 · cifar10 · unstructured · one-shot"])
+    assert sorted(lines) == ["dense", "fine-tuning", "weight rewinding"]
+    x, y = lines["fine-tuning"]
+    longest = rows[(rows["method"] == "finetune") & (rows["retrain_epochs"] == 20)]
+    medians = longest.groupby("compression_ratio")["test_accuracy"].median()
+    assert list(x) == list(medians.index) == [2, 4, 10]
+    assert list(y) == list(medians)
+    assert set(lines["dense"][1]) == {0.921}
+
+
+def test_ticks_are_compressions_that_occur(drawn, grid, make_table):
+    accuracy_against_compression(make_table(grid), "figure.png")
+    axes = axes_by_title(drawn[0])["resnet20 · cifar10 · unstructured · one-shot"]
+    drawn[0].canvas.draw()
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2.00×", "4.00×", "10.0×"]
+
+
+def test_first_steps_of_chains_alone_make_no_one_shot_panel(drawn, make_row, make_table):
+    rows = make_table(
+        [
+            make_row(stage_id="a", density=0.5, prune_fraction=0.5),
+            make_row(stage_id="b", parent_id="a", level=2, density=0.25, prune_fraction=0.5),
+        ]
+    )
+    accuracy_against_compression(rows, "figure.png")
+    (axes,) = axes_by_title(drawn[0]).values()
+    assert axes.get_title().endswith("iterative")
+    assert list(lines_of(axes)["fine-tuning"][0]) == [2, 4]
+
+
+def test_a_frontier_leaves_dominated_points_off_its_line(drawn, make_row, make_table):
+    accuracies = {0.5: 0.93, 0.25: 0.90, 0.2: 0.92, 0.1: 0.91}
+    rows = make_table(
+        make_row(density=density, test_accuracy=accuracy)
+        for density, accuracy in accuracies.items()
+    )
+    frontier(pareto(rows), dense_baselines(rows), "method", "compression_ratio", "figure.png")
+    (axes,) = axes_by_title(drawn[0]).values()
+    assert list(lines_of(axes)["fine-tuning"][0]) == [2, 5, 10]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[4]]
+
+
+def test_search_costs_stand_side_by_side_by_compression(drawn, grid, make_table):
+    accuracy_against_search_cost(make_table(grid), "figure.png")
+    titles = [title.split(" · ")[-1] for title in axes_by_title(drawn[0])]
+    assert titles == ["iterative", "one-shot\n2.00×", "one-shot\n4.00×", "one-shot\n10.0×"]
+
+
+def test_no_two_lines_look_the_same(drawn, make_row, make_table):
+    methods = [*figures.METHOD_LABELS, "my_own", "another"]
+    rows = make_table(make_row(method=method, stage_id=method) for method in methods)
+    accuracy_against_compression(rows, "figure.png")
+    (axes,) = axes_by_title(drawn[0]).values()
+    handles, labels = axes.get_legend_handles_labels()
+    lines = [handle[0] for handle, label in zip(handles, labels, strict=True) if label != "dense"]
+    assert len(lines) == len(methods)
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    in_grey = {(line.get_marker(), str(line._dash_pattern)) for line in lines}
+    assert len(looks) == len(in_grey) == len(methods)
+
+
+def test_several_criteria_and_steps_have_lines_of_their_own(drawn, make_row, make_table):
+    chain = {"level": 2, "schedule_kind": "iterative"}
+    rows = make_table(
+        make_row(stage_id=f"{criterion}{step}", criterion=criterion, prune_fraction=step, **chain)
+        for criterion in ("magnitude", "l1_filter")
+        for step in (0.2, 0.5)
+    )
+    accuracy_against_compression(rows, "figure.png")
+    (axes,) = axes_by_title(drawn[0]).values()
+    assert "fine-tuning, l1 filter, 20 % a step" in lines_of(axes)
+    assert len(lines_of(axes)) == 1 + 4
+
+
+def test_the_band_reaches_over_all_seeds(drawn, grid, make_table):
+    rows = make_table(grid)
+    accuracy_against_compression(rows, "figure.png")
+    axes = axes_by_title(drawn[0])["resnet20 · cifar10 · unstructured · one-shot"]
+    longest = rows[(rows["level"] == 1) & (rows["retrain_epochs"] == 20)]
+    extremes = longest.groupby(["method", "density"])["test_accuracy"].agg(["min", "max"])
+    heights = np.concatenate([band.get_paths()[0].vertices[:, 1] for band in axes.collections])
+    for value in extremes.to_numpy().ravel():
+        assert np.isclose(heights, value, rtol=0, atol=1e-12).any()

@@ -1,0 +1,119 @@
+"""Ray Tune's verbs, each a call or two into ``rewind_ray.stage``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import PlacementGroupFactory
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.stage import Job, Runtime, StageRun, finish_stage, run_epoch, start_stage
+
+STEP_SECONDS = 1.0
+"""Short epochs are trained several to a step, so that the driver has no more than about one
+result a second of every trial to look at. Each is a rewind point of its own all the same."""
+
+
+class StageTrainable(tune.Trainable):
+    """Trains one stage. Its checkpoints are the ledger's rewind points; Tune gets a pointer."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        bundle = {"CPU": config["cpus"]}
+        if config["gpus"]:
+            bundle["GPU"] = config["gpus"]
+        return PlacementGroupFactory([bundle])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Nothing yet: Tune may set up an actor and throw it away."""
+        self._run: StageRun | None = None
+        self._notes = Notes()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The actor goes on with another stage; the data set stays in memory."""
+        self._run = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for an epoch, or for as many as fit in STEP_SECONDS.
+
+        A ValueError would come again at every try, so it ends the trial; other exceptions may be
+        the machine's or the storage's, and Tune tries again.
+        """
+        self._notes.clear()
+        try:
+            return self._train()
+        except ValueError as error:
+            return {"done": True, "failure": str(error)}
+
+    def _train(self) -> dict[str, Any]:
+        begun = time.monotonic()
+        run = self._started()
+        epochs = []
+        while not run.finished:
+            epochs.append(run_epoch(run))
+            if time.monotonic() - begun > STEP_SECONDS:
+                break
+        if run.finished:
+            finish_stage(run)
+        return {
+            "done": run.finished,
+            "epoch": run.epoch,
+            "epochs": epochs,
+            "steps_per_epoch": run.task.steps_per_epoch,
+            "notes": self._notes.texts(),
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The rewind point is in the ledger already; this says which."""
+        epoch = self._run.epoch if self._run else None
+        pointer = {"stage_id": self.config["stage_id"], "epoch": epoch}
+        (Path(checkpoint_dir) / "pointer.json").write_text(json.dumps(pointer))
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        """The ledger knows better than a pointer, which may be older: nothing to do."""
+
+    def cleanup(self) -> None:
+        self._notes.close()
+
+    def _started(self) -> StageRun:
+        if self._run is None:
+            runtime = Runtime(**self.config["runtime"])
+            if runtime.device != "cpu":
+                torch.cuda.set_per_process_memory_fraction(self.config["gpus"])
+            stage = Ledger(runtime.storage).read_spec(self.config["stage_id"])
+            job = Job(
+                stage=stage,
+                row_epochs=tuple(self.config["row_epochs"]),
+                rewind_epochs=tuple(self.config["rewind_epochs"]),
+            )
+            self._run = start_stage(job, runtime)
+        return self._run
+
+
+class Notes(logging.Handler):
+    """What the library warned of, to be shown by the driver."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.WARNING)
+        self._texts: list[str] = []
+        logging.getLogger("rewind_ray").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._texts.append(record.getMessage())
+
+    def texts(self) -> list[str]:
+        return list(self._texts)
+
+    def clear(self) -> None:
+        self._texts.clear()
+
+    def close(self) -> None:
+        logging.getLogger("rewind_ray").removeHandler(self)
+        super().close()
