@@ -91,8 +91,9 @@ def pareto_command(
 ) -> None:
     """The best points in accuracy and compression.
 
-    Those that no other of their kind beats. Medians over seeds. Of several retraining times the one with the best median validation
-    accuracy is taken. Accuracies in percent; change is against the same seed's dense network.
+    Those that no other of their kind beats. Medians over seeds; of several retraining times the
+    one with the best median validation accuracy. Accuracies in percent; change is against the
+    same seed's dense network.
     """
     with errors_told():
         check_choice("--by", by, BY)
@@ -129,7 +130,8 @@ def search_cost_command(
 ) -> None:
     """What each accuracy cost to find.
 
-    Epochs and multiply-adds of all retraining up to it. And what sharing stages saved: epochs trained against those the rows need one by one.
+    Epochs and multiply-adds of all retraining up to it. And what sharing stages saved: epochs
+    trained against those the rows need one by one.
     """
     with errors_told():
         suffix = suffix_of(out, (*FIGURES, ".csv")) if out else None
@@ -187,7 +189,7 @@ def errors_told() -> Iterator[None]:
         yield
     except BrokenPipeError:  # head, or another reader, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (BadRows, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         typed = isinstance(error, (ValueError, FileNotFoundError))
         raise typer.Exit(2 if typed and not isinstance(error, BadRows) else 1) from None

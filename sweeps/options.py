@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -43,6 +44,11 @@ class Options:
                     f"--{name.replace('_', '-')} is {value}; allowed: whole numbers from 1 up"
                 )
         gpu_share(self.gpus_per_trial)
+
+    @property
+    def data_folder(self) -> str | None:
+        """``data``, absolute: Ray's actors change their working directory."""
+        return None if self.data is None else str(Path(self.data).expanduser().absolute())
 
 
 def gpu_share(text: str) -> float | None:

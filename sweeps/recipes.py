@@ -70,8 +70,8 @@ def smoke(protocol: Protocol) -> Protocol:
 
 
 def scaled(epochs: int, of: int, protocol: Protocol) -> int:
-    """``epochs`` of a training of ``of`` epochs, as epochs of this protocol's; at least 1."""
-    return max(1, round(epochs * protocol.epochs / of))
+    """``epochs`` of a training of ``of`` epochs, as epochs of this protocol's; 0 stays 0."""
+    return max(min(1, epochs), round(epochs * protocol.epochs / of))
 
 
 def sweep_name(name: str, options: Options) -> str:
