@@ -36,19 +36,6 @@ NEVER_EMPTY = (
 )
 """All else may be unknown, as in published tables."""
 
-WITHOUT_DOCSTRING = {
-    "network": "name of the network",
-    "dataset": "name of the data set",
-    "seed": "seed of the chain, from 0 up",
-    "params_total": "number of weights of the dense network",
-    "params_prunable": "those of them that may be pruned",
-    "precision": "fp32 or bf16",
-    "device": "hardware it was trained on",
-    "git_commit": "version of the code",
-    "torch_version": "version of torch",
-    "ray_version": "version of Ray",
-}
-
 
 def meanings() -> dict[str, str]:
     """Column -> what it says; read from the docstrings under the fields of ``ResultRow``."""
@@ -58,7 +45,7 @@ def meanings() -> dict[str, str]:
         for node in module.body
         if isinstance(node, ast.ClassDef) and node.name == ResultRow.__name__
     )
-    found = dict(WITHOUT_DOCSTRING)
+    found = {}
     for field, text in pairwise(row.body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name)

@@ -20,10 +20,13 @@ class ResultRow:
     baseline_id: str
     """Dense network at the chain's start; itself for a baseline."""
     network: str
+    """Name of the architecture."""
     dataset: str
+    """Name of the data set."""
     task: str
     """What the accuracies measure: image_classification or translation."""
     seed: int
+    """Of the chain, from 0 up."""
     level: int
     """Pruning steps from the baseline to here."""
     structure: str | None
@@ -65,7 +68,9 @@ class ResultRow:
     baseline_test_accuracy: float | None
     """Test accuracy of the chain's dense network."""
     params_total: int
+    """Parameters of the dense network, biases and BatchNorm included."""
     params_prunable: int
+    """Those of them that may be pruned; the denominator of density."""
     params_remaining: int
     """Prunable weights left."""
     flops_dense: int
@@ -75,12 +80,17 @@ class ResultRow:
     speedup: float
     """flops_dense / flops_remaining, theoretical."""
     status: str
-    """done, diverged (the loss became NaN or infinite) or collapsed (a layer has no weight left)."""
+    """done, diverged (loss NaN or infinite) or collapsed (a layer has no weight left)."""
     precision: str
+    """Of the networks' arithmetic: fp32 or bf16."""
     device: str
+    """Hardware it was trained on."""
     git_commit: str | None
+    """Version of the code, with -dirty if it was changed since; None outside a checkout."""
     torch_version: str
+    """Version of torch."""
     ray_version: str | None
+    """Version of Ray; None where it was trained without."""
     finished_at: str
     """UTC, ISO 8601."""
 

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage
-from sweeps.graph import Graph
+from sweeps.graph import Graph, lineages
 from sweeps.naming import chain_names
 
 SCALARS = {
@@ -37,6 +37,7 @@ class Boards:
         self.graph = graph
         self.folder = f"{ledger.root}/tensorboard/{sweep}"
         self._names = chain_names(graph)
+        self._last = lineages(graph)
         self._staging = None
         if ledger.filesystem.type_name != "local":
             self._staging = tempfile.TemporaryDirectory(prefix="rewind-ray-boards-")
@@ -58,13 +59,13 @@ class Boards:
             self._written[stage_id] = epoch
 
     def finish(self, stage_id: str) -> None:
-        """The stage has ended: its final numbers beside its settings, and close its file."""
+        """The stage has ended. At the end of a chain: its results beside its settings."""
         writer = self._open.pop(stage_id, None)
         if writer is None:
             return
-        for train_epochs in sorted(self.graph[stage_id].row_epochs):
-            if train_epochs in self.ledger.row_epochs(stage_id):
-                self._add_hparams(writer, stage_id, train_epochs)
+        lengths = self.ledger.row_epochs(stage_id)
+        if lengths and self._last[stage_id] == stage_id:
+            self._add_hparams(writer, stage_id, lengths[-1])
         writer.close()
         if self._staging:
             fs.copy_files(

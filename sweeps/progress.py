@@ -143,9 +143,9 @@ class Progress:
                 "–" if loss is None else f"{loss:.3f}",
                 "–" if speed is None else f"{speed:,.0f}",
             )
-        parts: list[Text | Table | ProgressBar] = [*self.ended, Text(self.summary(), style="bold")]
-        parts.append(ProgressBar(total=self.epochs_total, completed=self.epochs_done))
-        parts.append(table)
+        whole = Table.grid(expand=True)
+        whole.add_row(ProgressBar(total=self.epochs_total, completed=self.epochs_done))
+        parts: list[Text | Table] = [*self.ended, Text(self.summary(), style="bold"), whole, table]
         if len(running) > RUNNING_SHOWN:
             parts.append(Text(f"… and {len(running) - RUNNING_SHOWN} more", style="dim"))
         return Group(*parts)

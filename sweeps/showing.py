@@ -38,7 +38,9 @@ def show_results(sweep: str, rows: Sequence[ResultRow], options: Options, consol
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
     """A line a compression, a column a method: median test accuracy, lowest–highest seed."""
-    methods = sorted(set(points["method"]), key=list(METHODS).index)
+    points = points.assign(column=columns_of(points))
+    order = list(METHODS)
+    columns = sorted(set(points["column"]), key=lambda name: (order.index(name.split()[0]), name))
     baseline = spread(*dense.iloc[0][["test_accuracy", "test_accuracy_min", "test_accuracy_max"]])
     table = Table(
         title=f"{' · '.join(str(part) for part in panel)}\n"
@@ -47,14 +49,22 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
         title_justify="left",
     )
     table.add_column("compression", justify="right")
-    for method in methods:
-        table.add_column(method, justify="right")
+    for column in columns:
+        table.add_column(column, justify="right")
     levels = points.assign(ratio=points["compression_ratio"].map("{:.2f}×".format))
     levels = levels.sort_values("compression_ratio")
     for ratio, level in levels.groupby("ratio", sort=False):
-        cells = [cell(level[level["method"] == method]) for method in methods]
+        cells = [cell(level[level["column"] == column]) for column in columns]
         table.add_row(str(ratio), *cells)
     return table
+
+
+def columns_of(points: pd.DataFrame) -> pd.Series:
+    """The method, and the step size where chains of several are shown."""
+    iterative = (points["schedule_kind"] == "iterative").all()
+    if not iterative or points["prune_fraction"].nunique() < 2:
+        return points["method"]
+    return points["method"] + " " + points["prune_fraction"].map("{:g} a step".format)
 
 
 def cell(points: pd.DataFrame) -> str:
@@ -88,5 +98,5 @@ def next_commands(sweep: str, options: Options) -> str:
         f"  python -m analysis pareto {storage}\n"
         f"  python -m analysis search-cost {storage}\n"
         f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
-        "  python -m sweeps.iterative_wrn --dry-run"
+        "  python -m sweeps.iterative_wrn --dry-run      (a real sweep)"
     )

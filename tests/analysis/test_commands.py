@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from analysis.__main__ import app
+from analysis.__main__ import COMMANDS, main
 from analysis.rows import write_rows
 from rewind_ray.ledger import Ledger
 
@@ -20,8 +20,25 @@ def source(tmp_path, grid, make_table):
     return path
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, arguments)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    def run_main(*arguments):
+        capsys.readouterr()
+        try:
+            exit_code = main(arguments)
+        except SystemExit as stop:  # --help and typing errors
+            exit_code = stop.code
+        captured = capsys.readouterr()
+        return Result(exit_code=exit_code, stdout=captured.out, stderr=captured.err)
+
+    return run_main
 
 
 def strict_json(text):
@@ -32,7 +49,7 @@ def strict_json(text):
 
 
 def assert_error(result, exit_code, *parts):
-    assert result.exit_code == exit_code, result.output
+    assert result.exit_code == exit_code, result
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     for part in parts:
@@ -55,7 +72,7 @@ def test_analysis_needs_neither_torch_nor_ray():
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_rows_gathers_a_storage_root(tmp_path, grid, suffix):
+def test_rows_gathers_a_storage_root(run, tmp_path, grid, suffix):
     ledger = Ledger(str(tmp_path / "storage"))
     for row in grid:
         ledger.write_row(row)
@@ -65,7 +82,7 @@ def test_rows_gathers_a_storage_root(tmp_path, grid, suffix):
     assert len(written) == len(grid)
 
 
-def test_rows_of_an_unknown_sweep(tmp_path, grid):
+def test_rows_of_an_unknown_sweep(run, tmp_path, grid):
     ledger = Ledger(str(tmp_path))
     ledger.write_row(grid[0])
     ledger.write_sweep("quick", {"stages": {}})
@@ -77,7 +94,7 @@ def test_rows_of_an_unknown_sweep(tmp_path, grid):
 # pareto
 
 
-def test_pareto_shows_percent_and_times(source):
+def test_pareto_shows_percent_and_times(run, source):
     result = run("pareto", source)
     assert result.exit_code == 0
     assert "resnet20 · cifar10 · unstructured · one-shot: dense 92.10 (92.00-92.20, n=3)" in (
@@ -94,12 +111,12 @@ def test_pareto_shows_percent_and_times(source):
 
 @pytest.mark.parametrize("by", ["method", "prune_fraction", "density"])
 @pytest.mark.parametrize("x", ["compression_ratio", "search_cost_flops"])
-def test_tables_fit_into_120_columns(source, by, x):
+def test_tables_fit_into_120_columns(run, source, by, x):
     result = run("pareto", source, "--by", by, "--x", x)
     assert max(map(len, result.stdout.splitlines())) <= 120
 
 
-def test_pareto_json_is_all_there_is_on_stdout(source):
+def test_pareto_json_is_all_there_is_on_stdout(run, source):
     result = run("pareto", source, "--json")
     content = strict_json(result.stdout)
     assert set(content) == {"by", "x", "baselines", "frontier", "dominated"}
@@ -123,7 +140,7 @@ def test_json_stays_pure_when_values_are_missing_and_notes_are_due(tmp_path, mak
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".csv"])
 @pytest.mark.parametrize("command", ["pareto", "search-cost"])
-def test_out_is_written_besides(tmp_path, source, command, suffix):
+def test_out_is_written_besides(run, tmp_path, source, command, suffix):
     out = tmp_path / f"out{suffix}"
     result = run(command, source, "--json", "--out", str(out))
     assert result.exit_code == 0
@@ -131,7 +148,7 @@ def test_out_is_written_besides(tmp_path, source, command, suffix):
     assert out.stat().st_size > 1000
 
 
-def test_pareto_csv_holds_every_point(tmp_path, source):
+def test_pareto_csv_holds_every_point(run, tmp_path, source):
     out = tmp_path / "points.csv"
     run("pareto", source, "--out", str(out))
     points = pd.read_csv(out)
@@ -142,7 +159,7 @@ def test_pareto_csv_holds_every_point(tmp_path, source):
 # search-cost
 
 
-def test_search_cost_tells_what_sharing_saved(source):
+def test_search_cost_tells_what_sharing_saved(run, source):
     # 3 seeds: dense 40; finetune 3 densities to 20; weight_rewind 3 densities of 10 and of 20;
     # 2 further levels of 20. Alone: every row with its baseline and chain.
     trained = 3 * (40 + 3 * 20 + 3 * (10 + 20) + 2 * 20)
@@ -156,7 +173,7 @@ def test_search_cost_tells_what_sharing_saved(source):
     assert f"{trained} epochs trained" in run("search-cost", source).stdout
 
 
-def test_unknown_sharing_is_null(tmp_path, make_row, make_table):
+def test_unknown_sharing_is_null(run, tmp_path, make_row, make_table):
     path = str(tmp_path / "rows.csv")
     write_rows(make_table([make_row()]), path)
     assert strict_json(run("search-cost", path, "--json").stdout)["sharing"] is None
@@ -167,42 +184,68 @@ def test_unknown_sharing_is_null(tmp_path, make_row, make_table):
 
 
 @pytest.mark.parametrize("command", ["pareto", "search-cost"])
-def test_a_missing_file_is_wrong_usage(command, tmp_path):
+def test_a_missing_file_is_wrong_usage(run, command, tmp_path):
     assert_error(run(command, str(tmp_path / "none.csv")), 2, "none.csv isn't there")
 
 
-def test_unknown_columns_list_the_known(source):
+def test_unknown_columns_list_the_known(run, source):
     assert_error(run("pareto", source, "--by", "mehtod"), 2, "--by 'mehtod'", "method")
     assert_error(run("pareto", source, "--x", "size"), 2, "--x 'size'", "compression_ratio")
 
 
-def test_an_unknown_output_format_is_refused_before_any_work(tmp_path):
+def test_an_unknown_output_format_is_refused_before_any_work(run, tmp_path):
     missing = str(tmp_path / "none.csv")
     assert_error(run("pareto", missing, "--out", "f.bmp"), 2, "f.bmp", ".svg")
     assert_error(run("search-cost", missing, "--out", "f.bmp"), 2, "f.bmp", ".svg")
     assert_error(run("rows", "--storage", missing, "--out", "f.xlsx"), 2, "f.xlsx", ".parquet")
 
 
-def test_bad_content_is_a_failure(source):
+def test_bad_content_is_a_failure(run, source):
     table = pd.read_csv(source, dtype=str)
     table.loc[0, "test_accuracy"] = "91.73"
     table.to_csv(source, index=False)
     assert_error(run("pareto", source), 1, "91.73", "divide by 100")
 
 
-def test_an_unwritable_place_is_a_failure(source, tmp_path):
+def test_an_unwritable_place_is_a_failure(run, source, tmp_path):
     (tmp_path / "file").write_text("")
     result = run("pareto", source, "--out", str(tmp_path / "file" / "figure.png"))
     assert_error(result, 1, "file")
 
 
 @pytest.mark.parametrize("arguments", [["pareto"], ["pareto", "a.csv", "--nope"], ["nope"]])
-def test_typing_errors_are_wrong_usage(arguments):
-    assert run(*arguments).exit_code == 2
+def test_typing_errors_are_wrong_usage(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "python -m analysis" in result.stderr
+
+
+# help
 
 
 @pytest.mark.parametrize("command", ["rows", "pareto", "search-cost"])
-def test_help_shows_examples(command):
+def test_help_shows_examples(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"\n    python -m analysis {command} " in result.stdout
+    assert result.stdout.startswith(f"usage: python -m analysis {command} ")
+    assert f"\nExamples:\n  python -m analysis {command} " in result.stdout
+    assert result.stdout.count(f"\n  python -m analysis {command} ") >= 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_the_commands_in_a_line_each(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("usage: python -m analysis ")
+    listed = [part.split()[0] for part in result.stdout.split("•")[1:]]
+    assert listed == list(COMMANDS)
+    assert "Examples" not in result.stdout
+
+
+def test_options_come_before_or_after_the_rows(run, source):
+    before = run("pareto", "--json", "--by", "density", source)
+    after = run("pareto", source, "--by", "density", "--json")
+    assert before.exit_code == 0
+    assert strict_json(before.stdout)["by"] == "density"
+    assert before.stdout == after.stdout
