@@ -46,12 +46,16 @@ def capture(network: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) ->
 
 @torch.no_grad()
 def load_network_(network: nn.Module, point: RewindPoint) -> None:
-    """Copy weights and buffers into the network. Raises ValueError where they don't fit."""
-    for own, given, what in (
-        (dict(network.named_parameters()), point.weights, "weights"),
-        (dict(network.named_buffers()), point.buffers, "buffers"),
-    ):
-        _check_shapes(own, given, what)
+    """Copy weights and buffers into the network.
+
+    Raises ValueError, the network left as it was, where they or the momentum don't fit.
+    """
+    parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
+    _check_shapes(parameters, point.weights, "weights")
+    _check_shapes(buffers, point.buffers, "buffers")
+    if point.momentum:
+        _check_shapes(parameters, point.momentum, "momentum")
+    for own, given in ((parameters, point.weights), (buffers, point.buffers)):
         for name, tensor in own.items():
             tensor.copy_(given[name])
 

@@ -5,6 +5,7 @@ To rewind the schedule to epoch k is to call it with ``k * steps_per_epoch`` add
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -29,13 +30,16 @@ class Schedule:
         object.__setattr__(self, "factor", float(self.factor))
         object.__setattr__(self, "warmup_epochs", float(self.warmup_epochs))
         object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr}; a learning rate is above 0")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
         if not 0 < self.factor < 1:
             raise ValueError(f"factor is {self.factor}; a drop's factor lies between 0 and 1")
-        if self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs is {self.warmup_epochs}; it can't be negative")
-        if list(self.drops) != sorted(set(self.drops)) or any(drop <= 0 for drop in self.drops):
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs}; it can't be negative or endless"
+            )
+        rising = list(self.drops) == sorted(set(self.drops))
+        if not rising or not all(0 < drop < math.inf for drop in self.drops):
             raise ValueError(f"drops are {self.drops}; they are epochs above 0, in rising order")
 
 

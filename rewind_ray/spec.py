@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -90,14 +91,14 @@ class Protocol:
         object.__setattr__(self, "weight_decay", float(self.weight_decay))
         object.__setattr__(self, "momentum", float(self.momentum))
         object.__setattr__(self, "validation_fraction", float(self.validation_fraction))
-        object.__setattr__(
-            self, "network_options", tuple(sorted(dict(self.network_options).items()))
-        )
+        options = {name: _whole(value) for name, value in dict(self.network_options).items()}
+        object.__setattr__(self, "network_options", tuple(sorted(options.items())))
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        _true_or_false("nesterov", self.nesterov)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("prunable", self.prunable, PRUNABLE)
@@ -113,8 +114,12 @@ class Protocol:
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it can't be negative")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite"
+            )
         if any(drop >= self.epochs for drop in self.schedule.drops):
             raise ValueError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
@@ -143,6 +148,7 @@ class Prune:
                 "(the share of the remaining weights that this step removes)"
             )
         _one_of("structure", self.structure, STRUCTURES)
+        _true_or_false("keep_layers", self.keep_layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +168,7 @@ class Retrain:
     def __post_init__(self) -> None:
         method = method_named(self.method)
         _at_least("retrain_epochs", self.epochs, 1)
+        _true_or_false("restore_momentum", self.restore_momentum)
         if self.lr is not None:
             object.__setattr__(self, "lr", float(self.lr))
             if not method.takes_lr:
@@ -169,8 +176,8 @@ class Retrain:
                     f"lr is {self.lr}, but {self.method} takes its rates from the schedule; "
                     "leave lr out"
                 )
-            if not float(self.lr) > 0:
-                raise ValueError(f"lr is {self.lr}; a learning rate is above 0")
+            if not 0 < float(self.lr) < math.inf:
+                raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -228,8 +235,7 @@ class Stage:
 
 def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) -> Stage:
     """The dense baseline, T epochs long unless said otherwise."""
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; seeds are 0 and up")
+    _at_least("seed", seed, 0)
     train_epochs = protocol.epochs if train_epochs is None else train_epochs
     _at_least("train_epochs", train_epochs, 1)
     return Stage(protocol=protocol, seed=seed, train_epochs=train_epochs)
@@ -285,7 +291,7 @@ def canonical(value: Any) -> Any:
         return {str(key): canonical(content) for key, content in value.items()}
     if isinstance(value, (list, tuple)):
         return [canonical(content) for content in value]
-    return value
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 becomes 0.0
 
 
 def _digest(plain: dict[str, Any]) -> str:
@@ -339,6 +345,16 @@ def _plain(value: Any) -> dict[str, Any]:
 def _at_least(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
+
+
+def _true_or_false(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; allowed: True and False")
+
+
+def _whole(value: Any) -> Any:
+    """1.0 and 1 are the same option, and must give the same id."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _one_of(name: str, value: str, allowed: Any) -> None:

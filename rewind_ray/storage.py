@@ -33,7 +33,12 @@ def write_atomically(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
     it is complete.
     """
     if filesystem.type_name != "local":
-        with filesystem.open_output_stream(path) as stream:
+        try:
+            opened = filesystem.open_output_stream(path)
+        except FileNotFoundError:  # where folders are more than a part of the name
+            filesystem.create_dir(path.rpartition("/")[0])
+            opened = filesystem.open_output_stream(path)
+        with opened as stream:
             stream.write(data)
         return
     temporary = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"

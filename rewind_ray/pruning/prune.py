@@ -28,12 +28,13 @@ def pruned_mask(parameters: dict[str, nn.Parameter], mask: Mask, prune: Prune) -
     scores = {name: CRITERIA[prune.criterion](parameters[name]) for name in mask}
     left = unpruned(mask)
     count = round(prune.fraction * left)
-    if count >= left:
+    pruned = REMOVERS[prune.structure](scores, mask, count, prune.keep_layers)
+    if count >= left or unpruned(pruned) == 0:  # the nearest to a lower count may be all filters
         raise ValueError(
             f"pruning {prune.fraction:g} of the {left} weights that are left leaves none; "
             "prune less, or stop the chain earlier"
         )
-    return REMOVERS[prune.structure](scores, mask, count, prune.keep_layers)
+    return pruned
 
 
 def check_prune(prune: Prune) -> None:

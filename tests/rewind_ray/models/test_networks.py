@@ -1,0 +1,229 @@
+"""The papers' parameter counts, and initial weights against the distribution they are drawn from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from rewind_ray.models import NETWORKS, build_network, check_network, initialise_
+from rewind_ray.models.wide_resnet import wide_resnet
+from rewind_ray.pruning import prunable_parameters
+
+
+def built(name: str, seed: int | None = None, **options: object) -> nn.Module:
+    """For 32x32 RGB images in 10 classes, as CIFAR-10 has them."""
+    network = build_network(name, 10, 3, options)
+    if seed is not None:
+        initialise_(network, seed)
+    return network
+
+
+def state(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+# Architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable", "kernels"),
+    [
+        ("resnet20", 272_282, 270_896),  # Mikler 2022, Table 1
+        ("resnet56", 855_578, 851_504),
+        ("resnet110", 1_730_522, 1_722_416),
+        ("wrn_16_8", 10_961_370, 10_954_160),  # Table 2
+    ],
+)
+def test_parameter_counts_are_the_published(name: str, trainable: int, kernels: int) -> None:
+    with torch.device("meta"):
+        network = built(name)
+    assert sum(p.numel() for p in network.parameters()) == trainable
+    found = prunable_parameters(network, "kernels")
+    assert sum(p.numel() for p in found.values()) == kernels
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable"), [("resnet20", 272_474), ("resnet56", 855_770), ("resnet110", 1_730_714)]
+)
+def test_with_batch_norm_on_the_projections(name: str, trainable: int) -> None:
+    """2 * (32 + 64) more; these are the counts usually given for these networks."""
+    with torch.device("meta"):
+        network = built(name, projection_batch_norm=True)
+    assert sum(p.numel() for p in network.parameters()) == trainable
+
+
+@pytest.mark.parametrize(("name", "depth"), [("resnet20", 20), ("resnet56", 56), ("resnet110", 110)])
+def test_a_resnets_name_counts_its_layers(name: str, depth: int) -> None:
+    """Kernels on the longest path: all but the 1x1 projections (He et al. 2016, §4.2)."""
+    with torch.device("meta"):
+        network = built(name)
+    shapes = [tuple(p.shape) for p in prunable_parameters(network, "kernels").values()]
+    assert sum(shape[2:] != (1, 1) for shape in shapes) == depth
+    assert sum(shape[2:] == (1, 1) for shape in shapes) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
+        ("resnet20", (3, 32, 32), 10),
+        ("resnet20", (3, 32, 32), 100),
+        ("digits_resnet", (1, 8, 8), 10),
+        ("wrn_10_1", (1, 28, 28), 10),
+        ("wrn_10_1", (3, 17, 17), 7),
+    ],
+)
+def test_images_become_one_logit_a_class(
+    name: str, shape: tuple[int, int, int], classes: int
+) -> None:
+    network = build_network(name, classes, shape[0], {})
+    initialise_(network, 0)
+    assert network.eval()(torch.randn(2, *shape)).shape == (2, classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"), [("resnet20", {32: 7, 16: 7, 8: 7}), ("wrn_16_8", {32: 6, 16: 5, 8: 5})]
+)
+def test_the_image_is_halved_between_the_stages(name: str, sides: dict[int, int]) -> None:
+    """sides: side in pixels -> convolutions, projections included, with an output of that size."""
+    found: dict[int, int] = {}
+    with torch.device("meta"):
+        network = built(name)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(
+                    lambda _module, _inputs, out: found.update(
+                        {out.shape[-1]: found.get(out.shape[-1], 0) + 1}
+                    )
+                )
+        network(torch.empty(1, 3, 32, 32))
+    assert found == sides
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "eps"),
+    [
+        ("resnet20", 0.003, 1e-5),  # Mikler 2022, §4.1: decay 0.997
+        ("resnet56", 0.003, 1e-5),
+        ("resnet110", 0.003, 1e-5),
+        ("wrn_16_8", 0.1, 1e-3),
+        ("digits_resnet", 0.1, 1e-5),  # ours: short trainings
+    ],
+)
+def test_batch_norm_forgets_as_published(name: str, momentum: float, eps: float) -> None:
+    with torch.device("meta"):
+        network = built(name)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    for norm in norms:
+        assert norm.momentum == pytest.approx(momentum, rel=1e-9)
+        assert norm.eps == eps
+
+
+def test_options_reach_the_network() -> None:
+    norm = built("resnet8", batch_norm_decay=0.75, batch_norm_epsilon=0.25).norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert (norm.momentum, norm.eps) == (0.25, 0.25)
+    # running mean after one batch: 0.75 * 0 + 0.25 * mean
+    norm(torch.full((2, 16, 3, 3), 8.0))
+    assert norm.running_mean is not None
+    assert norm.running_mean.tolist() == [2.0] * 16
+
+
+# Initial weights
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn_10_1"])
+def test_kernels_are_he_uniform(name: str) -> None:
+    """Uniform in ±sqrt(6 / fan_in), so of variance 2 / fan_in; against SciPy's distribution."""
+    network = built(name, seed=0)
+    for kernel in prunable_parameters(network, "kernels").values():
+        weights = kernel.detach().double().flatten().numpy()
+        fan_in = math.prod(kernel.shape[1:])
+        bound = math.sqrt(6 / fan_in)
+        assert abs(weights).max() <= bound
+        uniform = stats.uniform(-bound, 2 * bound)
+        assert stats.kstest(weights, uniform.cdf).pvalue > 1e-3
+        if len(weights) > 2000:
+            assert weights.var() == pytest.approx(2 / fan_in, rel=0.06)
+            assert abs(weights).max() > 0.99 * bound
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_10_1"])
+def test_all_else_starts_as_the_identity(name: str) -> None:
+    network = built(name, seed=0)
+    kernels = prunable_parameters(network, "kernels")
+    for parameter_name, parameter in network.named_parameters():
+        if parameter_name not in kernels:
+            is_scale = parameter_name.endswith(".weight")
+            assert (parameter == (1 if is_scale else 0)).all(), parameter_name
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_10_1"])
+def test_initial_weights_are_a_function_of_the_seed_alone(name: str) -> None:
+    torch.manual_seed(1)
+    first = state(built(name, seed=5))
+    torch.manual_seed(2)
+    used = built(name, seed=6)
+    assert not same(state(used), first)
+    used.train()(torch.randn(4, 3, 8, 8)).sum().backward()  # fills BatchNorm's statistics
+    with torch.no_grad():
+        for parameter in used.parameters():
+            parameter.add_(1)
+    initialise_(used, 5)
+    assert same(state(used), first)
+
+
+def test_initialising_leaves_the_global_generator_alone() -> None:
+    network = built("resnet8")
+    torch.manual_seed(3)
+    expected = torch.rand(5)
+    torch.manual_seed(3)
+    initialise_(network, 0)
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_every_kernel_is_drawn_afresh() -> None:
+    """No two kernels of a shape are the same draw."""
+    kernels = list(prunable_parameters(built("resnet20", seed=0), "kernels").values())
+    for i, one in enumerate(kernels):
+        for other in kernels[:i]:
+            assert one.shape != other.shape or not torch.equal(one, other)
+
+
+# Refusals
+
+
+def test_unknown_networks_list_the_known() -> None:
+    with pytest.raises(ValueError, match="unknown network 'resnet19'; known: .*resnet20") as caught:
+        built("resnet19")
+    for name in NETWORKS:
+        assert name in str(caught.value)
+
+
+def test_unknown_options_list_the_known() -> None:
+    known = "known: batch_norm_decay, batch_norm_epsilon"
+    with pytest.raises(ValueError, match=f"wrn_16_8 has no option 'dropout'; {known}$"):
+        check_network("wrn_16_8", {"dropout": 0.3})
+    with pytest.raises(ValueError, match=f"'colour'; {known}, projection_batch_norm$"):
+        check_network("resnet20", {"colour": 1})
+    check_network("resnet20", {"projection_batch_norm": True})
+
+
+@pytest.mark.parametrize("option", ["num_classes", "in_channels", "blocks_a_stage"])
+def test_what_the_name_or_the_data_decides_is_no_option(option: str) -> None:
+    with pytest.raises(ValueError, match=f"no option '{option}'"):
+        check_network("resnet20", {option: 1})
+
+
+@pytest.mark.parametrize("depth", [4, 9, 11, 17])
+def test_a_wide_resnets_depth_is_6n_plus_4(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"depth is {depth}; a wide ResNet has 10, 16, 22"):
+        wide_resnet(depth, 1)

@@ -1,0 +1,110 @@
+"""The papers' numbers, and weight decay against the gradient of the papers' loss term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from rewind_ray.models import build_network, initialise_
+from rewind_ray.protocols import (
+    PROTOCOLS,
+    digits,
+    mikler_resnet,
+    mikler_wrn,
+    protocol_named,
+    renda_cifar,
+)
+from rewind_ray.spec import Protocol, dense_stage
+from rewind_ray.stage import make_optimizer
+
+
+def test_mikler_resnet() -> None:
+    protocol = mikler_resnet()
+    assert protocol.epochs * (protocol.steps_per_epoch or 0) == 72_000  # Mikler 2022, Table 4
+    assert protocol.network == "resnet20"
+    assert protocol.dataset == "cifar10"
+    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert (protocol.augmentation, protocol.prunable) == ("reflect4_flip", "kernels")
+    assert (protocol.schedule.lr, protocol.schedule.factor) == (0.1, 0.1)
+    assert protocol.validation == "none"
+
+
+def test_mikler_wrn() -> None:
+    protocol = mikler_wrn()
+    assert protocol.epochs * (protocol.steps_per_epoch or 0) == 80_000  # Mikler 2022, Table 4
+    assert protocol.network == "wrn_16_8"
+    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert (protocol.augmentation, protocol.prunable) == ("reflect4_flip", "kernels")
+    assert (protocol.schedule.lr, protocol.schedule.factor) == (0.1, 0.2)
+
+
+def test_renda_cifar() -> None:
+    """Renda et al. 2020, Table 1 and §2.5."""
+    protocol = renda_cifar()
+    assert (protocol.epochs, protocol.steps_per_epoch) == (182, None)
+    assert protocol.schedule.drops == (91, 136)
+    assert (protocol.batch_size, protocol.momentum) == (128, 0.9)
+    assert (protocol.augmentation, protocol.prunable) == ("zero4_flip", "convolutions")
+    assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
+
+
+def test_digits_have_the_shape_of_renda_s_schedule() -> None:
+    ours, published = digits(), renda_cifar()
+    for drop, theirs in zip(ours.schedule.drops, published.schedule.drops, strict=True):
+        assert drop / ours.epochs == pytest.approx(theirs / published.epochs, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "coefficient"),
+    [
+        (mikler_resnet(), 1e-4),  # Keras: l2(1e-4), a loss of 1e-4 * sum(w^2)
+        (mikler_wrn(), 2e-4),
+        (renda_cifar(), 2e-4 / 2),  # TensorFlow: 2e-4 * l2_loss(w), half the sum of squares
+    ],
+)
+def test_weight_decay_is_the_gradient_of_the_papers_loss(
+    protocol: Protocol, coefficient: float
+) -> None:
+    weight = torch.randn(50, requires_grad=True)
+    (coefficient * weight.square().sum()).backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, protocol.weight_decay * weight.detach())
+
+
+def test_the_optimiser_decays_every_parameter_as_the_loss_term_would() -> None:
+    """Ten updates of an outside loss with the protocol's decay = ten with the term in the loss."""
+    protocol = mikler_resnet("resnet8")
+    targets = torch.Generator().manual_seed(0)
+    networks = [build_network("resnet8", 10, 3, {}) for _ in range(2)]
+    for network in networks:
+        initialise_(network, 0)
+    decaying = make_optimizer(networks[0], dense_stage(protocol, 0))
+    plain = torch.optim.SGD(networks[1].parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    for _ in range(10):
+        pull = [torch.randn(p.shape, generator=targets) for p in networks[0].parameters()]
+        for network, optimizer in zip(networks, (decaying, plain), strict=True):
+            optimizer.zero_grad()
+            parameters = list(network.parameters())
+            loss = sum(((p - q) ** 2).mean() for p, q in zip(parameters, pull, strict=True))
+            if optimizer is plain:
+                loss = loss + 1e-4 * sum(p.square().sum() for p in parameters)
+            loss.backward()
+            optimizer.step()
+    for decayed, penalised in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(decayed, penalised, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_changes_replace_a_protocols_settings(name: str) -> None:
+    make: Callable[..., Protocol] = protocol_named(name)
+    changed = make(batch_size=17, precision="bf16")
+    assert (changed.batch_size, changed.precision) == (17, "bf16")
+    assert changed.schedule == make().schedule
+
+
+def test_unknown_protocols_list_the_known() -> None:
+    known = "known: mikler_resnet, mikler_wrn, renda_cifar, digits"
+    with pytest.raises(ValueError, match=f"unknown protocol 'liu'; {known}"):
+        protocol_named("liu")

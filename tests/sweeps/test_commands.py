@@ -1,0 +1,221 @@
+"""The commands as a user types them: dry runs, bad input, whole sweeps, interruptions."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run, start, wait_until
+
+from rewind_ray.ledger import Ledger
+from sweeps.launch import command
+
+QUICKSTART = ("sweeps.quickstart", "--smoke", "--seeds", "1")
+
+
+def points(storage):
+    """Every rewind point and its checksum."""
+    ledger = Ledger(str(storage))
+    return {
+        (stage_id, epoch): ledger.read_metrics(stage_id, epoch)["sha256"]
+        for stage_id in ledger.stage_ids()
+        for epoch in ledger.points(stage_id)
+    }
+
+
+def rows(storage):
+    """Every row without what differs from run to run."""
+    found = {}
+    for path in sorted(Path(storage).glob("stages/*/rows/*.json")):
+        row = json.loads(path.read_text())
+        for name in ("train_seconds", "finished_at", "git_commit"):
+            del row[name]
+        found[path.parts[-3], path.stem] = row
+    return found
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """A command in this process, which has torch in memory already."""
+
+    def call(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            command(importlib.import_module(module).main)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
+
+    return call
+
+
+# usage
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["sweeps.quickstart", "sweeps.iterative_wrn", "sweeps.mikler2022", "sweeps.compare"],
+)
+def test_help_has_examples_and_every_common_option(module, typed):
+    result = typed(module, "--help")
+    assert result.returncode == 0
+    assert f"  python -m {module}" in result.stdout
+    for option in (
+        *("storage", "seeds", "max-concurrent", "gpus-per-trial", "cpus-per-trial", "address"),
+        *("data", "dry-run", "smoke", "precision", "keep"),
+    ):
+        assert f"--{option}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("sweeps.mikler2022", "fig7"), "fig1"),
+        (("sweeps.quickstart", "--seeds", "0"), "--seeds is 0"),
+        (("sweeps.quickstart", "--gpus-per-trial", "0.7"), "1/n"),
+        (("sweeps.quickstart", "--precision", "fp8"), "bf16"),
+        (("sweeps.quickstart", "--keep", "some"), "referenced"),
+        (("sweeps.iterative_wrn", "--fractions", "1.5", "--dry-run"), "1.5"),
+        (("sweeps.iterative_wrn", "--target-compression", "0.5"), "0.5"),
+        (("sweeps.mikler2022", "fig1", "--rewind-epoch", "40", "--dry-run"), "retrain"),
+        (("sweeps.compare", "--network", "resnet21"), "resnet20"),
+        (("sweeps.compare", "--dataset", "cifar11"), "cifar10"),
+        (("sweeps.compare", "--dataset", "folder:/nowhere"), "/nowhere"),
+        (("sweeps.compare", "--methods", "prayer"), "lr_rewind"),
+        (("sweeps.compare", "--densities", "1.2"), "density is 1.2"),
+        (("sweeps.compare", "--protocol", "mine"), "renda_cifar"),
+        (("sweeps.compare", "--epochs", "4", "--drops", "6"), "6"),
+        (("sweeps.quickstart", "--storage", "ftp://host/x"), "ftp"),
+    ],
+)
+def test_wrong_usage_is_told_with_what_is_allowed(arguments, told, storage, typed):
+    if "--storage" not in arguments:
+        arguments = (*arguments, "--storage", str(storage))
+    result = typed(*arguments)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not storage.exists()
+
+
+def test_a_storage_that_can_t_be_written_is_told(tmp_path, typed):
+    (tmp_path / "file").write_text("not a folder")
+    result = typed(*QUICKSTART, "--storage", str(tmp_path / "file" / "storage"))
+    assert result.returncode == 1
+    assert "can't write to the storage" in result.stderr and "--storage" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_dry_run_shows_the_graph_and_leaves_nothing_behind(storage, typed):
+    result = typed("sweeps.iterative_wrn", "--dry-run", "--storage", str(storage))
+    assert result.returncode == 0
+    for fact in ("wrn_16_8", "weight_rewind", "4 of 40", "stages   162", "updates  12,320,000"):
+        assert fact in result.stdout
+    assert "GB to write" in result.stdout and "GPU-hours" in result.stdout
+    assert not storage.exists()
+
+
+# sweeps
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A small sweep that nothing happened to: its storage and output."""
+    storage = tmp_path_factory.mktemp("undisturbed") / "storage"
+    return storage, run(*QUICKSTART, "--storage", str(storage))
+
+
+def test_a_sweep_ends_with_table_figure_and_next_commands(undisturbed):
+    storage, result = undisturbed
+    assert result.returncode == 0, result.stderr
+    assert "[13/13] done" in result.stdout
+    for fact in ("compression", "finetune", "weight_rewind", "lr_rewind", "50."):
+        assert fact in result.stdout
+    assert "tensorboard --logdir" in result.stdout
+    assert (storage / "figures" / "quickstart-smoke.png").stat().st_size > 10_000
+    assert len(rows(storage)) == 13
+    record = json.loads((storage / "sweeps" / "quickstart-smoke.json").read_text())
+    assert set(record["stages"]) == {stage_id for stage_id, _ in rows(storage)}
+    assert "--smoke" in record["command"]
+
+
+def test_the_next_commands_work(undisturbed, tmp_path):
+    _, result = undisturbed
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    shown = [line.split() for line in lines if line.startswith("python -m analysis")]
+    assert len(shown) == 3
+    for words in shown:
+        words = [str(tmp_path / "rows.csv") if word.endswith(".csv") else word for word in words]
+        assert run(*words[2:]).returncode == 0
+
+
+def test_the_same_command_again_trains_nothing(undisturbed):
+    storage, first = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/*/*")}
+    result = run(*QUICKSTART, "--storage", str(storage))
+    assert result.returncode == 0
+    assert "13 of them done already" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/*/*")} == before
+    table = first.stdout[first.stdout.index("digits_resnet · ") :]
+    assert table in result.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_continues_to_the_same_bits(undisturbed, storage, how):
+    expected, _ = undisturbed
+    process = start(*QUICKSTART, "--storage", str(storage))
+    wait_until(lambda: len(list(storage.glob("stages/*/rows/*.json"))) >= 3)
+    os.kill(process.pid, how)
+    stdout, stderr = process.communicate(timeout=60)
+    if how == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130, stdout + stderr
+        assert "same command continues" in stdout + stderr
+    finished = {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/rows/*.json")}
+    assert 3 <= len(finished) < 13
+    result = run(*QUICKSTART, "--storage", str(storage))
+    assert result.returncode == 0, result.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert rows(storage) == rows(expected)
+    ends = {(stage_id, int(epochs)) for stage_id, epochs in rows(storage)}
+    ours, theirs = points(storage), points(expected)
+    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
+
+
+def test_a_stage_without_anything_left_fails_alone(storage):
+    """Pruning 99.9999% leaves no weight: its stage fails at once, the others are trained."""
+    result = run(
+        *("sweeps.compare", "--protocol", "digits", "--network", "digits_resnet"),
+        *("--dataset", "digits", "--smoke", "--seeds", "1", "--methods", "lr_rewind"),
+        *("--densities", "0.5", "0.000001", "--storage", str(storage)),
+    )
+    assert result.returncode == 1
+    (failure,) = [line for line in result.stdout.splitlines() if line.startswith("failed")]
+    assert "leaves none" in failure
+    assert "1 failed" in result.stdout
+    assert len(rows(storage)) == 2
+
+
+def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
+    """On a file system of 2 MB; with more room the same command finishes."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs root, to mount a small file system")
+    try:
+        storage = small / "storage"
+        sweep = (*QUICKSTART, "--storage", str(storage))
+        result = run(*sweep)
+        assert result.returncode == 1
+        assert "will write" in result.stderr and "2 MB are free" in result.stderr
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert run(*sweep).returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

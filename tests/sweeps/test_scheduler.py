@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from conftest import tiny_protocol
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Prune, Retrain, dense_stage
+from rewind_ray.stage import Runtime, run_stage
+from sweeps.graph import build_graph
+from sweeps.recipes import iterative
+from sweeps.scheduler import Scheduler, State
+from sweeps.searcher import GraphSearcher
+
+
+def two_chains(**changes):
+    """Two seeds; a chain of three levels each."""
+    protocol = tiny_protocol(**changes)
+    retrain = Retrain(method="lr_rewind", epochs=1)
+    ends = [
+        iterative(dense_stage(protocol, seed), retrain, 3, Prune(fraction=0.5)) for seed in (0, 1)
+    ]
+    return build_graph(ends)
+
+
+def scheduler_of(graph, storage):
+    return Scheduler(graph, Ledger(str(storage)))
+
+
+def train_all(scheduler, storage):
+    order = []
+    while (node := scheduler.next_ready()) is not None:
+        run_stage(node.job, Runtime(storage=str(storage)))
+        order.append(node.stage_id)
+        scheduler.finish(node.stage_id)
+    return order
+
+
+def test_parents_come_before_their_children_and_each_stage_once(storage):
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    order = train_all(scheduler, storage)
+    assert sorted(order) == sorted(graph)
+    assert all(
+        order.index(node.parent_id) < order.index(stage_id)
+        for stage_id, node in graph.items()
+        if node.parent_id
+    )
+    assert scheduler.ended and scheduler.counts[State.DONE] == len(graph)
+
+
+def test_only_baselines_are_ready_at_first(storage):
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    first, second = scheduler.next_ready(), scheduler.next_ready()
+    assert {first.stage.level, second.stage.level} == {0}
+    assert scheduler.next_ready() is None
+    assert not scheduler.ended
+
+
+def test_what_the_ledger_has_is_not_done_again(storage):
+    graph = two_chains()
+    ids = list(graph)
+    for stage_id in ids[:3]:  # a baseline and two levels
+        run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
+    scheduler = scheduler_of(two_chains(), storage)
+    assert scheduler.counts[State.DONE] == 3
+    assert set(train_all(scheduler, storage)) == set(ids[3:])
+
+
+def test_descendants_of_a_failed_stage_are_blocked_and_the_rest_goes_on(storage):
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    failed = scheduler.next_ready()
+    scheduler.finish(failed.stage_id, error="out of luck")
+    train_all(scheduler, storage)
+    assert scheduler.ended
+    assert scheduler.counts == dict.fromkeys(State, 0) | {
+        State.FAILED: 1,
+        State.BLOCKED: 3,
+        State.DONE: 4,
+    }
+    assert scheduler.reasons[failed.stage_id] == "out of luck"
+    for child_id in failed.children:
+        assert failed.stage_id in scheduler.reasons[child_id]
+
+
+def test_a_stage_that_ends_without_its_rows_has_failed(storage):
+    scheduler = scheduler_of(two_chains(), storage)
+    node = scheduler.next_ready()
+    scheduler.finish(node.stage_id)
+    assert scheduler.states[node.stage_id] == State.FAILED
+    assert "4" in scheduler.reasons[node.stage_id]  # the epoch whose row is missing
+
+
+def test_descendants_of_a_diverged_stage_are_blocked_now_and_in_the_next_run(storage):
+    graph = two_chains(schedule=Schedule(lr=1e20))
+    for _ in range(2):
+        scheduler = scheduler_of(graph, storage)
+        train_all(scheduler, storage)
+        assert scheduler.ended
+        assert scheduler.counts[State.DIVERGED] == 2
+        assert scheduler.counts[State.BLOCKED] == 6
+
+
+def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    configs = {}
+    for number in range(len(graph) + 2):
+        config = searcher.suggest(f"trial{number}")
+        if config is None or config == GraphSearcher.FINISHED:
+            assert config is None and scheduler.counts[State.RUNNING] > 0
+            trial_id, stage_id = next(iter(searcher.trials.items()))
+            run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
+            searcher.on_trial_complete(trial_id=trial_id, result={"done": True}, error=False)
+        else:
+            configs[config["stage_id"]] = config
+    while searcher.trials:
+        trial_id, stage_id = next(iter(searcher.trials.items()))
+        run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
+        searcher.on_trial_complete(trial_id=trial_id, result={"done": True}, error=False)
+        number += 1
+        config = searcher.suggest(f"trial{number}")
+        if isinstance(config, dict):
+            configs[config["stage_id"]] = config
+    assert set(configs) == set(graph)
+    assert searcher.suggest("last") == GraphSearcher.FINISHED
+    dense_id = next(iter(graph))
+    assert configs[dense_id]["row_epochs"] == [4] and configs[dense_id]["rewind_epochs"] == [4]
+
+
+def test_a_failure_that_a_trial_reports_is_its_reason(storage):
+    scheduler = scheduler_of(two_chains(), storage)
+    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    stage_id = searcher.suggest("a")["stage_id"]
+    searcher.on_trial_complete("a", result={"done": True, "failure": "pruning leaves none"})
+    assert scheduler.reasons[stage_id] == "pruning leaves none"
+
+
+def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    stage_id = searcher.suggest("a")["stage_id"]
+    run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
+    (row,) = (storage / "stages" / stage_id / "rows").iterdir()
+    row.write_text("{}")
+    searcher.on_trial_complete("a", result={"done": True}, error=False)
+    assert scheduler.states[stage_id] == State.FAILED
+    assert "row" in scheduler.reasons[stage_id]
