@@ -64,7 +64,7 @@ class Ledger:
         try:
             expected = json.loads(read_bytes(self.filesystem, f"{path}.json"))["sha256"]
             tensors = read_bytes(self.filesystem, f"{path}.safetensors")
-        except (FileNotFoundError, KeyError, ValueError) as error:
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             raise CorruptRewindPoint(f"epoch {epoch} of stage {stage_id}: {error!r}") from error
         if hashlib.sha256(tensors).hexdigest() != expected:
             raise CorruptRewindPoint(

@@ -43,6 +43,8 @@ class Comparison:
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
+    lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    """Learning rate before the first drop; the protocol's if left out."""
     drops: tuple[int, ...] = ()
     """Epochs at which the learning rate drops; the protocol's if left out."""
     methods: tuple[str, ...] = ("finetune", "weight_rewind", "lr_rewind")
@@ -94,7 +96,7 @@ def chosen_protocol(comparison: Comparison, data: str | None) -> tuple[Protocol,
     epochs = comparison.epochs or protocol.epochs
     old = protocol.schedule
     drops = comparison.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
-    schedule = Schedule(lr=old.lr, drops=tuple(drops), factor=old.factor)
+    schedule = Schedule(lr=comparison.lr or old.lr, drops=tuple(drops), factor=old.factor)
     return replace(protocol, epochs=epochs, schedule=schedule), folder
 
 

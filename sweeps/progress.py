@@ -120,12 +120,15 @@ class Progress:
         for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
+        epochs = f"{self.epochs_done}/{self.epochs_total} epochs"
+        stages = f"{self.name}: {', '.join(parts)} of {len(self.scheduler.graph)} stages"
+        return f"{stages}; {epochs}; {self._time()}"
+
+    def _time(self) -> str:
+        if self.scheduler.ended and self.begun is not None:
+            return f"trained for {duration(time.monotonic() - self.begun)}"
         left = self.seconds_left()
-        return (
-            f"{self.name}: {', '.join(parts)} of {len(self.scheduler.graph)} stages; "
-            f"{self.epochs_done}/{self.epochs_total} epochs; "
-            f"{'time left unknown' if left is None else f'about {duration(left)} left'}"
-        )
+        return "time left unknown" if left is None else f"about {duration(left)} left"
 
     def render(self) -> Group:
         running = list(self.running.values())

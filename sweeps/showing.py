@@ -42,9 +42,11 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
     order = list(METHODS)
     columns = sorted(set(points["column"]), key=lambda name: (order.index(name.split()[0]), name))
     baseline = spread(*dense.iloc[0][["test_accuracy", "test_accuracy_min", "test_accuracy_max"]])
+    count = points["n_seeds"].max()
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
     table = Table(
         title=f"{' · '.join(str(part) for part in panel)}\n"
-        f"test accuracy in %, median of {points['n_seeds'].max()} seeds (lowest–highest)\n"
+        f"test accuracy in %, median of {seeds} (lowest–highest)\n"
         f"dense {baseline}",
         title_justify="left",
     )

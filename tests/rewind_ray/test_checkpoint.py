@@ -157,9 +157,7 @@ def test_masks_are_packed_and_unpacked(bits: list[bool]) -> None:
 @pytest.mark.parametrize("size", range(1, 41))
 def test_masks_of_every_size_survive_a_point(size: int) -> None:
     kept = torch.rand(size, generator=torch.Generator().manual_seed(size)) < 0.5
-    point = RewindPoint(
-        weights={"w": torch.zeros(size)}, buffers={}, momentum={}, mask={"w": kept}
-    )
+    point = RewindPoint(weights={"w": torch.zeros(size)}, buffers={}, momentum={}, mask={"w": kept})
     assert torch.equal(from_bytes(to_bytes(point)).mask["w"], kept)
 
 

@@ -106,7 +106,10 @@ def full_disk(folder: Path) -> Iterator[None]:
     folder.mkdir()
     size = 64 * 1024
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+    if (
+        os.geteuid() == 0
+        and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    ):
         try:
             yield
         finally:

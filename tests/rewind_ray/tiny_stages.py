@@ -28,9 +28,7 @@ def tiny(**changes: Any) -> Protocol:
     return digits(**settings | changes)
 
 
-def child(
-    parent: Stage, method: str, epochs: int, fraction: float = 0.5, **options: Any
-) -> Stage:
+def child(parent: Stage, method: str, epochs: int, fraction: float = 0.5, **options: Any) -> Stage:
     """options: of ``Prune`` (structure, keep_layers) and ``Retrain`` (restore_momentum, lr)."""
     of_retrain = {k: v for k, v in options.items() if k in ("restore_momentum", "lr")}
     of_prune = {k: v for k, v in options.items() if k not in of_retrain}
@@ -73,7 +71,9 @@ class Lab:
 
     def bytes(self, stage: Stage, epoch: int | None = None) -> bytes:
         """The rewind point's, by default that at the stage's own length."""
-        return self.ledger.read_point(stage.stage_id, stage.train_epochs if epoch is None else epoch)
+        return self.ledger.read_point(
+            stage.stage_id, stage.train_epochs if epoch is None else epoch
+        )
 
     def point(self, stage: Stage, epoch: int | None = None) -> RewindPoint:
         return checkpoint.from_bytes(self.bytes(stage, epoch))
@@ -82,7 +82,9 @@ class Lab:
         return self.ledger.read_metrics(stage.stage_id, epoch)
 
     def row(self, stage: Stage, epochs: int | None = None) -> ResultRow:
-        return self.ledger.read_row(stage.stage_id, stage.train_epochs if epochs is None else epochs)
+        return self.ledger.read_row(
+            stage.stage_id, stage.train_epochs if epochs is None else epochs
+        )
 
     def points(self, stage: Stage) -> list[int]:
         return self.ledger.points(stage.stage_id)

@@ -202,6 +202,23 @@ def test_a_stage_without_anything_left_fails_alone(storage):
     assert len(rows(storage)) == 2
 
 
+def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage):
+    arguments = (
+        *("sweeps.compare", "--protocol", "digits", "--network", "digits_resnet", "--smoke"),
+        *("--dataset", "digits", "--seeds", "1", "--densities", "0.5", "--lr", "1e20"),
+        *("--methods", "lr_rewind", "--levels", "2", "--storage", str(storage)),
+    )
+    result = run(*arguments)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert len([line for line in lines if line.startswith("diverged")]) == 1
+    assert len([line for line in lines if line.startswith("blocked")]) == 3
+    (row,) = rows(storage).values()
+    assert row["status"] == "diverged" and row["test_accuracy"] is None
+    again = run(*arguments)  # known already: nothing is trained, and told all the same
+    assert again.returncode == 1 and "diverged" in again.stdout
+
+
 def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
     """On a file system of 2 MB; with more room the same command finishes."""
     small = tmp_path / "small"

@@ -60,7 +60,9 @@ def test_with_batch_norm_on_the_projections(name: str, trainable: int) -> None:
     assert sum(p.numel() for p in network.parameters()) == trainable
 
 
-@pytest.mark.parametrize(("name", "depth"), [("resnet20", 20), ("resnet56", 56), ("resnet110", 110)])
+@pytest.mark.parametrize(
+    ("name", "depth"), [("resnet20", 20), ("resnet56", 56), ("resnet110", 110)]
+)
 def test_a_resnets_name_counts_its_layers(name: str, depth: int) -> None:
     """Kernels on the longest path: all but the 1x1 projections (He et al. 2016, §4.2)."""
     with torch.device("meta"):

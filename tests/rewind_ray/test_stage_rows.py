@@ -1,0 +1,325 @@
+"""What a finished stage leaves: its row, worked out a second time, and the rewind points it keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+from tiny_stages import METHODS, Lab, child, tiny
+from torch import Tensor, nn
+
+from rewind_ray.checkpoint import RewindPoint
+from rewind_ray.datasets import load
+from rewind_ray.datasets.image_set import mean_and_std
+from rewind_ray.datasets.split import split_indices
+from rewind_ray.models import build_network
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Stage, dense_stage
+from rewind_ray.stage import missing_epochs, row_dataset, run_epoch, start_stage
+
+BATCH, STEPS = 32, 2
+FLOPS_OF_DIGITS_RESNET = 763_520  # by the formula of test_flops, for 1 channel and 8x8 pixels
+
+
+def network_of(point: RewindPoint, weights: dict[str, Tensor] | None = None) -> nn.Module:
+    network = build_network("digits_resnet", 10, 1, {})
+    network.load_state_dict((weights or point.weights) | point.buffers)
+    return network.eval()
+
+
+def images_of(part: str) -> tuple[Tensor, np.ndarray[Any, Any]]:
+    """The tiny protocol's test or validation images, standardised here."""
+    data = load("digits", None, None)
+    split = split_indices(tiny(), len(data.train_images), len(data.test_images))
+    mean, std = mean_and_std(data.train_images[split.train])
+    chosen = split.test if part == "test" else split.val
+    images = (data.test_images[chosen].float() - mean) / std
+    return images.permute(0, 3, 1, 2), data.test_labels[chosen].numpy()
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, part: str = "test") -> float:
+    images, labels = images_of(part)
+    return float(accuracy_score(labels, network(images).argmax(1).numpy()))
+
+
+def positions() -> dict[str, int]:
+    """Kernel -> places of an 8x8 image it is applied to."""
+    network = build_network("digits_resnet", 10, 1, {})
+    sizes = {"conv.weight": 64, "dense.weight": 1}
+    for name, parameter in network.named_parameters():
+        if name.startswith("stages.") and parameter.dim() == 4:
+            sizes[name] = {"0": 64, "1": 16, "2": 4}[name.split(".")[1]]
+    return sizes
+
+
+def flops_left(mask: dict[str, Tensor]) -> int:
+    return sum(places * int(mask[name].sum()) for name, places in positions().items())
+
+
+# Rows
+
+
+def test_the_row_of_a_dense_network(lab: Lab) -> None:
+    stage = dense_stage(tiny(), 4)
+    lab.run(stage, git_commit="0123abc", ray_version="2.60")
+    row, point = lab.row(stage), lab.point(stage)
+    assert row.stage_id == row.baseline_id == stage.stage_id
+    assert row.parent_id is None
+    assert (row.method, row.level, row.density, row.compression_ratio) == ("dense", 0, 1.0, 1.0)
+    assert (row.network, row.dataset, row.task) == (
+        "digits_resnet",
+        "digits",
+        "image_classification",
+    )
+    assert (row.seed, row.train_epochs) == (4, 6)
+    for name in (
+        "structure",
+        "criterion",
+        "schedule_kind",
+        "prune_fraction",
+        "retrain_epochs",
+        "rewind_epoch",
+        "pruned_accuracy",
+        "trainability_accuracy",
+    ):
+        assert getattr(row, name) is None, name
+    assert (row.search_cost_epochs, row.search_cost_flops) == (0, 0)
+    assert row.test_accuracy == row.baseline_test_accuracy == accuracy(network_of(point))
+    assert row.val_accuracy == accuracy(network_of(point), "val")
+    network = build_network("digits_resnet", 10, 1, {})
+    assert row.params_total == sum(p.numel() for p in network.parameters()) == 77_562
+    assert row.params_prunable == row.params_remaining == 77_072
+    assert row.flops_dense == row.flops_remaining == FLOPS_OF_DIGITS_RESNET
+    assert (row.speedup, row.status, row.precision, row.device) == (1.0, "done", "fp32", "cpu")
+    assert (row.git_commit, row.ray_version) == ("0123abc", "2.60")
+    assert row.torch_version == torch.__version__
+    age = datetime.now(UTC) - datetime.fromisoformat(row.finished_at)
+    assert -1 <= age.total_seconds() < 60
+    seconds = [lab.metrics(stage, epoch)["train_seconds"] for epoch in range(1, 7)]
+    assert row.train_seconds == pytest.approx(sum(seconds))
+    assert all(second > 0 for second in seconds)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_of_a_chain_of_two_steps(lab: Lab, method: str) -> None:
+    """The second step of another length, so that a cost of 2 t would be noticed."""
+    baseline = dense_stage(tiny(), 0)
+    first = child(baseline, method, 4, fraction=0.5)
+    second = child(first, method, 3, fraction=0.2)
+    lab.run_chain(second)
+    baseline_accuracy = lab.row(baseline).test_accuracy
+    cost_epochs, cost_flops = 0, 0.0
+    left = 77_072
+    for level, stage, fraction in ((1, first, 0.5), (2, second, 0.2)):
+        row, point = lab.row(stage), lab.point(stage)
+        left -= round(fraction * left)
+        flops = flops_left(point.mask)
+        cost_epochs += stage.train_epochs
+        cost_flops += 3 * flops * stage.train_epochs * STEPS * BATCH
+        assert stage.parent is not None
+        assert (row.parent_id, row.baseline_id) == (stage.parent.stage_id, baseline.stage_id)
+        assert (row.level, row.method, row.prune_fraction) == (level, method, fraction)
+        assert (row.structure, row.criterion) == ("unstructured", "magnitude")
+        assert row.schedule_kind == {1: "one-shot", 2: "iterative"}[level]
+        assert row.retrain_epochs == row.train_epochs == stage.train_epochs
+        assert row.rewind_epoch == (None if method == "finetune" else 6 - stage.train_epochs)
+        assert sum(int(kept.sum()) for kept in point.mask.values()) == left
+        assert (row.params_remaining, row.params_prunable) == (left, 77_072)
+        assert row.density == pytest.approx(left / 77_072, rel=1e-12)
+        assert row.compression_ratio == pytest.approx(77_072 / left, rel=1e-12)
+        assert (row.flops_dense, row.flops_remaining) == (FLOPS_OF_DIGITS_RESNET, flops)
+        assert row.speedup == pytest.approx(FLOPS_OF_DIGITS_RESNET / flops, rel=1e-12)
+        assert row.search_cost_epochs == cost_epochs
+        assert row.search_cost_flops == pytest.approx(cost_flops, rel=1e-12)
+        assert row.baseline_test_accuracy == baseline_accuracy
+        assert row.test_accuracy == accuracy(network_of(point))
+        assert row.val_accuracy == accuracy(network_of(point), "val")
+        parent = lab.point(stage.parent)
+        pruned = {n: w * point.mask[n] if n in point.mask else w for n, w in parent.weights.items()}
+        assert row.pruned_accuracy == accuracy(network_of(parent, pruned))
+        assert row.status == "done"
+
+
+def test_a_row_at_every_length_asked_for(lab: Lab) -> None:
+    stage = child(dense_stage(tiny(), 0), "finetune", 5)
+    lab.run(stage.baseline)
+    lab.run(stage, rows=(1, 3, 5))
+    assert lab.ledger.row_epochs(stage.stage_id) == [1, 3, 5]
+    for epochs in (1, 3, 5):
+        row = lab.row(stage, epochs)
+        assert row.train_epochs == row.retrain_epochs == row.search_cost_epochs == epochs
+        assert row.test_accuracy == accuracy(network_of(lab.point(stage, epochs)))
+        seconds = [lab.metrics(stage, e)["train_seconds"] for e in range(1, epochs + 1)]
+        assert row.train_seconds == pytest.approx(sum(seconds))
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "of_first_rate"),
+    [
+        ("lr_rewind", 6, 3),  # the whole schedule, drops at 3 and 5
+        ("lr_rewind", 5, 2),
+        ("weight_rewind", 5, 2),
+        ("lr_rewind", 3, 2),  # from epoch 3 on: the second rate, up to 5
+        ("lr_rewind", 1, 1),
+        ("finetune", 4, 4),
+    ],
+)
+def test_trainability_is_the_mean_before_the_rate_first_drops(
+    lab: Lab, method: str, epochs: int, of_first_rate: int
+) -> None:
+    """Wang et al. 2023, eq. 1."""
+    stage = child(dense_stage(tiny(), 0), method, epochs)
+    lab.run_chain(stage)
+    accuracies = [lab.metrics(stage, e)["test_accuracy"] for e in range(1, of_first_rate + 1)]
+    expected = sum(accuracies) / of_first_rate
+    assert lab.row(stage).trainability_accuracy == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_metrics_of_every_epoch(lab: Lab) -> None:
+    stage = child(dense_stage(tiny(), 0), "lr_rewind", 4)
+    lab.run_chain(stage)
+    rates = [lab.metrics(stage, epoch)["lr"] for epoch in range(1, 5)]
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001])  # epochs 2 to 5; drops at 3 and 5
+    for epoch in range(5):
+        metrics = lab.metrics(stage, epoch)
+        assert metrics["epoch"] == epoch
+        assert metrics["density"] == 0.5
+        assert not metrics["diverged"]
+    final = lab.metrics(stage, 4)
+    assert final["test_accuracy"] == lab.row(stage).test_accuracy
+    assert final["images_per_second"] * final["train_seconds"] == pytest.approx(STEPS * BATCH)
+
+
+def test_without_validation_there_is_no_validation_accuracy(lab: Lab) -> None:
+    stage = dense_stage(tiny(validation="none", validation_fraction=0), 0)
+    lab.run(stage)
+    assert lab.row(stage).val_accuracy is None
+    assert lab.row(stage).test_accuracy is not None
+
+
+def test_a_folder_goes_by_its_name_unless_that_is_taken() -> None:
+    assert row_dataset("folder:flowers") == "flowers"
+    assert row_dataset("folder:cifar10") == "folder:cifar10"
+    assert row_dataset("cifar10") == "cifar10"
+
+
+# Diverged
+
+
+def diverging(epochs: int = 6, **changes: Any) -> Stage:
+    """A rate of 1e-6 for two epochs of warm-up's beginning, then far too high."""
+    return dense_stage(tiny(schedule=Schedule(lr=1e30), epochs=epochs, **changes), 0)
+
+
+def test_a_diverged_stage_is_recorded_as_such(lab: Lab) -> None:
+    stage = diverging()
+    lab.run(stage, rows=(2, 6))
+    assert lab.ledger.row_epochs(stage.stage_id) == [2, 6]
+    for epochs in (2, 6):
+        row = lab.row(stage, epochs)
+        assert row.status == "diverged"
+        assert row.train_epochs == epochs
+        for name in ("test_accuracy", "val_accuracy", "baseline_test_accuracy"):
+            assert getattr(row, name) is None
+    assert lab.points(stage) == [0]
+    assert lab.metrics(stage, 1)["diverged"]
+    assert lab.metrics(stage, 1)["train_loss"] is None
+    assert missing_epochs(lab.ledger, lab.job(stage, (2, 6), (2,))) == []  # and not tried again
+
+
+def test_a_diverged_retraining(lab: Lab) -> None:
+    """Fine for an epoch, then at far too high a rate: rows before it stay, those after are told."""
+    baseline = dense_stage(tiny(), 0)
+    stage = child(baseline, "finetune", 4, lr=1e30)
+    lab.run_chain(stage)
+    row = lab.row(stage)
+    assert (row.status, row.test_accuracy, row.trainability_accuracy) == ("diverged", None, None)
+    assert row.pruned_accuracy is not None
+    assert row.baseline_test_accuracy == lab.row(baseline).test_accuracy
+    assert row.search_cost_epochs == 1  # what was spent, not what was asked for
+    assert lab.points(stage) == []
+    before = lab.file(stage, 1, "json").stat().st_mtime_ns
+    lab.run(stage)
+    assert lab.file(stage, 1, "json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("keep", ["all", "referenced"])
+def test_diverging_late_leaves_the_epochs_before(lab: Lab, keep: str) -> None:
+    """The warm-up reaches a deadly rate in the fourth epoch."""
+    schedule = Schedule(lr=1e38, warmup_epochs=6)
+    stage = dense_stage(tiny(schedule=schedule, epochs=8), 0)
+    run = start_stage(lab.job(stage, (8,)), lab.runtime(keep=keep))
+    metrics = [run_epoch(run) for _ in range(1) if not run.finished]
+    assert metrics[0]["diverged"] == run.finished
+
+
+def test_weights_that_became_nan_in_the_last_update_are_divergence(lab: Lab) -> None:
+    """The loss, taken before the update, is still finite."""
+    stage = dense_stage(tiny(schedule=Schedule(lr=1e39), steps_per_epoch=1, epochs=1), 0)
+    lab.run(stage)
+    assert lab.row(stage).status == "diverged"
+    assert lab.points(stage) == [0]
+
+
+# What is kept
+
+
+def test_keep_all_keeps_every_epoch_of_a_baseline(lab: Lab) -> None:
+    baseline = dense_stage(tiny(), 0)
+    lab.run(baseline, keep="all")
+    assert lab.points(baseline) == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rewinds", "kept"),
+    [
+        ((6,), (), [6]),
+        ((6,), (2,), [2, 6]),
+        ((3, 6), (0, 5), [0, 3, 5, 6]),
+        ((1,), (), [1]),
+    ],
+)
+def test_keep_referenced_keeps_what_is_referenced(
+    lab: Lab, rows: tuple[int, ...], rewinds: tuple[int, ...], kept: list[int]
+) -> None:
+    baseline = dense_stage(tiny(), 0)
+    lab.run(baseline, rows=rows, rewinds=rewinds, keep="referenced")
+    assert lab.points(baseline) == kept
+    curve = [lab.metrics(baseline, e)["test_accuracy"] for e in range(max(rows) + 1)]
+    assert all(value is not None for value in curve)  # the learning curve is whole
+
+
+@pytest.mark.parametrize("keep", ["all", "referenced"])
+@pytest.mark.parametrize(
+    ("rows", "rewinds", "kept"),
+    [((4,), (), [4]), ((2, 4), (), [2, 4]), ((4,), (3,), [3, 4]), ((1,), (), [1])],
+)
+def test_retrainings_keep_rows_and_children(
+    lab: Lab, rows: tuple[int, ...], rewinds: tuple[int, ...], kept: list[int], keep: str
+) -> None:
+    stage = child(dense_stage(tiny(), 0), "finetune", 4)
+    lab.run(stage.baseline)
+    lab.run(stage, rows=rows, rewinds=rewinds, keep=keep)
+    assert lab.points(stage) == kept
+
+
+def test_what_another_sweep_keeps_is_left(lab: Lab) -> None:
+    baseline = dense_stage(tiny(), 0)
+    lab.run(baseline, rewinds=(1, 2), keep="referenced")
+    lab.run(baseline, rows=(8,), keep="referenced")
+    assert lab.points(baseline) == [1, 2, 6, 8]
+
+
+def test_while_a_stage_runs_two_points_are_there_to_go_back_to(lab: Lab) -> None:
+    stage = child(dense_stage(tiny(), 0), "lr_rewind", 5)
+    lab.run(stage.baseline)
+    run = start_stage(lab.job(stage), lab.runtime())
+    assert lab.points(stage) == [0]
+    for epoch in range(1, 6):
+        run_epoch(run)
+        assert lab.points(stage) == [epoch - 1, epoch]

@@ -1,0 +1,156 @@
+"""Tune's verbs, called as Tune calls them, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.protocols import digits
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
+from rewind_ray.stage import Runtime, run_stage
+from sweeps.graph import build_graph
+from trainables import stage_trainable
+from trainables.stage_trainable import StageTrainable
+
+
+@pytest.fixture
+def graph():
+    protocol = digits(
+        epochs=4,
+        schedule=Schedule(lr=0.1, drops=(2,)),
+        train_examples=64,
+        test_examples=50,
+        batch_size=32,
+    )
+    dense = dense_stage(protocol, 0)
+    child = retrain_stage(dense, Prune(fraction=0.5), Retrain(method="lr_rewind", epochs=2))
+    return build_graph([child])
+
+
+def config_of(node, storage, **runtime):
+    Ledger(str(storage)).write_spec(node.stage)
+    return {
+        "stage_id": node.stage_id,
+        "row_epochs": sorted(node.row_epochs),
+        "rewind_epochs": sorted(node.rewind_epochs),
+        "cpus": 1,
+        "gpus": 0,
+        "runtime": {"storage": str(storage), **runtime},
+    }
+
+
+def checksum(storage, node):
+    return Ledger(str(storage)).read_metrics(node.stage_id, node.epochs)["sha256"]
+
+
+def one_epoch_a_step(monkeypatch):
+    monkeypatch.setattr(stage_trainable, "STEP_SECONDS", 0.0)
+
+
+def test_a_step_is_an_epoch_and_the_last_one_says_done(graph, tmp_path, monkeypatch):
+    one_epoch_a_step(monkeypatch)
+    dense = next(iter(graph.values()))
+    trainable = StageTrainable(config_of(dense, tmp_path))
+    results = [trainable.train() for _ in range(4)]
+    assert [r["epoch"] for r in results] == [1, 2, 3, 4]
+    assert [r["done"] for r in results] == [False, False, False, True]
+    assert Ledger(str(tmp_path)).points(dense.stage_id) == [0, 1, 2, 3, 4]
+    assert Ledger(str(tmp_path)).row_epochs(dense.stage_id) == [4]
+
+
+def test_short_epochs_share_a_step_and_each_is_a_rewind_point(graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_trainable, "STEP_SECONDS", 1000.0)
+    dense = next(iter(graph.values()))
+    result = StageTrainable(config_of(dense, tmp_path)).train()
+    assert result["done"] and len(result["epochs"]) == 4
+    assert Ledger(str(tmp_path)).points(dense.stage_id) == [0, 1, 2, 3, 4]
+
+
+def test_setting_up_and_throwing_away_leaves_nothing(graph, tmp_path):
+    """Tune may do so with any actor."""
+    dense = next(iter(graph.values()))
+    config = config_of(dense, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    StageTrainable(config).stop()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_trial_restored_at_its_last_epoch_may_be_stepped_once_more(graph, tmp_path):
+    dense = next(iter(graph.values()))
+    run_stage(dense.job, Runtime(storage=str(tmp_path)))
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    trainable = StageTrainable(config_of(dense, tmp_path))
+    trainable.load_checkpoint(None)
+    result = trainable.train()
+    assert result["done"] and result["epochs"] == []
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_a_killed_trial_goes_on_in_another_actor_to_the_same_bits(graph, tmp_path, monkeypatch):
+    one_epoch_a_step(monkeypatch)
+    dense = next(iter(graph.values()))
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    run_stage(dense.job, Runtime(storage=str(straight)))
+    first = StageTrainable(config_of(dense, broken))
+    first.train()
+    first.train()
+    second = StageTrainable(config_of(dense, broken))
+    results = [second.train(), second.train()]
+    assert [r["epoch"] for r in results] == [3, 4]
+    assert checksum(broken, dense) == checksum(straight, dense)
+
+
+def test_a_reused_actor_trains_as_a_fresh_one(graph, tmp_path):
+    dense, child = graph.values()
+    fresh, reused = tmp_path / "fresh", tmp_path / "reused"
+    for node in (dense, child):
+        StageTrainable(config_of(node, fresh)).train()
+    trainable = StageTrainable(config_of(dense, reused))
+    trainable.train()
+    assert trainable.reset(config_of(child, reused))
+    trainable.train()
+    for node in (dense, child):
+        assert checksum(reused, node) == checksum(fresh, node)
+
+
+def test_tune_keeps_a_pointer_only(graph, tmp_path):
+    dense = next(iter(graph.values()))
+    trainable = StageTrainable(config_of(dense, tmp_path / "storage"))
+    trainable.train()
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    trainable.save_checkpoint(str(folder))
+    (pointer,) = folder.iterdir()
+    assert json.loads(pointer.read_text()) == {"stage_id": dense.stage_id, "epoch": 4}
+
+
+def test_a_mistake_that_would_come_again_ends_the_trial_with_its_reason(graph, tmp_path):
+    child = list(graph.values())[1]
+    dense = next(iter(graph.values()))
+    run_stage(dense.job, Runtime(storage=str(tmp_path)))
+    hopeless = retrain_stage(
+        dense.stage, Prune(fraction=0.99999999), Retrain(method="lr_rewind", epochs=2)
+    )
+    (node,) = [n for n in build_graph([hopeless]).values() if n.stage.level]
+    result = StageTrainable(config_of(node, tmp_path)).train()
+    assert result["done"] and "leaves none" in result["failure"]
+    assert StageTrainable(config_of(child, tmp_path)).train()["done"]
+
+
+def test_a_corrupt_rewind_point_is_noted_for_the_driver(graph, tmp_path):
+    dense, child = graph.values()
+    run_stage(dense.job, Runtime(storage=str(tmp_path)))
+    path = tmp_path / "stages" / dense.stage_id / "epochs" / "0004.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    result = StageTrainable(config_of(child, tmp_path)).train()
+    assert result["done"]
+    assert any("epoch 4" in note for note in result["notes"])
+
+
+def test_resources_are_cpus_and_a_share_of_a_gpu():
+    request = StageTrainable.default_resource_request({"cpus": 2, "gpus": 0.25})
+    assert request.bundles == [{"CPU": 2, "GPU": 0.25}]
+    assert StageTrainable.default_resource_request({"cpus": 1, "gpus": 0}).bundles == [{"CPU": 1}]
