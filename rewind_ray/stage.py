@@ -149,14 +149,24 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
         optimizer=make_optimizer(network, stage),
         parameters=prunable_parameters(network, stage.protocol.prunable),
         mask={},
-        threads=runtime.threads,
+        threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs, *ledger.points(stage.stage_id)},
     )
-    if not resume_(run, no_later_than=min(missing, default=0)):
-        torch.set_num_threads(run.threads)
+    torch.set_num_threads(run.threads)
+    if resume_(run, no_later_than=min(missing, default=0)):
+        write_late_row(run)
+    else:
         begin_(run)
     return run
+
+
+def threads_before(ledger: Ledger, stage: Stage) -> int | None:
+    """What the stage started with, if it ever did: other threads would give other bits."""
+    try:
+        return int(ledger.read_metrics(stage.stage_id, 0)["threads"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
 
 
 def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
@@ -190,8 +200,6 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
             continue
         run.epoch = epoch
         run.mask = {name: kept.to(run.task.device) for name, kept in point.mask.items()}
-        run.threads = int(run.ledger.read_metrics(stage_id, epoch)["threads"])
-        torch.set_num_threads(run.threads)
         return True
     return False
 
@@ -239,7 +247,8 @@ def rewind_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
     except (CorruptRewindPoint, ValueError) as error:
         log.warning("unusable rewind point, training it again: %s", error)
     run.ledger.drop_point(stage.stage_id, epoch)
-    run_stage(Job(stage=stage, row_epochs=(), rewind_epochs=(epoch,)), run.runtime)
+    rows = (epoch,) if epoch == stage.train_epochs else ()  # a child's row needs its parent's
+    run_stage(Job(stage=stage, row_epochs=rows, rewind_epochs=(epoch,)), run.runtime)
     torch.set_num_threads(run.threads)
     return checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
 
@@ -260,7 +269,7 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
         precision=stage.protocol.precision,
     )
     run.epoch += 1
-    run.diverged = not math.isfinite(trained.train_loss)
+    run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
     metrics: dict[str, Any] = {
         "train_loss": None if run.diverged else trained.train_loss,
         "train_accuracy": trained.train_accuracy,
@@ -275,6 +284,12 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
     for train_epochs in wanted:
         run.ledger.write_row(make_row(run, train_epochs, metrics))
     return metrics
+
+
+def all_finite(network: nn.Module) -> bool:
+    """The loss doesn't know yet what the last update did."""
+    largest = torch._foreach_norm(list(network.parameters()), math.inf)
+    return bool(torch.stack(largest).isfinite().all())
 
 
 def data_seed(stage: Stage) -> int:
@@ -335,14 +350,17 @@ def drop_needless(run: StageRun, epoch: int) -> None:
 
 
 def finish_stage(run: StageRun) -> None:
-    """Write rows that were missing though their epoch was trained; tidy up."""
-    for train_epochs in run.job.row_epochs:
-        if train_epochs == run.epoch and train_epochs not in run.ledger.row_epochs(
-            run.stage.stage_id
-        ):
-            metrics = run.ledger.read_metrics(run.stage.stage_id, train_epochs)
-            run.ledger.write_row(make_row(run, train_epochs, metrics))
-    drop_needless(run, run.epoch - 1)
+    """Tidy up."""
+    for epoch in (run.epoch - 2, run.epoch - 1):
+        drop_needless(run, epoch)
+
+
+def write_late_row(run: StageRun) -> None:
+    """The row of the epoch that is resumed from, if it is wanted and was never written."""
+    stage_id = run.stage.stage_id
+    if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
+        metrics = run.ledger.read_metrics(stage_id, run.epoch)
+        run.ledger.write_row(make_row(run, run.epoch, metrics))
 
 
 def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> ResultRow:

@@ -211,13 +211,14 @@ def test_a_folder_goes_by_its_name_unless_that_is_taken() -> None:
 # Diverged
 
 
-def diverging(epochs: int = 6, **changes: Any) -> Stage:
-    """A rate of 1e-6 for two epochs of warm-up's beginning, then far too high."""
-    return dense_stage(tiny(schedule=Schedule(lr=1e30), epochs=epochs, **changes), 0)
+def late_diverging() -> Stage:
+    """Weight decay of 30 at a rate of 0.1 triples the weights at every update and turns their
+    signs; they overflow in the third epoch."""
+    return dense_stage(tiny(weight_decay=30, schedule=Schedule(lr=0.1)), 0)
 
 
 def test_a_diverged_stage_is_recorded_as_such(lab: Lab) -> None:
-    stage = diverging()
+    stage = dense_stage(tiny(schedule=Schedule(lr=1e30)), 0)
     lab.run(stage, rows=(2, 6))
     assert lab.ledger.row_epochs(stage.stage_id) == [2, 6]
     for epochs in (2, 6):
@@ -233,7 +234,6 @@ def test_a_diverged_stage_is_recorded_as_such(lab: Lab) -> None:
 
 
 def test_a_diverged_retraining(lab: Lab) -> None:
-    """Fine for an epoch, then at far too high a rate: rows before it stay, those after are told."""
     baseline = dense_stage(tiny(), 0)
     stage = child(baseline, "finetune", 4, lr=1e30)
     lab.run_chain(stage)
@@ -248,19 +248,36 @@ def test_a_diverged_retraining(lab: Lab) -> None:
     assert lab.file(stage, 1, "json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("keep", ["all", "referenced"])
-def test_diverging_late_leaves_the_epochs_before(lab: Lab, keep: str) -> None:
-    """The warm-up reaches a deadly rate in the fourth epoch."""
-    schedule = Schedule(lr=1e38, warmup_epochs=6)
-    stage = dense_stage(tiny(schedule=schedule, epochs=8), 0)
-    run = start_stage(lab.job(stage, (8,)), lab.runtime(keep=keep))
-    metrics = [run_epoch(run) for _ in range(1) if not run.finished]
-    assert metrics[0]["diverged"] == run.finished
+@pytest.mark.parametrize(
+    ("keep", "rows", "kept"),
+    [
+        ("all", (1, 6), [0, 1, 2]),
+        ("referenced", (1, 6), [1]),
+        ("referenced", (6,), []),
+    ],
+)
+def test_diverging_late_leaves_the_epochs_before(
+    lab: Lab, keep: str, rows: tuple[int, ...], kept: list[int]
+) -> None:
+    stage = late_diverging()
+    lab.run(stage, rows=rows, keep=keep)
+    assert [lab.metrics(stage, epoch)["diverged"] for epoch in range(4)] == [False] * 3 + [True]
+    assert [lab.row(stage, epochs).status for epochs in rows] == ["done", "diverged"][-len(rows) :]
+    assert lab.points(stage) == kept
+    if 1 in rows:
+        assert lab.row(stage, 1).test_accuracy == accuracy(network_of(lab.point(stage, 1)))
 
 
-def test_weights_that_became_nan_in_the_last_update_are_divergence(lab: Lab) -> None:
+def test_a_diverged_stage_wanted_longer_diverges_again(lab: Lab) -> None:
+    stage = late_diverging()
+    lab.run(stage, rows=(6,))
+    lab.run(stage, rows=(2, 9))
+    assert [lab.row(stage, e).status for e in (2, 6, 9)] == ["done", "diverged", "diverged"]
+
+
+def test_weights_that_overflow_in_the_last_update_are_divergence(lab: Lab) -> None:
     """The loss, taken before the update, is still finite."""
-    stage = dense_stage(tiny(schedule=Schedule(lr=1e39), steps_per_epoch=1, epochs=1), 0)
+    stage = dense_stage(tiny(schedule=Schedule(lr=3e38), steps_per_epoch=1, epochs=1), 0)
     lab.run(stage)
     assert lab.row(stage).status == "diverged"
     assert lab.points(stage) == [0]
