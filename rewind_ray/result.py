@@ -80,7 +80,7 @@ class ResultRow:
     speedup: float
     """flops_dense / flops_remaining, theoretical."""
     status: str
-    """done, diverged (loss or weights NaN or infinite) or collapsed (a layer has no weight left)."""
+    """done, diverged (loss or weights not finite) or collapsed (a layer has no weight left)."""
     precision: str
     """Of the networks' arithmetic: fp32 or bf16."""
     device: str

@@ -117,9 +117,7 @@ class Protocol:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(
-                f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite"
-            )
+            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
         if any(drop >= self.epochs for drop in self.schedule.drops):
             raise ValueError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "

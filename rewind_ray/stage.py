@@ -151,7 +151,7 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
         mask={},
         threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=max(missing, default=0),
-        kept_epochs={*job.row_epochs, *job.rewind_epochs, *ledger.points(stage.stage_id)},
+        kept_epochs={*job.row_epochs, *job.rewind_epochs, *kept_before(ledger, stage)},
     )
     torch.set_num_threads(run.threads)
     if resume_(run, no_later_than=min(missing, default=0)):
@@ -159,6 +159,17 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
     else:
         begin_(run)
     return run
+
+
+def kept_before(ledger: Ledger, stage: Stage) -> list[int]:
+    """Epochs whose rewind point stays though this job doesn't want it.
+
+    Other sweeps may start from any epoch of a baseline. Other stages start where there is a row;
+    what else is there was left behind by a run that was interrupted.
+    """
+    if stage.parent is None:
+        return ledger.points(stage.stage_id)
+    return ledger.row_epochs(stage.stage_id)
 
 
 def threads_before(ledger: Ledger, stage: Stage) -> int | None:

@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(
     for wrong, message in (
         (wrong_shape, rf"the {part} don't fit the network: {name} has shape \(7, 7\), .* wants"),
         (missing, f"{name} has shape None"),
-        (too_many, rf"more.weight has shape \(3,\), the network wants None"),
+        (too_many, r"more.weight has shape \(3,\), the network wants None"),
     ):
         other = new_network(seed=3)
         before = capture(other, new_optimizer(other), {})
@@ -221,10 +221,10 @@ def test_momentum_that_does_not_fit_is_refused_before_anything_is_loaded(trained
     wrong = altered(point, "momentum", "dense.weight", torch.zeros(7, 7))
     other = new_network(seed=3)
     before = capture(other, new_optimizer(other), {})
-    with pytest.raises(ValueError, match="the momentum don't fit the network: dense.weight"):
+    with pytest.raises(ValueError, match=r"the momentum don't fit the network: dense\.weight"):
         load_network_(other, wrong)
     assert_same(capture(other, new_optimizer(other), {}), before)
-    with pytest.raises(ValueError, match="the momentum don't fit the network: dense.weight"):
+    with pytest.raises(ValueError, match=r"the momentum don't fit the network: dense\.weight"):
         load_momentum_(other, new_optimizer(other), wrong.momentum)
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
-from tiny_stages import tiny
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rewind_ray.epoch import evaluate, train_epoch
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Protocol, Prune, dense_stage
 from rewind_ray.stage import make_optimizer
+from tests.rewind_ray.tiny_stages import tiny
 
 Batches = list[tuple[Tensor, Tensor]]
 

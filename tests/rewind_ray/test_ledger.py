@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
-from tiny_stages import Lab, child, tiny
 
 from rewind_ray import ledger as ledger_module
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.result import COLUMNS, ResultRow, row_from_json, row_to_json
 from rewind_ray.spec import dense_stage
+from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 STAGE = "0123456789abcdef"
 TENSORS = bytes(range(256)) * 3
@@ -197,7 +197,7 @@ def test_what_is_no_row_is_refused(data: bytes) -> None:
 
 def test_a_row_with_an_unknown_column_is_refused() -> None:
     data = json.dumps(asdict(a_row()) | {"colour": "red"}).encode()
-    with pytest.raises(ValueError, match="this is no result row: .*colour"):
+    with pytest.raises(ValueError, match=r"this is no result row: .*colour"):
         row_from_json(data)
 
 
@@ -227,13 +227,13 @@ def test_an_edited_spec_is_refused(lab: Lab) -> None:
 
 
 def test_sweeps_come_back(ledger: Ledger) -> None:
-    with pytest.raises(ValueError, match="no sweep 'one' in .*; there: none"):
+    with pytest.raises(ValueError, match=r"no sweep 'one' in .*; there: none"):
         ledger.read_sweep("one")
     ledger.write_sweep("one", {"stages": [STAGE]})
     ledger.write_sweep("two", {"stages": []})
     assert ledger.sweeps() == ["one", "two"]
     assert ledger.read_sweep("one") == {"stages": [STAGE]}
-    with pytest.raises(ValueError, match="no sweep 'three' in .*; there: one, two"):
+    with pytest.raises(ValueError, match=r"no sweep 'three' in .*; there: one, two"):
         ledger.read_sweep("three")
 
 

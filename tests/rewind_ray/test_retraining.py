@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_stages import child, tiny
 
 from rewind_ray.protocols import mikler_resnet, mikler_wrn, renda_cifar
 from rewind_ray.retraining import METHODS, RATES, RateContext, method_named
 from rewind_ray.schedule import Schedule, learning_rate
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import epoch_rates
+from tests.rewind_ray.tiny_stages import child, tiny
 
 STEPS = 3
 HALVES = Schedule(lr=0.8, drops=(2, 4), factor=0.5)  # over 6 epochs; halves are exact
@@ -129,7 +129,7 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
 
 
 def test_the_table_is_renda_s() -> None:
-    """Renda et al. 2020, §2.3: TRAIN^t(W_T, m, T), TRAIN^t(W_{T-t}, m, T-t), TRAIN^t(W_T, m, T-t)."""
+    """Renda et al. 2020, §2.3: TRAIN^t of (W_T, m, T), (W_{T-t}, m, T-t) and (W_T, m, T-t)."""
     table = {name: (row.weights, row.rate, row.rewinds) for name, row in METHODS.items()}
     published = {
         "finetune": ("parent", "last", False),

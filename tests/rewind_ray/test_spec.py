@@ -334,7 +334,7 @@ def test_an_edited_description_is_refused(path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = other_value(place[path[-1]])
-    with pytest.raises(ValueError, match="edited|allowed|known|is no|leave|drops"):
+    with pytest.raises(ValueError, match=r"edited|allowed|known|is no|leave|drops"):
         stage_from_dict(edited)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import METHODS, Lab, child, tiny
 
 from rewind_ray import ledger as ledger_module
 from rewind_ray.ledger import Ledger
@@ -19,6 +18,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import finish_stage, missing_epochs, run_epoch, start_stage
 from rewind_ray.storage import write_atomically
+from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
 
 NewLab = Callable[[str], Lab]
 
@@ -91,9 +91,7 @@ def test_starting_anew_after_every_epoch_changes_nothing(
 
 
 @pytest.mark.parametrize("structure", ["unstructured", "filters"])
-def test_stopping_after_any_epoch_changes_nothing(
-    lab: Lab, tmp_path: Path, structure: str
-) -> None:
+def test_stopping_after_any_epoch_changes_nothing(lab: Lab, tmp_path: Path, structure: str) -> None:
     stage = child(dense_stage(tiny(), 0), "lr_rewind", 5, structure=structure)
     lab.run(stage.baseline)
     begun = copied(lab, tmp_path / "begun")

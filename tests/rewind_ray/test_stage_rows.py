@@ -1,4 +1,4 @@
-"""What a finished stage leaves: its row, worked out a second time, and the rewind points it keeps."""
+"""What a finished stage leaves: its row, worked out a second time, and its rewind points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
-from tiny_stages import METHODS, Lab, child, tiny
 from torch import Tensor, nn
 
 from rewind_ray.checkpoint import RewindPoint
@@ -20,6 +19,7 @@ from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs, row_dataset, run_epoch, start_stage
+from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
 
 BATCH, STEPS = 32, 2
 FLOPS_OF_DIGITS_RESNET = 763_520  # by the formula of test_flops, for 1 channel and 8x8 pixels
@@ -241,7 +241,9 @@ def test_a_diverged_retraining(lab: Lab) -> None:
     assert (row.status, row.test_accuracy, row.trainability_accuracy) == ("diverged", None, None)
     assert row.pruned_accuracy is not None
     assert row.baseline_test_accuracy == lab.row(baseline).test_accuracy
-    assert row.search_cost_epochs == 1  # what was spent, not what was asked for
+    # what was spent, not what was asked for
+    assert row.search_cost_epochs == 1
+    assert row.search_cost_flops == 3 * row.flops_remaining * STEPS * BATCH
     assert lab.points(stage) == []
     before = lab.file(stage, 1, "json").stat().st_mtime_ns
     lab.run(stage)
@@ -340,3 +342,24 @@ def test_while_a_stage_runs_two_points_are_there_to_go_back_to(lab: Lab) -> None
     for epoch in range(1, 6):
         run_epoch(run)
         assert lab.points(stage) == [epoch - 1, epoch]
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
+def test_an_interruption_leaves_no_more_behind(lab: Lab, interrupted_after: int) -> None:
+    stage = child(dense_stage(tiny(), 0), "finetune", 5)
+    lab.run(stage.baseline)
+    run = start_stage(lab.job(stage, (2, 5)), lab.runtime())
+    for _ in range(interrupted_after):
+        run_epoch(run)
+    lab.run(stage, rows=(2, 5))
+    assert lab.points(stage) == [2, 5]
+
+
+def test_an_interrupted_baseline_keeps_at_most_two_more(lab: Lab) -> None:
+    """They might be what another sweep starts from."""
+    stage = dense_stage(tiny(), 0)
+    run = start_stage(lab.job(stage), lab.runtime(keep="referenced"))
+    for _ in range(3):
+        run_epoch(run)
+    lab.run(stage, keep="referenced")
+    assert lab.points(stage) == [2, 3, 6]

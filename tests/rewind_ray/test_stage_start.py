@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_stages import METHODS, Lab, child, tiny
 from torch import Tensor
 
 from rewind_ray import stage as stage_module
@@ -16,6 +15,7 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import dense_mask, empty_layers, prunable_parameters, pruned_mask, unpruned
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import data_seed, run_epoch, start_stage
+from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
 
 
 def masked(weights: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:

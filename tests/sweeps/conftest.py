@@ -1,66 +1,11 @@
-"""Small stages and a way to run a sweep as its user does."""
-
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rewind_ray.protocols import digits
-from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol
-
-ROOT = Path(__file__).parents[2]
-
-
-def tiny_protocol(**changes: object) -> Protocol:
-    """Four epochs of two updates on 64 digits."""
-    settings = {
-        "epochs": 4,
-        "schedule": Schedule(lr=0.1, drops=(2,)),
-        "train_examples": 64,
-        "test_examples": 50,
-        "batch_size": 32,
-    }
-    return digits(**settings | changes)
-
-
-def start(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """``python -m ARGUMENTS``, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    process = start(*arguments)
-    try:
-        stdout, stderr = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 120) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
+    """Of a sweep; not there yet."""
     return tmp_path / "storage"

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run, start, wait_until
 
 from rewind_ray.ledger import Ledger
 from sweeps.launch import command
+from tests.sweeps.running import run, start, wait_until
 
 QUICKSTART = ("sweeps.quickstart", "--smoke", "--seeds", "1")
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from conftest import tiny_protocol
-
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import renda_cifar
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
@@ -15,6 +13,7 @@ from sweeps.graph import (
     unfinished,
 )
 from sweeps.recipes import iterative, one_shot
+from tests.sweeps.running import tiny_protocol
 
 HALF = Prune(fraction=0.5)
 

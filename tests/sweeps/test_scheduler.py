@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from conftest import tiny_protocol
-
 from rewind_ray.ledger import Ledger
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
@@ -10,6 +8,7 @@ from sweeps.graph import build_graph
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler, State
 from sweeps.searcher import GraphSearcher
+from tests.sweeps.running import tiny_protocol
 
 
 def two_chains(**changes):

@@ -6,7 +6,6 @@ import io
 import os
 
 import pytest
-from conftest import tiny_protocol
 from pyarrow import fs
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,6 +21,7 @@ from sweeps.graph import build_graph
 from sweeps.progress import Progress, duration
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler
+from tests.sweeps.running import tiny_protocol
 
 
 def chain_graph(steps=2, seeds=1, epochs=2):

@@ -1,13 +1,15 @@
-"""The papers' parameter counts, and initial weights against the distribution they are drawn from."""
+"""The papers' parameter counts, and initial weights against the distribution they come from."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rewind_ray.models import NETWORKS, build_network, check_network, initialise_
 from rewind_ray.models.wide_resnet import wide_resnet
@@ -22,11 +24,11 @@ def built(name: str, seed: int | None = None, **options: object) -> nn.Module:
     return network
 
 
-def state(network: nn.Module) -> dict[str, torch.Tensor]:
+def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
@@ -139,6 +141,66 @@ def test_options_reach_the_network() -> None:
     assert norm.running_mean.tolist() == [2.0] * 16
 
 
+def norm(weights: dict[str, Tensor], name: str, x: Tensor, eps: float) -> Tensor:
+    """BatchNorm by the statistics of the batch, over everything but the channels."""
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)
+    variance = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+    scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    normed = (x - mean) / (variance + eps).sqrt()
+    return normed * scale[:, None, None] + shift[:, None, None]
+
+
+def convolve(weights: dict[str, Tensor], name: str, x: Tensor, stride: int = 1) -> Tensor:
+    kernel = weights[f"{name}.weight"]
+    return F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+
+
+def resnet_by_hand(w: dict[str, Tensor], x: Tensor) -> Tensor:
+    """He et al. 2016, figure 2 and §4.2, one block a stage: ReLU after the sum."""
+    x = norm(w, "norm", convolve(w, "conv", x), 1e-5).relu()
+    for stage in range(3):
+        block, stride = f"stages.{stage}.0", 2 if stage else 1
+        out = norm(w, f"{block}.norm1", convolve(w, f"{block}.conv1", x, stride), 1e-5).relu()
+        out = norm(w, f"{block}.norm2", convolve(w, f"{block}.conv2", out), 1e-5)
+        if stage:
+            x = convolve(w, f"{block}.shortcut.0", x, stride)
+        x = (out + x).relu()
+    return x.mean(dim=(2, 3)) @ w["dense.weight"].T + w["dense.bias"]
+
+
+def wide_resnet_by_hand(w: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Zagoruyko & Komodakis 2016, one block a stage: BatchNorm and ReLU come first, and where
+    the shape changes, the projection starts from what they made."""
+    x = convolve(w, "conv", x)
+    for stage in range(3):
+        block, stride = f"stages.{stage}.0", 2 if stage else 1
+        activated = norm(w, f"{block}.norm1", x, 1e-3).relu()
+        out = convolve(w, f"{block}.conv1", activated, stride)
+        out = convolve(w, f"{block}.conv2", norm(w, f"{block}.norm2", out, 1e-3).relu())
+        if stage:
+            x = convolve(w, f"{block}.projection", activated, stride)
+        x = out + x
+    x = norm(w, "norm", x, 1e-3).relu()
+    return x.mean(dim=(2, 3)) @ w["dense.weight"].T + w["dense.bias"]
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"), [("resnet8", resnet_by_hand), ("wrn_10_1", wide_resnet_by_hand)]
+)
+def test_the_network_computes_what_the_paper_draws(
+    name: str, by_hand: Callable[[dict[str, Tensor], Tensor], Tensor]
+) -> None:
+    network = built(name, seed=0).train()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() == 1:  # biases, scales and shifts that would be noticed
+                parameter.add_(torch.randn(parameter.shape, generator=generator) / 4)
+    images = torch.randn(8, 3, 16, 16, generator=generator)
+    expected = by_hand(dict(network.named_parameters()), images)
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+
+
 # Initial weights
 
 
@@ -204,7 +266,9 @@ def test_every_kernel_is_drawn_afresh() -> None:
 
 
 def test_unknown_networks_list_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown network 'resnet19'; known: .*resnet20") as caught:
+    with pytest.raises(
+        ValueError, match=r"unknown network 'resnet19'; known: .*resnet20"
+    ) as caught:
         built("resnet19")
     for name in NETWORKS:
         assert name in str(caught.value)

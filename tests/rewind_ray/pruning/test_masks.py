@@ -38,13 +38,13 @@ def test_biases_and_batch_norm_are_never_prunable(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_convolutions_are_the_kernels_without_the_dense_layer(name: str) -> None:
+def test_convolutions_are_the_kernels_without_the_dense_layers(name: str) -> None:
     with torch.device("meta"):
         network = build_network(name, 10, 3, {})
     kernels = prunable_parameters(network, "kernels")
     convolutions = prunable_parameters(network, "convolutions")
-    assert kernels.keys() - convolutions.keys() == {"dense.weight"}
-    assert list(kernels)[: len(convolutions)] == list(convolutions)
+    assert list(convolutions) == [n for n, kernel in kernels.items() if kernel.dim() == 4]
+    assert kernels.keys() - convolutions.keys()
 
 
 def test_pruned_weights_become_zero_and_the_others_stay() -> None:
