@@ -42,8 +42,8 @@ def main() -> None:
         f"ratio {wall / pure:.2f}\n"
         f"start of Python and Ray to the first rewind point {first_point:.1f} s; "
         f"first to last rewind point {last_point - first_point:.1f} s "
-        f"(ratio {(last_point - first_point) / pure:.2f}); table and figure "
-        f"{wall - last_point:.1f} s"
+        f"(ratio {(last_point - first_point) / pure:.2f}); table, figure and Ray's end "
+        f"{wall - last_point:.1f} s; ratio without start {(wall - first_point) / pure:.2f}"
     )
 
 

@@ -198,8 +198,9 @@ def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
 def resume_(run: StageRun, no_later_than: int) -> bool:
     """Go on from the last good rewind point of the stage itself; False if it has none."""
     stage_id = run.stage.stage_id
+    known = unbroken_history(run.ledger, stage_id, no_later_than)
     for epoch in reversed(run.ledger.points(stage_id)):
-        if epoch > no_later_than:
+        if epoch > known:
             continue
         try:
             point = checkpoint.from_bytes(run.ledger.read_point(stage_id, epoch))
@@ -213,6 +214,16 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
         run.mask = {name: kept.to(run.task.device) for name, kept in point.mask.items()}
         return True
     return False
+
+
+def unbroken_history(ledger: Ledger, stage_id: str, no_later_than: int) -> int:
+    """The last epoch up to which all metrics can be read, -1 if none: rows are made of them."""
+    for epoch in range(no_later_than + 1):
+        try:
+            ledger.read_metrics(stage_id, epoch)
+        except (FileNotFoundError, ValueError):
+            return epoch - 1
+    return no_later_than
 
 
 def begin_(run: StageRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from ray.tune.experiment import Trial
 from rewind_ray.stage import Runtime
 from sweeps.boards import Boards
 from sweeps.graph import Node
-from sweeps.naming import percent
+from sweeps.naming import percent, stage_title
 from sweeps.options import Options, gpu_share
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
@@ -82,10 +83,12 @@ def train_graph(
             verbose=0,
         ),
     )
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view and the list tell errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     tuner.fit()
+    # takes a second, in which the results can be shown; Python waits for it at its end
+    threading.Thread(target=ray.shutdown).start()
 
 
 def check_room(cpus: float, gpus: float, resources: dict[str, float]) -> None:
@@ -153,9 +156,8 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         self._end(node)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
-        self.progress.note(
-            f"stage {trial.config['stage_id']} broke off and is tried again: {reason(trial)}"
-        )
+        title = stage_title(self._node(trial).stage)
+        self.progress.note(f"{title} broke off ({reason(trial)}); trying again")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
@@ -187,5 +189,7 @@ class Monitor(tune.Callback):  # type: ignore[misc]
 def reason(trial: Trial) -> str:
     """The last line of a trial's exception."""
     error = trial.get_pickled_error()
+    if error is None:
+        return "its worker is gone"
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

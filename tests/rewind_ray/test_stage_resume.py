@@ -298,6 +298,21 @@ def test_a_json_that_lost_a_field_costs_an_epoch(lab: Lab, new_lab: NewLab) -> N
     assert_same_results(lab, damaged, stage, (6,))
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metrics_of_an_earlier_epoch_cost_the_epochs_since(
+    lab: Lab, new_lab: NewLab, damage: Callable[[bytes], bytes]
+) -> None:
+    """A row is made of all of them."""
+    stage = dense_stage(tiny(), 0)
+    lab.run(stage)
+    damaged = new_lab("damaged")
+    interrupted_after(damaged, stage, 4)
+    path = damaged.file(stage, 2, "json")
+    path.write_bytes(damage(path.read_bytes()))
+    damaged.run(stage)
+    assert_same_results(lab, damaged, stage, (6,))
+
+
 @pytest.mark.parametrize("part", ["weights", "momentum"])
 def test_a_point_that_does_not_fit_leaves_no_trace(lab: Lab, new_lab: NewLab, part: str) -> None:
     """Whole, with its checksum, but of other shapes: as another version may have written it."""
