@@ -46,41 +46,46 @@ FILTERS = Prune(fraction=0.2, structure="filters")
 
 
 def fig1(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """ResNet-20 (92.46% dense). Published at 9.35×, iterative: weight rewinding 91.35%,
-    learning-rate rewinding 91.42%, fine-tuning 88.74%."""
+    """ResNet-20 (92.46% dense). Published at 9.35×, iterative: learning-rate rewinding 92.07%,
+    weight rewinding 91.89%, fine-tuning 89.42%."""
     for retrain in retrainings(dense.protocol, rewind_epoch, METHODS):
         yield from one_shot(dense, retrain, RESNET_DENSITIES, UNSTRUCTURED)
         yield iterative(dense, retrain, 10, UNSTRUCTURED)
 
 
 def fig2(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """ResNet-56 (93.71% dense), iterative up to 22.7×."""
+    """ResNet-56 (93.71% dense). Published at 22.7×, iterative: learning-rate rewinding 93.13%,
+    weight rewinding 92.93%, fine-tuning 90.80%."""
     for retrain in retrainings(dense.protocol, rewind_epoch, METHODS):
         yield from one_shot(dense, retrain, RESNET_DENSITIES, UNSTRUCTURED)
         yield iterative(dense, retrain, 14, UNSTRUCTURED)
 
 
 def fig3(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """ResNet-20, whole filters by global mean |w| (§2.1)."""
+    """ResNet-20, whole filters by global mean |w| (§2.1). Published at 9.35×: learning-rate
+    rewinding 87.74%, weight rewinding 87.68%, fine-tuning 85.57%."""
     for retrain in retrainings(dense.protocol, rewind_epoch, METHODS):
         yield from one_shot(dense, retrain, RESNET_DENSITIES, FILTERS)
 
 
 def fig4(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """ResNet-56 on CIFAR-100 (71.90% dense)."""
+    """ResNet-56 on CIFAR-100 (71.90% dense). Published at 9.35×: learning-rate rewinding 69.09%,
+    weight rewinding 68.86%, fine-tuning 67.42%."""
     for retrain in retrainings(dense.protocol, rewind_epoch, METHODS):
         yield from one_shot(dense, retrain, RESNET_DENSITIES, UNSTRUCTURED)
 
 
 def fig5(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """WRN-16-8 (95.72% dense): learning-rate rewinding loses accuracy step by step."""
+    """WRN-16-8 (95.72% dense): learning-rate rewinding loses accuracy step by step. Published at
+    100×, iterative: weight rewinding 93.86%, learning-rate rewinding 87.52%."""
     for retrain in retrainings(dense.protocol, rewind_epoch, METHODS[:2]):
         yield from one_shot(dense, retrain, WRN_DENSITIES, UNSTRUCTURED)
         yield iterative(dense, retrain, 13, Prune(fraction=0.3))
 
 
 def fig6(dense: Stage, rewind_epoch: int) -> Iterator[Stage]:
-    """WRN-16-8: it does so in steps of 20% as of 30%."""
+    """WRN-16-8: it does so in steps of 20% as of 30%. Published: 90.96% at 9.35× by steps of 20%,
+    91.11% at 17.2× by steps of 30%."""
     (retrain,) = retrainings(dense.protocol, rewind_epoch, ("lr_rewind",))
     yield iterative(dense, retrain, 8, Prune(fraction=0.3))
     yield iterative(dense, retrain, 10, Prune(fraction=0.2))
