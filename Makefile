@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check install clean
+.PHONY: quickstart test check smoke install clean
 
 install: $(VENV)/installed
 
@@ -17,12 +17,16 @@ quickstart: install
 	$(BIN)/python -m sweeps.quickstart
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rewind_ray analysis
+
+# every recipe with a tiny network and little data, one seed: about half an hour on 2 cores
+smoke: install
+	$(BIN)/python -m sweeps smoke
 
 clean:
 	rm -rf $(VENV) build *.egg-info

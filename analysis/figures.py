@@ -101,7 +101,7 @@ def accuracy_against_compression(rows: pd.DataFrame, out: str) -> None:
     """
     points = choose_retrain_epochs(points_of(rows))
     points = points.assign(line=line_labels(points, "method"))
-    panels = _panels(points, dense_baselines(rows), without=_mere_first_steps(rows))
+    panels = _panels(points, dense_baselines(rows), without=mere_first_steps(rows))
     write_figure(draw(panels, "compression_ratio"), out)
 
 
@@ -163,7 +163,7 @@ def _panels(
     ]
 
 
-def _mere_first_steps(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+def mere_first_steps(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """One-shot panels whose every row is the first step of an iterative chain too."""
     first = with_shared_first_levels(rows)
     first = first[first["level"] == 1]

@@ -14,9 +14,19 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rewind_ray.pruning import Mask
+from rewind_ray.pruning.shrink import (
+    Cut,
+    compose,
+    cut_from_json,
+    cut_tensors,
+    cut_to_json,
+)
 
 FORMAT = "1"
 PARTS = ("weights", "buffers", "momentum", "mask")
+CUT = "cut/json"
+"""A tensor and not metadata: safetensors writes several metadata in any order, and equal points
+must be equal bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +40,13 @@ class RewindPoint:
     """SGD's velocity; empty before the first update."""
     mask: Mask
     """Empty for a dense network."""
+    cut: Cut | None = None
+    """What was physically removed from the dense network; None: nothing."""
 
 
-def capture(network: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) -> RewindPoint:
+def capture(
+    network: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, cut: Cut | None = None
+) -> RewindPoint:
     """A copy of the present state."""
     parameters = dict(network.named_parameters())
     velocities = {name: optimizer.state[p].get("momentum_buffer") for name, p in parameters.items()}
@@ -41,6 +55,19 @@ def capture(network: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) ->
         buffers={name: _copy(b) for name, b in network.named_buffers()},
         momentum={name: _copy(v) for name, v in velocities.items() if v is not None},
         mask={name: _copy(kept) for name, kept in mask.items()},
+        cut=cut,
+    )
+
+
+def cut_point(point: RewindPoint, cut: Cut) -> RewindPoint:
+    """The state of the smaller network: every tensor without what ``cut`` removes."""
+    earlier = point.cut
+    return RewindPoint(
+        weights=cut_tensors(point.weights, cut),
+        buffers=cut_tensors(point.buffers, cut),
+        momentum=cut_tensors(point.momentum, cut),
+        mask=cut_tensors(point.mask, cut),
+        cut=compose(earlier, cut) if earlier else cut,
     )
 
 
@@ -75,6 +102,29 @@ def load_momentum_(
         optimizer.state[parameter]["momentum_buffer"] = velocity.copy_(momentum[name])
 
 
+def blend(one: RewindPoint, other: RewindPoint, alpha: float) -> RewindPoint:
+    """alpha * one + (1 - alpha) * other, exactly either at the ends; counters are ``one``'s.
+
+    Without momentum in one of them there is none in the blend.
+    """
+    if alpha in (0, 1):
+        return one if alpha else other
+
+    def mixed(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: alpha * tensor + (1 - alpha) * b[name] if tensor.is_floating_point() else tensor
+            for name, tensor in a.items()
+        }
+
+    return RewindPoint(
+        weights=mixed(one.weights, other.weights),
+        buffers=mixed(one.buffers, other.buffers),
+        momentum=mixed(one.momentum, other.momentum) if one.momentum and other.momentum else {},
+        mask=one.mask,
+        cut=one.cut,
+    )
+
+
 def to_bytes(point: RewindPoint) -> bytes:
     """A mask takes 1 bit a weight."""
     tensors = {
@@ -82,6 +132,9 @@ def to_bytes(point: RewindPoint) -> bytes:
         for part in PARTS
         for name, tensor in getattr(point, part).items()
     }
+    if point.cut is not None:
+        text = bytearray(cut_to_json(point.cut).encode())
+        tensors[CUT] = torch.frombuffer(text, dtype=torch.uint8)
     return save(tensors, metadata={"format": FORMAT})
 
 
@@ -91,6 +144,7 @@ def from_bytes(data: bytes) -> RewindPoint:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"this is no rewind point: {error}") from error
+    cut = _cut_of(tensors.pop(CUT)) if CUT in tensors else None
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
@@ -101,7 +155,13 @@ def from_bytes(data: bytes) -> RewindPoint:
         if name not in parts["weights"]:
             raise ValueError(f"this is no rewind point: a mask for {name!r}, which has no weights")
         parts["mask"][name] = unpack_bits(packed, parts["weights"][name].shape)
-    return RewindPoint(**parts)
+    return RewindPoint(**parts, cut=cut)
+
+
+def _cut_of(text: Tensor) -> Cut:
+    if text.dtype != torch.uint8 or text.dim() != 1:
+        raise ValueError(f"this is no rewind point: a cut of {text.dtype} {tuple(text.shape)}")
+    return cut_from_json(text.numpy().tobytes().decode(errors="replace"))
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
     train_loss: float
-    """Mean cross-entropy over the epoch's batches, without weight decay."""
+    """Mean cross-entropy over the epoch's batches, label smoothing included, weight decay not."""
     train_accuracy: float
     """Over the epoch, on augmented images, each seen before its update."""
     last_lr: float
@@ -35,12 +35,13 @@ def train_epoch(
     parameters: dict[str, nn.Parameter],
     mask: Mask,
     precision: str,
+    label_smoothing: float = 0.0,
 ) -> EpochMetrics:
     """Train on every batch once.
 
     learning_rate: of an update of this epoch, from 0. parameters: the prunable ones; those that
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
-    mask prunes nothing.
+    mask prunes nothing. label_smoothing: see ``Protocol.label_smoothing``.
     """
     network.train()
     device = next(network.parameters()).device
@@ -56,7 +57,7 @@ def train_epoch(
         optimizer.zero_grad()
         with autocast(device, precision):
             logits = network(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if mask:

@@ -57,6 +57,47 @@ def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: 
     return Protocol(network=network, dataset=dataset, **settings | changes)
 
 
+def renda_imagenet(
+    network: str = "resnet50", dataset: str = "imagenet", **changes: Any
+) -> Protocol:
+    """Renda et al. 2020, Table 1: 90 epochs, warm-up of 5, drops at 30, 60 and 80, decay 1e-4.
+
+    Labels are not smoothed: their code's ``configs/default.yaml`` says ``label_smoothing: 0.0``.
+    """
+    settings: dict[str, Any] = {
+        "epochs": 90,
+        "schedule": Schedule(lr=0.4, drops=(30, 60, 80), factor=0.1, warmup_epochs=5),
+        "batch_size": 1024,
+        "weight_decay": 1e-4,
+        "augmentation": "imagenet",
+        "image_size": 224,
+        "validation": "test",
+        "validation_fraction": 0.2,
+        "prunable": "convolutions",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+def wang_imagenet100(
+    network: str = "resnet34", dataset: str = "imagenet100", **changes: Any
+) -> Protocol:
+    """Wang et al. 2023, Table 4: 120 epochs, drops at 30, 60, 90 and 105.
+
+    They name neither batch, decay nor momentum; these are of PyTorch's ImageNet example.
+    """
+    settings: dict[str, Any] = {
+        "epochs": 120,
+        "schedule": Schedule(lr=0.1, drops=(30, 60, 90, 105), factor=0.1),
+        "batch_size": 256,
+        "weight_decay": 1e-4,
+        "nesterov": False,
+        "augmentation": "imagenet",
+        "image_size": 224,
+        "prunable": "convolutions",
+    }
+    return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
 def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: Any) -> Protocol:
     """Ours: Renda's shape of schedule (drops at 1/2 and 3/4) in 16 epochs of 8x8 digits."""
     settings: dict[str, Any] = {
@@ -76,6 +117,8 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "mikler_resnet": mikler_resnet,
     "mikler_wrn": mikler_wrn,
     "renda_cifar": renda_cifar,
+    "renda_imagenet": renda_imagenet,
+    "wang_imagenet100": wang_imagenet100,
     "digits": digits,
 }
 

@@ -1,15 +1,22 @@
 """The retraining methods, as data: which weights, which learning rates, how long.
 
 A method is a row of METHODS. Its two words are keys: ``weights`` of the origins that
-``stage.start_weights`` knows, ``rate`` of RATES. A new method is a new row.
+``stage.ORIGINS`` knows, ``rate`` of RATES. A new method is a new row.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewind_ray.schedule import Schedule, learning_rate
+
+WARMUP = 0.1
+"""Share of the updates that ``slr``, ``clr``, ``llr``, ``allr`` warm up in; Zimmer et al. 2023."""
+
+FACTOR = 0.1
+"""What a drop of ``step`` multiplies the rate by; Wang et al. 2023, Tab. 3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +30,28 @@ class RateContext:
     """T, the length of the original training in epochs."""
     retrain_epochs: int
     """t, the length of this retraining in epochs."""
-    lr: float | None
+    train_epochs: int
+    """Length of this training run; t for most methods."""
+    lr: float | None = None
     """A rate given by the user, where the method takes one."""
+    drops: tuple[float, ...] = ()
+    """Epochs of this retraining at which a given rate drops."""
+    factor: float = FACTOR
+    """What each of these drops multiplies the rate by."""
+    warmup: float = 0.0
+    """Share of the updates in which the rate climbs linearly from 0."""
+    removed_norm: float = 1.0
+    """||dW|| / ||W|| / sqrt(share of the weights removed): how much pruning took away, of dW the
+    removed weights and W all that were left before; Zimmer et al. 2023."""
+
+    @property
+    def top(self) -> float:
+        """The given rate, or the original training's largest."""
+        return self.schedule.lr if self.lr is None else self.lr
+
+    @property
+    def updates(self) -> int:
+        return self.train_epochs * self.steps_per_epoch
 
 
 def last_rate(update: int, context: RateContext) -> float:
@@ -42,24 +69,104 @@ def rewound_rate(update: int, context: RateContext) -> float:
     return learning_rate(start + update, context.schedule, context.steps_per_epoch)
 
 
+def original_rate(update: int, context: RateContext) -> float:
+    """S from its start, its last rate extended: S[g > T] = S[T]."""
+    return learning_rate(update, context.schedule, context.steps_per_epoch)
+
+
+def stretched_rate(update: int, context: RateContext) -> float:
+    """The whole of S, stretched or squeezed into this run, after the warm-up if there is one."""
+    warmup = round(context.warmup * context.updates)
+    if update < warmup:
+        return context.schedule.lr * update / warmup
+    place = (update - warmup) * context.dense_epochs * context.steps_per_epoch
+    there = place // (context.updates - warmup)
+    return learning_rate(there, context.schedule, context.steps_per_epoch)
+
+
+def cosine_rate(update: int, context: RateContext) -> float:
+    """Half a cosine from the top rate to 0, after the warm-up if there is one."""
+    climbing, progress = warmup_and_progress(update, context)
+    return context.top * climbing * (1 + math.cos(math.pi * progress)) / 2
+
+
+def linear_rate(update: int, context: RateContext) -> float:
+    """A straight line from the top rate to 0, after the warm-up if there is one."""
+    climbing, progress = warmup_and_progress(update, context)
+    return context.top * climbing * (1 - progress)
+
+
+def adapted_linear_rate(update: int, context: RateContext) -> float:
+    """As ``linear_rate``, from clip(top * removed_norm, top * t / T, top)."""
+    least = context.retrain_epochs / context.dense_epochs
+    share = min(1.0, max(context.removed_norm, least))
+    return share * linear_rate(update, context)
+
+
+def step_rate(update: int, context: RateContext) -> float:
+    """The given rate, times ``factor`` at each of the given epochs of this retraining."""
+    given = Schedule(lr=context.top, drops=context.drops, factor=context.factor)
+    return learning_rate(update, given, context.steps_per_epoch)
+
+
+def warmup_and_progress(update: int, context: RateContext) -> tuple[float, float]:
+    """Share of the top rate that the warm-up has reached, and share of the rest that is done."""
+    warmup = round(context.warmup * context.updates)
+    if update < warmup:
+        return update / warmup, 0.0
+    return 1.0, (update - warmup) / (context.updates - warmup)
+
+
 RATES: dict[str, Callable[[int, RateContext], float]] = {
     "last": last_rate,
     "rewound": rewound_rate,
+    "original": original_rate,
+    "stretched": stretched_rate,
+    "cosine": cosine_rate,
+    "linear": linear_rate,
+    "adapted linear": adapted_linear_rate,
+    "step": step_rate,
 }
+
+
+def as_asked(dense_epochs: int, retrain_epochs: int, speedup: float | None) -> int:
+    """t."""
+    return retrain_epochs
+
+
+def original_and_more(dense_epochs: int, retrain_epochs: int, speedup: float | None) -> int:
+    """T + t."""
+    return dense_epochs + retrain_epochs
+
+
+def equal_epochs(dense_epochs: int, retrain_epochs: int, speedup: float | None) -> int:
+    """T."""
+    return dense_epochs
+
+
+def equal_flops(dense_epochs: int, retrain_epochs: int, speedup: float | None) -> int:
+    """(K1 * F1 + K2 * F2) / F2, of K1 = T epochs at F1 and K2 = t at F2 = F1 / speedup."""
+    assert speedup is not None
+    return round(dense_epochs * speedup) + retrain_epochs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
     weights: str
-    """Where the surviving weights start: ``parent`` (its final ones) or ``baseline`` (at T - t)."""
+    """Where the surviving weights start: ``parent`` (its final ones), ``baseline`` (at T - t),
+    ``blend`` of the two, or ``fresh`` (random)."""
     rate: str
     """Key of RATES."""
-    rewinds: bool
+    rewinds: bool = False
     """It goes back to epoch T - t of the original training, so t is at most T."""
-    length_in_id: bool
-    """Its rates depend on t. Where they don't, all lengths are one trajectory and one stage."""
-    takes_lr: bool = False
-    """A rate may be given instead of the schedule's."""
+    length_in_id: bool = True
+    """Its numbers depend on t. Where they don't, all lengths are one trajectory and one stage."""
+    length: Callable[[int, int, float | None], int] = as_asked
+    """Epochs that are trained, of T, t and the pruned network's theoretical speedup."""
+    needs: tuple[str, ...] = ()
+    """Knobs of ``Retrain`` that have to be given."""
+    takes: tuple[str, ...] = ()
+    """Knobs of ``Retrain`` that may be given."""
     source: str
 
 
@@ -67,24 +174,94 @@ METHODS: dict[str, Method] = {
     "finetune": Method(
         weights="parent",
         rate="last",
-        rewinds=False,
         length_in_id=False,
-        takes_lr=True,
+        takes=("lr",),
         source="TRAIN^t(W_T, m, T); Renda et al. 2020, §2.3",
     ),
     "weight_rewind": Method(
         weights="baseline",
         rate="rewound",
         rewinds=True,
-        length_in_id=True,
         source="TRAIN^t(W_{T-t}, m, T-t); Renda et al. 2020, §2.3, after Frankle et al. 2019",
     ),
     "lr_rewind": Method(
         weights="parent",
         rate="rewound",
         rewinds=True,
-        length_in_id=True,
         source="TRAIN^t(W_T, m, T-t); Renda et al. 2020, §2.3",
+    ),
+    "low_lr_weight_rewind": Method(
+        weights="baseline",
+        rate="last",
+        rewinds=True,
+        takes=("lr",),
+        source="TRAIN^t(W_{T-t}, m, T); Renda et al. 2020, App. E",
+    ),
+    "reinit": Method(
+        weights="fresh",
+        rate="original",
+        length_in_id=False,
+        length=original_and_more,
+        source="TRAIN^{T+t}(W'_0, m, 0); Renda et al. 2020, App. E, after Liu et al. 2019",
+    ),
+    "scratch_e": Method(
+        weights="fresh",
+        rate="stretched",
+        length_in_id=False,
+        length=equal_epochs,
+        source="Scratch-E of Liu et al. 2019, §3: as many epochs as the dense network",
+    ),
+    "scratch_b": Method(
+        weights="fresh",
+        rate="stretched",
+        length=equal_flops,
+        needs=("speedup",),
+        source="Scratch-B of Liu et al. 2019, §3: the same FLOPs; Wang et al. 2023, SX-B",
+    ),
+    "slr": Method(
+        weights="parent",
+        rate="stretched",
+        takes=("warmup",),
+        source="scaled learning rate restarting, Le & Hua 2021, §3",
+    ),
+    "clr": Method(
+        weights="parent",
+        rate="cosine",
+        takes=("warmup", "lr"),
+        source="cyclic learning rate restarting, Le & Hua 2021, §3: one cycle",
+    ),
+    "llr": Method(
+        weights="parent",
+        rate="linear",
+        takes=("warmup", "lr"),
+        source="linear learning rate restarting, Zimmer et al. 2023",
+    ),
+    "allr": Method(
+        weights="parent",
+        rate="adapted linear",
+        takes=("warmup", "lr"),
+        source="adaptive linear learning rate restarting, Zimmer et al. 2023",
+    ),
+    "step": Method(
+        weights="parent",
+        rate="step",
+        needs=("lr",),
+        takes=("drops", "factor"),
+        source="'P30F90, 1e-2': a given rate, decayed at given epochs; Wang et al. 2023, Tab. 4",
+    ),
+    "cosine": Method(
+        weights="parent",
+        rate="cosine",
+        needs=("lr",),
+        source="a given rate, annealed to 0; Wang et al. 2023, Tab. 3 (ResRep)",
+    ),
+    "blend": Method(
+        weights="blend",
+        rate="rewound",
+        rewinds=True,
+        needs=("alpha",),
+        source="alpha * W_T + (1 - alpha) * W_{T-t}: ours, between the two rewindings, as Mikler "
+        "2022, §7 asks for",
     ),
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from rewind_ray.retraining import method_named
+from rewind_ray.retraining import FACTOR, WARMUP, Method, method_named
 from rewind_ray.schedule import Schedule
 
 FRACTION_DIGITS = 12
@@ -24,6 +24,14 @@ AUGMENTATIONS = {
     "reflect4_flip": "flip, 4 pixels of reflection padding, crop (Mikler 2022, §4.2)",
     "zero4_flip": "flip, 4 black pixels around, crop (Renda et al. 2020, their TensorFlow code)",
     "zero1": "1 black pixel around, crop; no flip, for digits",
+    "imagenet": "crop of random size and shape, flip; tested on the centre (Renda et al. 2020)",
+}
+STREAMED = ("imagenet",)
+"""Augmentations that read the images from their files again in every epoch, by worker processes:
+for folders that don't fit into memory."""
+STANDARDISATIONS = {
+    "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
+    "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
 }
 PRECISIONS = ("fp32", "bf16")
 PRUNABLE = {
@@ -33,6 +41,13 @@ PRUNABLE = {
 STRUCTURES = {
     "unstructured": "single weights",
     "filters": "whole convolution filters",
+    "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
+    "1:4": "three of every four",
+    "4:8": "four of every eight",
+}
+SCOPES = {
+    "global": "weights of all layers are compared",
+    "layer": "the same share of every layer",
 }
 VALIDATION = {
     "none": "no validation set",
@@ -86,6 +101,9 @@ class Protocol:
     """Train on this many, a fixed random choice; None: on all."""
     test_examples: int | None = None
     """Likewise for the test set, before the validation part is taken from it."""
+    standardisation: str = added_later("dataset")
+    label_smoothing: float = added_later(0.0)
+    """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight_decay", float(self.weight_decay))
@@ -99,6 +117,10 @@ class Protocol:
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         _true_or_false("nesterov", self.nesterov)
+        object.__setattr__(self, "label_smoothing", float(self.label_smoothing))
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
+        _one_of("standardisation", self.standardisation, STANDARDISATIONS)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("prunable", self.prunable, PRUNABLE)
@@ -129,24 +151,61 @@ class Protocol:
 class Prune:
     """What a step removes from its parent."""
 
-    fraction: float
-    """Share of the parent's unpruned prunable weights that is removed, in (0, 1)."""
+    fraction: float | None
+    """Share of the parent's unpruned prunable weights that is removed, in (0, 1). None where
+    ``rates`` or an N:M structure says how much."""
     criterion: str = "magnitude"
     """Name in ``rewind_ray.pruning.CRITERIA``."""
     structure: str = "unstructured"
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
     entirely; the row's status then says ``collapsed``."""
+    scope: str = added_later("global")
+    layers: str = added_later("")
+    """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
+    ``stages.*.conv1`` (Wang et al. 2023: the first convolution of every block)."""
+    rates: str = added_later("")
+    """Name in ``rewind_ray.pruning.RATES``: shares of each layer's filters (Li et al. 2017)."""
+    power: int = added_later(1)
+    """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
+    shrink: bool = added_later(False)
+    """Cut pruned filters out physically, so that a smaller dense network is retrained."""
 
     def __post_init__(self) -> None:
+        _one_of("structure", self.structure, STRUCTURES)
+        _one_of("scope", self.scope, SCOPES)
+        _true_or_false("keep_layers", self.keep_layers)
+        _true_or_false("shrink", self.shrink)
+        _at_least("power", self.power, 1)
+        self._check_amount()
+        if (self.rates or self.shrink) and self.structure != "filters":
+            raise ValueError(
+                f"{'rates' if self.rates else 'shrink'} with structure {self.structure!r}; "
+                "allowed: structure 'filters'"
+            )
+        if self.rates and self.layers:
+            raise ValueError("rates and layers both say which layers are pruned; leave one out")
+        if self.power != 1 and not self.rates:
+            raise ValueError(
+                f"power is {self.power} without rates, whose power it is; leave it out"
+            )
+
+    def _check_amount(self) -> None:
+        told_elsewhere = bool(self.rates) or ":" in self.structure
+        if (self.fraction is None) != told_elsewhere:
+            way_out = "leave fraction out" if told_elsewhere else "give a fraction"
+            raise ValueError(
+                f"fraction is {self.fraction} with structure {self.structure!r} and rates "
+                f"{self.rates!r}; {way_out}"
+            )
+        if self.fraction is None:
+            return
         object.__setattr__(self, "fraction", round(float(self.fraction), FRACTION_DIGITS))
         if not 0 < self.fraction < 1:
             raise ValueError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
                 "(the share of the remaining weights that this step removes)"
             )
-        _one_of("structure", self.structure, STRUCTURES)
-        _true_or_false("keep_layers", self.keep_layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,21 +220,66 @@ class Retrain:
     """Start with the momentum that belongs to the starting weights, instead of with none.
     Renda et al.'s code restored it, with all variables; Mikler's started from none."""
     lr: float | None = None
-    """A rate other than the schedule's last, for ``finetune``."""
+    """A rate other than the schedule's: the fixed one of ``finetune``, the top one of others."""
+    alpha: float | None = added_later(None)
+    """Of ``blend``: 0 starts from the rewound weights, 1 from the final ones."""
+    speedup: float | None = added_later(None)
+    """Of ``scratch_b``: dense / pruned FLOPs, the factor that pruning makes an epoch cheaper by."""
+    drops: tuple[float, ...] = added_later(())
+    """Of ``step``: epochs of this retraining at which the rate drops."""
+    factor: float | None = added_later(None)
+    """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
+    warmup: float | None = added_later(None)
+    """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
 
     def __post_init__(self) -> None:
         method = method_named(self.method)
         _at_least("retrain_epochs", self.epochs, 1)
         _true_or_false("restore_momentum", self.restore_momentum)
-        if self.lr is not None:
-            object.__setattr__(self, "lr", float(self.lr))
-            if not method.takes_lr:
+        for name in ("lr", "alpha", "speedup", "factor", "warmup"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+        for name, default in (("factor", FACTOR), ("warmup", WARMUP)):
+            if getattr(self, name) == default:  # given or not, it is the same training
+                object.__setattr__(self, name, None)
+        object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
+        self._check_knobs(method)
+        if self.restore_momentum and method.weights == "fresh":
+            raise ValueError(
+                f"restore_momentum with {self.method}, whose weights are fresh and have none; "
+                "leave it out"
+            )
+
+    def _check_knobs(self, method: Method) -> None:
+        limits: dict[str, tuple[bool, str]] = {
+            "lr": (
+                self.lr is None or 0 < self.lr < math.inf,
+                "a learning rate is above 0 and finite",
+            ),
+            "alpha": (self.alpha is None or 0 <= self.alpha <= 1, "allowed: 0 to 1"),
+            "speedup": (
+                self.speedup is None or 1 <= self.speedup < math.inf,
+                "allowed: 1 and up, and finite",
+            ),
+            "factor": (self.factor is None or 0 < self.factor < 1, "allowed: above 0 and below 1"),
+            "warmup": (self.warmup is None or 0 <= self.warmup < 1, "allowed: 0 up to below 1"),
+            "drops": (
+                list(self.drops) == sorted(set(self.drops))
+                and all(0 < drop < self.epochs for drop in self.drops),
+                f"they are epochs between 0 and {self.epochs}, in rising order",
+            ),
+        }
+        for name, (fine, allowed) in limits.items():
+            value = getattr(self, name)
+            given = value not in (None, ())
+            if not fine:
+                raise ValueError(f"{name} is {value}; {allowed}")
+            if given and name not in (*method.needs, *method.takes):
                 raise ValueError(
-                    f"lr is {self.lr}, but {self.method} takes its rates from the schedule; "
-                    "leave lr out"
+                    f"{name} is {value}, but {self.method} doesn't use it; leave {name} out"
                 )
-            if not 0 < float(self.lr) < math.inf:
-                raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
+            if not given and name in method.needs:
+                raise ValueError(f"{self.method} needs {name}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -235,7 +339,7 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
     """The dense baseline, T epochs long unless said otherwise."""
     _at_least("seed", seed, 0)
     train_epochs = protocol.epochs if train_epochs is None else train_epochs
-    _at_least("train_epochs", train_epochs, 1)
+    _at_least("train_epochs", train_epochs, 0)
     return Stage(protocol=protocol, seed=seed, train_epochs=train_epochs)
 
 
@@ -247,10 +351,11 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
+    length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
         seed=parent.seed,
-        train_epochs=retrain.epochs,
+        train_epochs=length(dense_epochs, retrain.epochs, retrain.speedup),
         parent=parent,
         prune=prune,
         retrain=retrain,

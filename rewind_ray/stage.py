@@ -27,15 +27,24 @@ from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.pruning import (
     Mask,
     apply_mask_,
+    classification_gradients,
     dense_mask,
-    density,
     empty_layers,
     prunable_parameters,
     pruned_mask,
     unpruned,
 )
+from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
 from rewind_ray.result import ResultRow
-from rewind_ray.retraining import METHODS, RATES, RateContext
+from rewind_ray.retraining import (
+    FACTOR,
+    METHODS,
+    RATES,
+    WARMUP,
+    Method,
+    RateContext,
+    original_and_more,
+)
 from rewind_ray.schedule import learning_rate
 from rewind_ray.spec import Stage
 from rewind_ray.tasks import image
@@ -89,14 +98,23 @@ class StageRun:
     optimizer: torch.optim.SGD
     parameters: dict[str, nn.Parameter]
     """The prunable ones."""
+    num_prunable: int
+    """Prunable weights of the dense network."""
     mask: Mask
     """Empty for the dense network."""
+    companions: Mask
+    """Scales and shifts of BatchNorm channels: pruned filters take theirs with them. No prunable
+    weights, so density doesn't count them."""
+    cut: Cut | None
+    """What was physically removed from the dense network."""
     threads: int
     target_epoch: int
     """The last epoch that is wanted."""
     epoch: int = 0
     """Epochs trained so far."""
     diverged: bool = False
+    removed_norm: float = 1.0
+    """How much pruning took away, see ``removed_norm_of``."""
     kept_epochs: set[int] = field(default_factory=set)
 
     @property
@@ -140,6 +158,7 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
     device = torch.device(runtime.device)
     task = image.load_task(stage.protocol, runtime.data, device)
     network = task.network(stage.seed)
+    parameters = prunable_parameters(network, stage.protocol.prunable)
     run = StageRun(
         job=job,
         runtime=runtime,
@@ -147,17 +166,19 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
         task=task,
         network=network,
         optimizer=make_optimizer(network, stage),
-        parameters=prunable_parameters(network, stage.protocol.prunable),
+        parameters=parameters,
+        num_prunable=sum(parameter.numel() for parameter in parameters.values()),
         mask={},
+        companions={},
+        cut=None,
         threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs, *kept_before(ledger, stage)},
     )
     torch.set_num_threads(run.threads)
-    if resume_(run, no_later_than=min(missing, default=0)):
-        write_late_row(run)
-    else:
+    if not resume_(run, no_later_than=min(missing, default=0)):
         begin_(run)
+    write_late_row(run)
     return run
 
 
@@ -204,6 +225,7 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
             continue
         try:
             point = checkpoint.from_bytes(run.ledger.read_point(stage_id, epoch))
+            cut_network_(run, point.cut)
             checkpoint.load_network_(run.network, point)
             checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
         except (CorruptRewindPoint, ValueError) as error:
@@ -211,7 +233,8 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
             run.ledger.drop_point(stage_id, epoch)
             continue
         run.epoch = epoch
-        run.mask = {name: kept.to(run.task.device) for name, kept in point.mask.items()}
+        set_mask_(run, point.mask)
+        run.removed_norm = run.ledger.read_metrics(stage_id, 0).get("removed_norm", 1.0)
         return True
     return False
 
@@ -232,33 +255,124 @@ def begin_(run: StageRun) -> None:
     stage = run.stage
     if stage.parent and stage.prune and stage.retrain:
         parent = rewind_point(stage.parent, stage.parent.train_epochs, run)
+        cut_network_(run, parent.cut)
         checkpoint.load_network_(run.network, parent)
-        run.mask = parent.mask or dense_mask(run.parameters)
-        run.mask = {name: kept.to(run.task.device) for name, kept in run.mask.items()}
-        run.mask = pruned_mask(run.parameters, run.mask, stage.prune)
-        apply_mask_(run.parameters, run.mask)
+        set_mask_(run, next_mask(run, parent))
+        apply_masks_(run)
+        run.removed_norm = removed_norm_of(parent, run.mask)
+        metrics["removed_norm"] = run.removed_norm
         metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
         start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
         checkpoint.load_network_(run.network, start)
-        apply_mask_(run.parameters, run.mask)
+        apply_masks_(run)
         if stage.retrain.restore_momentum:
             checkpoint.load_momentum_(run.network, run.optimizer, start.momentum)
+        if stage.prune.shrink:
+            shrink_run_(run)
     save_point(run, metrics)
+
+
+def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
+    """The parent's mask without what this stage prunes."""
+    stage = run.stage
+    assert stage.prune is not None
+    mask = parent.mask or dense_mask(run.parameters)
+    return pruned_mask(
+        run.parameters,
+        {name: kept.to(run.task.device) for name, kept in mask.items()},
+        stage.prune,
+        seed=stage.seed,
+        level=stage.level,
+        gradients=lambda: classification_gradients(
+            run.network,
+            run.parameters,
+            run.task.batches(data_seed(stage), 0),
+            stage.protocol.label_smoothing,
+        ),
+    )
+
+
+def set_mask_(run: StageRun, mask: Mask) -> None:
+    run.mask = {name: kept.to(run.task.device) for name, kept in mask.items()}
+    prunes = [step.prune for step in run.stage.chain[1:] if step.prune]
+    if any(prune.structure == "filters" for prune in prunes):
+        run.companions = follower_mask(run.network, run.mask, run.task.followers())
+
+
+def apply_masks_(run: StageRun) -> None:
+    apply_mask_(dict(run.network.named_parameters()), {**run.mask, **run.companions})
+
+
+def cut_network_(run: StageRun, cut: Cut | None) -> None:
+    """Make the run's network the dense one without what ``cut`` removes."""
+    if run.cut is None and cut is None:
+        return
+    network = run.task.network(run.stage.seed)
+    run.network = shrink_(network, cut) if cut else network
+    run.network = run.network.to(memory_format=torch.channels_last)
+    run.parameters = prunable_parameters(run.network, run.stage.protocol.prunable)
+    run.optimizer = make_optimizer(run.network, run.stage)
+    run.cut = cut
+
+
+def shrink_run_(run: StageRun) -> None:
+    """Cut out what the mask has left without use, and go on with the smaller network."""
+    here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+    small = checkpoint.cut_point(here, cut_of(run.network, run.mask, run.task.input_shape))
+    cut_network_(run, small.cut)
+    checkpoint.load_network_(run.network, small)
+    checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)
+    set_mask_(run, small.mask)
+
+
+def removed_norm_of(parent: RewindPoint, mask: Mask) -> float:
+    """||dW|| / ||W|| / sqrt(share), of dW the weights that ``mask`` removes of the parent's W.
+
+    share: removed / parent's unpruned weights. Zimmer et al. 2023: 1 if weights were removed
+    whatever their size, less the smaller they were.
+    """
+    before = after = 0.0
+    count_before = count_after = 0
+    for name, kept in mask.items():
+        weight = parent.weights[name].double()
+        was_kept = parent.mask[name] if parent.mask else torch.ones_like(weight, dtype=torch.bool)
+        before += float(weight.square().sum())
+        after += float((weight * kept.cpu()).square().sum())
+        count_before += int(was_kept.sum())
+        count_after += int(kept.sum())
+    share = (count_before - count_after) / count_before
+    return math.sqrt(max(before - after, 0.0) / before / share) if before and share else 0.0
 
 
 def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
     return parent
 
 
+def fresh_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """Random, and others than the baseline started from (W'_0; Renda et al. 2020, App. E)."""
+    network = run.task.network(data_seed(run.stage))
+    point = checkpoint.capture(network, make_optimizer(network, run.stage), {})
+    return checkpoint.cut_point(point, parent.cut) if parent.cut else point
+
+
+def blended_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """alpha * parent + (1 - alpha) * baseline at T - t: weights, BatchNorm buffers, momentum."""
+    assert run.stage.retrain is not None and run.stage.retrain.alpha is not None
+    return checkpoint.blend(parent, baseline_weights(run, parent), run.stage.retrain.alpha)
+
+
 def baseline_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
     """Of the original run at epoch T - t, also in an iterative chain (Renda et al. 2020, §2.4)."""
     assert run.stage.rewind_epoch is not None
-    return rewind_point(run.stage.baseline, run.stage.rewind_epoch, run)
+    point = rewind_point(run.stage.baseline, run.stage.rewind_epoch, run)
+    return checkpoint.cut_point(point, parent.cut) if parent.cut else point
 
 
 ORIGINS: dict[str, Callable[[StageRun, RewindPoint], RewindPoint]] = {
     "parent": parent_weights,
     "baseline": baseline_weights,
+    "blend": blended_weights,
+    "fresh": fresh_weights,
 }
 
 
@@ -285,9 +399,9 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
         network=run.network,
         optimizer=run.optimizer,
         batches=task.batches(data_seed(stage), run.epoch),
-        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch),
-        parameters=run.parameters,
-        mask=run.mask,
+        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
+        parameters=dict(run.network.named_parameters()),
+        mask={**run.mask, **run.companions},
         precision=stage.protocol.precision,
     )
     run.epoch += 1
@@ -324,21 +438,34 @@ def data_seed(stage: Stage) -> int:
     return int.from_bytes(digest[:7])
 
 
-def epoch_rates(stage: Stage, epoch: int, steps_per_epoch: int) -> Callable[[int], float]:
+def epoch_rates(
+    stage: Stage, epoch: int, steps_per_epoch: int, removed_norm: float = 1.0
+) -> Callable[[int], float]:
     """Learning rate of an update of the stage's epoch (both from 0)."""
     first = epoch * steps_per_epoch
-    schedule = stage.protocol.schedule
-    if stage.retrain is None:
+    schedule, retrain = stage.protocol.schedule, stage.retrain
+    if retrain is None:
         return lambda update: learning_rate(first + update, schedule, steps_per_epoch)
-    rate = RATES[METHODS[stage.retrain.method].rate]
+    method = METHODS[retrain.method]
     context = RateContext(
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
         dense_epochs=stage.protocol.epochs,
-        retrain_epochs=stage.retrain.epochs,
-        lr=stage.retrain.lr,
+        retrain_epochs=retrain.epochs,
+        train_epochs=stage.train_epochs,
+        lr=retrain.lr,
+        drops=retrain.drops,
+        factor=FACTOR if retrain.factor is None else retrain.factor,
+        warmup=warmup_of(method, retrain.warmup),
+        removed_norm=removed_norm,
     )
-    return lambda update: rate(first + update, context)
+    return lambda update: RATES[method.rate](first + update, context)
+
+
+def warmup_of(method: Method, given: float | None) -> float:
+    if "warmup" not in method.takes:
+        return 0.0
+    return WARMUP if given is None else given
 
 
 def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -348,7 +475,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         **metrics,
         "val_accuracy": None if run.diverged else run.task.accuracy(run.network, "val"),
         "test_accuracy": None if run.diverged else run.task.accuracy(run.network, "test"),
-        "density": density(run.mask) if run.mask else 1.0,
+        "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
     }
@@ -356,7 +483,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     if run.diverged:
         run.ledger.write_metrics(stage_id, run.epoch, metrics)
         return metrics
-    point = checkpoint.capture(run.network, run.optimizer, run.mask)
+    point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
     run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
     drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
     return metrics
@@ -378,7 +505,7 @@ def finish_stage(run: StageRun) -> None:
 
 
 def write_late_row(run: StageRun) -> None:
-    """The row of the epoch that is resumed from, if it is wanted and was never written."""
+    """The row of the epoch that the run starts at, if it is wanted and was never written."""
     stage_id = run.stage.stage_id
     if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
         metrics = run.ledger.read_metrics(stage_id, run.epoch)
@@ -393,10 +520,11 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     history = [
         ledger.read_metrics(stage.stage_id, epoch) for epoch in range(1, metrics["epoch"] + 1)
     ]
+    dense = task.meta_network()
+    flops_dense = sum(multiply_adds(dense, task.input_shape).values())
     flops = multiply_adds(run.network, task.input_shape)
-    flops_dense = sum(flops.values())
     flops_remaining = remaining_multiply_adds(flops, run.mask)
-    prunable = sum(parameter.numel() for parameter in run.parameters.values())
+    prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
     examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size
     cost_epochs, cost_flops, baseline_accuracy = 0, 0.0, metrics["test_accuracy"]
@@ -423,7 +551,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         density=remaining / prunable,
         compression_ratio=prunable / remaining,
         prune_fraction=stage.prune.fraction if stage.prune else None,
-        retrain_epochs=train_epochs if stage.retrain else None,
+        retrain_epochs=retrain_epochs_of(stage, train_epochs),
         rewind_epoch=stage.rewind_epoch,
         train_epochs=train_epochs,
         search_cost_epochs=cost_epochs,
@@ -434,7 +562,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         pruned_accuracy=ledger.read_metrics(stage.stage_id, 0)["pruned_accuracy"],
         trainability_accuracy=trainability(history) if stage.retrain else None,
         baseline_test_accuracy=baseline_accuracy,
-        params_total=sum(parameter.numel() for parameter in run.network.parameters()),
+        params_total=sum(parameter.numel() for parameter in dense.parameters()),
         params_prunable=prunable,
         params_remaining=remaining,
         flops_dense=flops_dense,
@@ -448,6 +576,14 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         ray_version=run.runtime.ray_version,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
+    """t, of a row at this length: what ``reinit`` trains beyond T, else the whole length."""
+    if stage.retrain is None:
+        return None
+    beyond = METHODS[stage.retrain.method].length is original_and_more
+    return train_epochs - stage.protocol.epochs if beyond else train_epochs
 
 
 def trainability(history: list[dict[str, Any]]) -> float | None:

@@ -20,8 +20,9 @@ import tyro
 
 from rewind_ray.datasets import resolve
 from rewind_ray.protocols import protocol_named
+from rewind_ray.retraining import method_named
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
 from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
@@ -30,16 +31,18 @@ SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class Training:
+    """The dense network and its training."""
+
     network: str = "resnet20"
-    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, ..."""
+    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..."""
     dataset: str = "cifar10"
     """digits, cifar10, cifar100, fashion_mnist, or folder:PATH with train/<class>/* and
     test/<class>/*."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side that a folder's images are resized to; that of its first image if left out."""
     protocol: str = "renda_cifar"
-    """Training protocol: renda_cifar, mikler_resnet, mikler_wrn or digits."""
+    """Training protocol: renda_cifar, mikler_resnet, mikler_wrn, digits, ..."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
@@ -47,6 +50,10 @@ class Comparison:
     """Learning rate before the first drop; the protocol's if left out."""
     drops: tuple[int, ...] = ()
     """Epochs at which the learning rate drops; the protocol's if left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
     methods: tuple[str, ...] = ("finetune", "weight_rewind", "lr_rewind")
     """Retraining methods."""
     rewind_epoch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -58,12 +65,31 @@ class Comparison:
     """Iterative pruning: share of the remaining weights that each step removes."""
     levels: int = 0
     """Iterative pruning: number of steps; 0: no iterative chain."""
-    structure: Literal["unstructured", "filters"] = "unstructured"
-    """What is removed: single weights, or whole convolution filters."""
+    structure: Literal["unstructured", "filters", "2:4", "1:4", "4:8"] = "unstructured"
+    """What is removed: single weights, whole convolution filters, or N:M of them, which says how
+    much; layers whose inputs N:M doesn't divide are left out by --layers."""
+    rates: str = ""
+    """Filters by the layers' own rates instead of densities: resnet56-A, resnet56-B, ..."""
+    powers: tuple[int, ...] = (1,)
+    """With --rates: their levels i; (1 - rate)^i of a layer's filters are kept."""
+    criterion: str = "magnitude"
+    """What decides which: magnitude, random or snip."""
+    scope: Literal["global", "layer"] = "global"
+    """Compare the weights of all layers, or take the same share of each."""
+    layers: str = ""
+    """Only layers whose name fits this pattern, such as stages.*.conv1."""
     keep_layers: bool = False
     """Never prune a layer away entirely."""
+    shrink: bool = False
+    """Cut pruned filters out physically and retrain the smaller dense network."""
     restore_momentum: bool = False
     """Start retraining with the momentum of the weights it starts from."""
+    knob_lr: Annotated[float, tyro.conf.arg(metavar="RATE")] = 0.01
+    """Top rate of the methods step and cosine."""
+    alpha: tuple[float, ...] = (0.5,)
+    """Of the method blend: 0 starts from the rewound weights, 1 from the final ones."""
+    speedup: float = 2.0
+    """Of the method scratch_b: what pruning makes an epoch cheaper by."""
     name: str = "compare"
     """Of the sweep's record and TensorBoard runs."""
 
@@ -71,32 +97,73 @@ class Comparison:
 def compare(
     protocol: Protocol, comparison: Comparison, rewind_epoch: int, seeds: range
 ) -> Iterator[Stage]:
-    prune = Prune(
-        fraction=comparison.fraction,
-        structure=comparison.structure,
-        keep_layers=comparison.keep_layers,
-    )
+    epochs = protocol.epochs - rewind_epoch
+    retrains = [
+        retrain
+        for method in comparison.methods
+        for retrain in retrainings(method, epochs, comparison)
+    ]
     for seed in seeds:
         dense = dense_stage(protocol, seed)
-        for method in comparison.methods:
-            retrain = Retrain(
-                method=method,
-                epochs=protocol.epochs - rewind_epoch,
-                restore_momentum=comparison.restore_momentum,
-            )
+        for retrain in retrains:
+            if comparison.rates or ":" in comparison.structure:
+                for prune in amounts_by_themselves(comparison):
+                    yield retrain_stage(dense, prune, retrain)
+                continue
+            prune = Prune(fraction=comparison.fraction, **what_and_how(comparison))
             yield from one_shot(dense, retrain, comparison.densities, prune)
             yield iterative(dense, retrain, comparison.levels, prune)
 
 
-def chosen_protocol(comparison: Comparison, data: str | None) -> tuple[Protocol, str | None]:
+def what_and_how(comparison: Comparison) -> dict[str, Any]:
+    """The fields of ``Prune`` that don't say how much."""
+    return {
+        "criterion": comparison.criterion,
+        "structure": "filters" if comparison.rates else comparison.structure,
+        "scope": comparison.scope,
+        "layers": comparison.layers,
+        "keep_layers": comparison.keep_layers,
+        "shrink": comparison.shrink,
+    }
+
+
+def amounts_by_themselves(comparison: Comparison) -> Iterator[Prune]:
+    """Prunings whose rates or N:M structure say how much."""
+    settings = what_and_how(comparison)
+    if not comparison.rates:
+        yield Prune(fraction=None, **settings)
+        return
+    for power in comparison.powers:
+        yield Prune(fraction=None, rates=comparison.rates, power=power, **settings)
+
+
+def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retrain]:
+    """The method with the knobs it needs; one for each alpha of ``blend``."""
+    method = method_named(name)
+    knobs: dict[str, Any] = {
+        "restore_momentum": comparison.restore_momentum and method.weights != "fresh"
+    }
+    if "lr" in method.needs:
+        knobs["lr"] = comparison.knob_lr
+    if "speedup" in method.needs:
+        knobs["speedup"] = comparison.speedup
+    for alpha in comparison.alpha if "alpha" in method.needs else (None,):
+        yield Retrain(method=name, epochs=epochs, alpha=alpha, **knobs)
+
+
+def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
-    dataset, folder, digest, image_size = resolve(comparison.dataset, data, comparison.image_size)
+    make_protocol = protocol_named(training.protocol)
+    streamed = make_protocol(training.network).augmentation in STREAMED
+    dataset, folder, digest, image_size = resolve(
+        training.dataset, data, training.image_size, streamed
+    )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
-    protocol = protocol_named(comparison.protocol)(comparison.network, dataset, **place)
-    epochs = comparison.epochs or protocol.epochs
+    protocol = replace(make_protocol(training.network), dataset=dataset, **place)
+    epochs = training.epochs or protocol.epochs
     old = protocol.schedule
-    drops = comparison.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
-    schedule = Schedule(lr=comparison.lr or old.lr, drops=tuple(drops), factor=old.factor)
+    drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
+    schedule = Schedule(lr=training.lr or old.lr, drops=tuple(drops), factor=old.factor)
     return replace(protocol, epochs=epochs, schedule=schedule), folder
 
 
@@ -106,10 +173,11 @@ def scaled_drop(drop: float, old_epochs: int, epochs: int) -> int:
 
 def main(
     *,
+    training: Annotated[Training, tyro.conf.arg(name="")],
     comparison: Annotated[Comparison, tyro.conf.arg(name="")],
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
-    full, folder = chosen_protocol(comparison, options.data_folder)
+    full, folder = chosen_protocol(training, options.data_folder)
     rewind_epoch = comparison.rewind_epoch
     if rewind_epoch is None:
         rewind_epoch = max(1, round(full.epochs / 10))

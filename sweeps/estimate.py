@@ -9,12 +9,13 @@ import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.image_set import steps_per_epoch
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.ledger import Ledger
-from rewind_ray.pruning import check_prune, prunable_parameters
+from rewind_ray.pruning import check_fits, check_prune, prunable_parameters
 from rewind_ray.spec import Protocol
 from rewind_ray.storage import free_bytes
 from rewind_ray.tasks.image import empty_network
@@ -45,8 +46,7 @@ class Size:
 def size_of(protocol: Protocol, data: str | None) -> Size:
     """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
     info = describe(protocol.dataset, data, protocol.image_size)
-    with torch.device("meta"):
-        network = empty_network(protocol, info)
+    network = meta_network(protocol, data)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
     prunable = prunable_parameters(network, protocol.prunable)
@@ -58,12 +58,22 @@ def size_of(protocol: Protocol, data: str | None) -> Size:
     )
 
 
+@cache
+def meta_network(protocol: Protocol, data: str | None) -> nn.Module:
+    """The network's shapes, without memory for its weights."""
+    info = describe(protocol.dataset, data, protocol.image_size)
+    with torch.device("meta"):
+        return empty_network(protocol, info)
+
+
 def check_graph(graph: Graph, data: str | None) -> None:
     """Refuse, before anything trains, what could not be trained. Raises ValueError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
-    for prune in {node.stage.prune for node in graph.values() if node.stage.prune}:
+    specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
+    for protocol, prune in specs:
         check_prune(prune)
+        check_fits(prune, prunable_parameters(meta_network(protocol, data), protocol.prunable))
 
 
 def disk_bytes(graph: Graph, keep: str, data: str | None) -> int:
@@ -99,7 +109,7 @@ class Line:
 
     stages: int = 0
     epochs: int = 0
-    densities: set[float] = field(default_factory=set)
+    densities: set[float | None] = field(default_factory=set)
     seeds: set[int] = field(default_factory=set)
 
 
@@ -122,8 +132,10 @@ def stage_table(name: str, graph: Graph) -> Table:
     for column in ("compression", "seeds", "stages", "epochs"):
         table.add_column(column, justify="right")
     for kind, group in groups.items():
-        lowest, highest = 1 / max(group.densities), 1 / min(group.densities)
-        spread = f"{lowest:.2f}×" if lowest == highest else f"{lowest:.2f}–{highest:.2f}×"
+        known = [density for density in group.densities if density]
+        spread = f"{1 / max(known):.2f}–{1 / min(known):.2f}×" if known else ""
+        if len(known) == 1:
+            spread = f"{1 / known[0]:.2f}×"
         numbers = (str(len(group.seeds)), f"{group.stages:,}", f"{group.epochs:,}")
         table.add_row(*kind, spread, *numbers)
     return table
@@ -135,7 +147,13 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
     if stage.prune is None:
         return (place, "dense", "", "")
     iterative = stage.level > 1 or any(graph[child].stage.level > 1 for child in node.children)
-    how = f"iterative {stage.prune.fraction:g}" if iterative else "one-shot"
+    how = "one-shot"
+    if iterative:
+        how = f"iterative {stage.prune.fraction or stage.prune.structure}"
+    if stage.prune.rates:
+        how = f"{stage.prune.rates}, {how}"
+    if stage.prune.layers:
+        how = f"{stage.prune.layers}, {how}"
     if stage.prune.structure != "unstructured":
         how = f"{stage.prune.structure}, {how}"
     rewind_epoch = stage.rewind_epoch
@@ -159,7 +177,7 @@ def cost_lines(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> lis
         + ("free space unknown" if free is None else f"{gigabytes(free)} free"),
     ]
     hours = rtx_3080_hours(left, data)
-    if hours is not None:
+    if hours:
         lines.append(
             f"time     about {hours:,.1f} GPU-hours left at the updates/s published for an "
             "RTX 3080 (Mikler 2022, Table 4)"

@@ -78,7 +78,7 @@ def add(stage: Stage, graph: Graph) -> None:
     parent = graph[stage.parent.stage_id]
     parent.children.append(stage.stage_id)
     parent.rewind_epochs.add(stage.parent.train_epochs)
-    if METHODS[stage.retrain.method].weights == "baseline":
+    if METHODS[stage.retrain.method].weights in ("baseline", "blend"):
         assert stage.rewind_epoch is not None
         graph[stage.baseline.stage_id].rewind_epochs.add(stage.rewind_epoch)
 

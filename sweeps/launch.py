@@ -14,12 +14,12 @@ from rich.console import Console
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import Stage
+from rewind_ray.spec import STREAMED, Stage
 from rewind_ray.stage import Runtime
 from rewind_ray.storage import check_writable
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph
-from sweeps.naming import stage_title
+from sweeps.naming import method_label, stage_title
 from sweeps.options import Options
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
@@ -36,6 +36,8 @@ class Sweep:
     """The ends of its chains; ancestors come along."""
     data: str | None = None
     """Folder of the data set's files, absolute."""
+    stop: Callable[[Stage, ResultRow], bool] | None = None
+    """Whether a chain ends with this row, and what comes after it isn't needed."""
 
 
 def command(main: Callable[..., int]) -> None:
@@ -70,7 +72,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         console.print(describe_graph(sweep.name, graph, ledger, options.keep, sweep.data))
         return DONE
     check_writable(ledger.filesystem, ledger.root)
-    scheduler = Scheduler(graph, ledger)
+    scheduler = Scheduler(graph, ledger, sweep.stop)
     already = scheduler.counts[State.DONE]
     console.print(
         f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}"
@@ -82,9 +84,10 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         prepare_data(sweep)
         code = train(sweep, graph, scheduler, options, console)
     report_trouble(scheduler, console)
-    if scheduler.counts[State.DONE] < len(graph):
+    if scheduler.counts[State.DONE] + scheduler.counts[State.STOPPED] < len(graph):
         code = code or FAILED
-    show_results(sweep.name, finished_rows(graph, ledger), options, console)
+    labels = {stage_id: method_label(node.stage) for stage_id, node in graph.items()}
+    show_results(sweep.name, finished_rows(graph, ledger), labels, options, console)
     return code
 
 
@@ -135,7 +138,8 @@ def prepare_data(sweep: Sweep) -> None:
     from rewind_ray.datasets import load
 
     protocols = {stage.protocol for stage in sweep.stages}
-    for dataset, size in {(protocol.dataset, protocol.image_size) for protocol in protocols}:
+    in_memory = [p for p in protocols if p.augmentation not in STREAMED]
+    for dataset, size in {(protocol.dataset, protocol.image_size) for protocol in in_memory}:
         load(dataset, sweep.data, size)
 
 

@@ -10,21 +10,52 @@ def percent(accuracy: float | None) -> str:
     return "–" if accuracy is None else f"{100 * accuracy:.2f}%"
 
 
-def target_density(stage: Stage) -> float:
-    """What the chain's prune fractions multiply up to; the row has the exact density."""
+def method_label(stage: Stage) -> str:
+    """The method, and the knob that tells stages of one method apart: ``blend 0.5``."""
+    retrain = stage.retrain
+    if retrain is None:
+        return "dense"
+    knobs = [retrain.alpha, retrain.lr if retrain.method in ("step", "cosine") else None]
+    return " ".join([retrain.method, *(f"{knob:g}" for knob in knobs if knob is not None)])
+
+
+def target_density(stage: Stage) -> float | None:
+    """What the chain's prune fractions multiply up to; the row has the exact density.
+
+    None where a fraction of the layers, or the rates, say how much: it depends on the network.
+    """
     density = 1.0
     for step in stage.chain[1:]:
         assert step.prune is not None
-        density *= 1 - step.prune.fraction
+        if ":" in step.prune.structure and not step.prune.layers:
+            kept, group = step.prune.structure.split(":")
+            density *= int(kept) / int(group)
+        elif step.prune.fraction is None or step.prune.layers:
+            return None
+        else:
+            density *= 1 - step.prune.fraction
     return density
+
+
+def amount(stage: Stage) -> str:
+    """How far the network is pruned: ``9.31×``, ``90% of stages.*.conv1``, ``resnet56-B^2``."""
+    density = target_density(stage)
+    if density is not None:
+        return f"{1 / density:.2f}×"
+    prune = stage.prune
+    assert prune is not None
+    if prune.rates:
+        return f"{prune.rates}^{prune.power}" if prune.power > 1 else prune.rates
+    share = prune.structure if prune.fraction is None else f"{100 * prune.fraction:g}%"
+    return f"{share} of {prune.layers}"
 
 
 def stage_title(stage: Stage) -> str:
     """One line: ``resnet20 cifar10 lr_rewind 2.92× level 3 seed 0``."""
     protocol = stage.protocol
-    words = [protocol.network, protocol.dataset.removeprefix("folder:"), stage.method]
+    words = [protocol.network, protocol.dataset.removeprefix("folder:"), method_label(stage)]
     if stage.level:
-        words.append(f"{1 / target_density(stage):.2f}×")
+        words.append(amount(stage))
     if stage.level > 1:
         words.append(f"level {stage.level}")
     return " ".join([*words, f"seed {stage.seed}"])
@@ -38,12 +69,20 @@ def chain_name(leaf: Stage) -> str:
     """Of the chain that ends in this stage; a name that a file system takes."""
     if leaf.prune is None or leaf.retrain is None:
         return f"dense-seed{leaf.seed}"
-    how = f"{leaf.method}-{leaf.retrain.epochs}ep"
+    how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
     if leaf.prune.structure != "unstructured":
-        how = f"{leaf.prune.structure}-{how}"
+        how = f"{leaf.prune.structure.replace(':', 'of')}-{how}"
     if leaf.level == 1:
-        return f"{how}-oneshot-{1 / target_density(leaf):.4g}x-seed{leaf.seed}"
-    return f"{how}-iterative-{leaf.prune.fraction:g}-seed{leaf.seed}"
+        return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}"
+    step = "" if leaf.prune.fraction is None else f"-{leaf.prune.fraction:g}"
+    return f"{how}-iterative{step}-seed{leaf.seed}"
+
+
+def path_amount(stage: Stage) -> str:
+    density = target_density(stage)
+    if density is not None:
+        return f"{1 / density:.4g}x"
+    return amount(stage).replace("%", "pc").replace(" of ", "-").replace("*", "_")
 
 
 def chain_names(graph: Graph) -> dict[str, str]:

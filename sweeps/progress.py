@@ -41,11 +41,12 @@ class Progress:
 
     def __init__(self, name: str, graph: Graph, scheduler: Scheduler, console: Console) -> None:
         self.name = name
+        self.graph = graph
         self.scheduler = scheduler
         self.console = console
+        self._stopped, self._total = -1, 0
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
-        self.epochs_total = sum(node.epochs for node in graph.values())
         done_before = [n for i, n in graph.items() if scheduler.states[i] == State.DONE]
         self.epochs_before = sum(node.epochs for node in done_before)
         self.epochs_done = self.epochs_before
@@ -66,6 +67,17 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+
+    @property
+    def epochs_total(self) -> int:
+        """Without those of stages that turned out not to be needed."""
+        if self._stopped != self.scheduler.counts[State.STOPPED]:
+            self._stopped = self.scheduler.counts[State.STOPPED]
+            states = self.scheduler.states
+            self._total = sum(
+                node.epochs for i, node in self.graph.items() if states[i] != State.STOPPED
+            )
+        return self._total
 
     # events
 
@@ -117,7 +129,7 @@ class Progress:
         waiting = counts[State.WAITING] + counts[State.READY]
         parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
         parts.append(f"{waiting} waiting")
-        for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
+        for state in (State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
         epochs = f"{self.epochs_done}/{self.epochs_total} epochs"

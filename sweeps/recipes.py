@@ -10,7 +10,7 @@ from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
 from sweeps.options import Options
 
 SMOKE_EPOCHS = 10
-SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "digits": "digits_resnet"}
+SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
 """First letters of a network's name -> the smallest of its kind."""
 
 
@@ -57,6 +57,7 @@ def smoke(protocol: Protocol) -> Protocol:
         image_size=None,
         train_examples=64,
         test_examples=50,
+        augmentation="zero1",
         batch_size=32,
         epochs=epochs,
         steps_per_epoch=2,

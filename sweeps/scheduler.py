@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from enum import StrEnum
 
 from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Stage
 from rewind_ray.stage import missing_epochs
 from sweeps.graph import Graph, Node, longest_first
 
@@ -18,9 +21,10 @@ class State(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     BLOCKED = "blocked"
+    STOPPED = "not needed"
 
 
-ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED)
+ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED)
 
 
 class Scheduler:
@@ -29,9 +33,16 @@ class Scheduler:
     Handing one out costs the same however many stages there are (a heap's log n).
     """
 
-    def __init__(self, graph: Graph, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        ledger: Ledger,
+        stop: Callable[[Stage, ResultRow], bool] | None = None,
+    ) -> None:
+        """stop: whether a chain ends with this row, so that its descendants aren't needed."""
         self.graph = graph
         self.ledger = ledger
+        self._stop = stop
         self.states = dict.fromkeys(graph, State.WAITING)
         self.counts = dict.fromkeys(State, 0) | {State.WAITING: len(graph)}
         self.reasons: dict[str, str] = {}
@@ -78,8 +89,11 @@ class Scheduler:
         for child_id in node.children:
             child = self.graph[child_id]
             assert child.stage.parent is not None
-            if child.stage.parent.train_epochs in diverged:
+            parent_epochs = child.stage.parent.train_epochs
+            if parent_epochs in diverged:
                 self._block(child, f"its ancestor {stage_id} diverged")
+            elif self._stop and self._stop(node.stage, rows[parent_epochs]):
+                self._block(child, f"the chain ended with {stage_id}", State.STOPPED)
             else:
                 self._unlock(child)
 
@@ -91,14 +105,14 @@ class Scheduler:
         rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])
         heapq.heappush(self._ready, (*rank, node.stage_id))
 
-    def _block(self, node: Node, reason: str) -> None:
+    def _block(self, node: Node, reason: str, state: State = State.BLOCKED) -> None:
         self.reasons[node.stage_id] = reason
-        self._set(node.stage_id, State.BLOCKED)
-        self._block_descendants(node, reason)
+        self._set(node.stage_id, state)
+        self._block_descendants(node, reason, state)
 
-    def _block_descendants(self, node: Node, reason: str) -> None:
+    def _block_descendants(self, node: Node, reason: str, state: State = State.BLOCKED) -> None:
         for child_id in node.children:
-            self._block(self.graph[child_id], reason)
+            self._block(self.graph[child_id], reason, state)
 
     def _set(self, stage_id: str, state: State) -> None:
         self.counts[self.states[stage_id]] -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,19 +15,32 @@ from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
 from sweeps.options import Options
 
+METHODS_ABREAST = 4
 
-def show_results(sweep: str, rows: Sequence[ResultRow], options: Options, console: Console) -> None:
-    """Nothing, if no pruned network is finished yet."""
+
+def show_results(
+    sweep: str,
+    rows: Sequence[ResultRow],
+    labels: Mapping[str, str],
+    options: Options,
+    console: Console,
+) -> None:
+    """Nothing, if no pruned network is finished yet. labels: stage_id -> what its method is called
+    here, so that methods with different knobs stay apart."""
     if not any(row.level for row in rows):
         return
     from analysis.columns import as_rows  # pandas and matplotlib take a second to import
-    from analysis.figures import accuracy_against_compression
+    from analysis.figures import accuracy_against_compression, mere_first_steps
     from analysis.points import PANEL, dense_baselines, points_of
 
     table = as_rows(pd.DataFrame([asdict(row) for row in rows]), sweep)
+    table["method"] = table["stage_id"].map(labels).astype(table["method"].dtype)
     points = points_of(table)
     baselines = dense_baselines(table)
+    skipped = mere_first_steps(table)
     for panel, group in points.groupby(PANEL, dropna=False):
+        if panel in skipped:
+            continue
         dense = baselines[(baselines[PANEL] == list(panel)).all(axis=1)]
         console.print(panel_table(panel, group, dense))
     figure = figure_path(sweep, options)
@@ -37,7 +50,10 @@ def show_results(sweep: str, rows: Sequence[ResultRow], options: Options, consol
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
-    """A line a compression, a column a method: median test accuracy, lowest–highest seed."""
+    """A line a compression, a column a method: median test accuracy, lowest–highest seed.
+
+    Many methods stand below each other, with a column a compression.
+    """
     points = points.assign(column=columns_of(points))
     order = list(METHODS)
     columns = sorted(set(points["column"]), key=lambda name: (order.index(name.split()[0]), name))
@@ -51,13 +67,24 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
         title_justify="left",
     )
     table.add_column("compression", justify="right")
-    for column in columns:
-        table.add_column(column, justify="right")
     levels = points.assign(ratio=points["compression_ratio"].map("{:.2f}×".format))
     levels = levels.sort_values("compression_ratio")
-    for ratio, level in levels.groupby("ratio", sort=False):
-        cells = [cell(level[level["column"] == column]) for column in columns]
-        table.add_row(str(ratio), *cells)
+    ratios = list(dict.fromkeys(levels["ratio"]))
+    cells = {
+        (ratio, column): cell(part) for (ratio, column), part in levels.groupby(["ratio", "column"])
+    }
+    if len(columns) <= METHODS_ABREAST:
+        lines, heads = ratios, columns
+        at = {(line, head): cells.get((line, head), "") for line in lines for head in heads}
+    else:
+        table.columns[0].header = "method"
+        table.columns[0].justify = "left"
+        lines, heads = columns, ratios
+        at = {(line, head): cells.get((head, line), "") for line in lines for head in heads}
+    for head in heads:
+        table.add_column(head, justify="right")
+    for line in lines:
+        table.add_row(line, *(at[line, head] for head in heads))
     return table
 
 

@@ -82,7 +82,18 @@ def evaluation_batches(
 def _standardised(pixels: Tensor, data: ImageSet) -> Tensor:
     """(B, H*W) int32 -> (B, C, H, W) float32. Black padding is black before, as in Renda's code."""
     images = unpack(pixels, data.height, data.width, data.channels).float()
+    if data.standardisation == "image":
+        return standardised_each(images).permute(0, 3, 1, 2)
     return images.sub_(data.mean).mul_(data.inv_std).permute(0, 3, 1, 2)
+
+
+def standardised_each(images: Tensor) -> Tensor:
+    """(B, ...) float32, 0..255: every image by the mean and deviation of all its values, padding
+    and channels together, as ``tf.image.per_image_standardization`` does."""
+    values = tuple(range(1, images.dim()))
+    std, mean = torch.std_mean(images, dim=values, correction=0, keepdim=True)
+    least = images[0].numel() ** -0.5  # TensorFlow's, for images of one colour
+    return (images - mean) / std.clamp_(min=least)
 
 
 def _part_named(data: ImageSet, part: str) -> Part:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewind_ray.datasets.class_folders import (
+    Listing,
     content_digest,
     default_image_size,
     list_folder,
+    tree_digest,
 )
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "folder:"
 FOLDER_CHANNELS = 3  # every image of a folder is converted to RGB
+STREAMED_IMAGE_SIZE = 224  # of streamed folders where none is asked for; the usual of ImageNet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,10 @@ class DatasetInfo:
     channels: int
     image_size: int
     """Side in pixels; images are square."""
+    is_folder: bool = False
+    """A folder of images that the user has, given by ``--data DIR``, and streamed from there."""
+    classes_vary: bool = False
+    """Which classes they are is the user's choice, so ``num_train`` is only about right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +65,28 @@ DATASETS = {
     "fashion_mnist": DatasetInfo(
         num_train=60_000, num_test=10_000, num_classes=10, channels=1, image_size=28
     ),
+    "imagenet": DatasetInfo(
+        num_train=1_281_167,
+        num_test=50_000,
+        num_classes=1000,
+        channels=FOLDER_CHANNELS,
+        image_size=STREAMED_IMAGE_SIZE,
+        is_folder=True,
+    ),
+    "imagenet100": DatasetInfo(
+        num_train=126_689,  # of the classes that Tian et al. 2020 chose
+        num_test=5_000,
+        num_classes=100,
+        channels=FOLDER_CHANNELS,
+        image_size=STREAMED_IMAGE_SIZE,
+        is_folder=True,
+        classes_vary=True,
+    ),
 }
 
 
 def resolve(
-    text: str, data: str | None, image_size: int | None
+    text: str, data: str | None, image_size: int | None, streamed: bool = False
 ) -> tuple[str, str | None, str, int | None]:
     """What the user wrote -> (dataset, data path, data_digest, image_size) for specs and workers.
 
@@ -70,10 +94,15 @@ def resolve(
     of the folder called NAME. For a folder, ``image_size`` None becomes the shorter side of its
     first training image. Paths come back absolute, because Ray's actors change their working
     directory. Raises ValueError for an unknown name or a size that can't be had.
+
+    streamed: the protocol's augmentation is one of ``spec.STREAMED``. A folder's digest is then
+    over paths and file sizes, since reading all bytes would take hours, and its default size 224.
     """
     if not text.startswith(FOLDER_PREFIX):
-        _named_info(text, image_size)
-        return text, str(_absolute(data)) if data else None, "", None
+        info = _named_info(text, image_size)
+        if not info.is_folder:
+            return text, str(_absolute(data)) if data else None, "", None
+        return text, str(_folder_path(text, data)), "", info.image_size
     place = text.removeprefix(FOLDER_PREFIX)
     if not place:
         raise ValueError("folder: needs a path after it, as in folder:/data/flowers")
@@ -81,6 +110,9 @@ def resolve(
         place = data
     folder = _absolute(place)
     listing = list_folder(folder)
+    if streamed:
+        size = STREAMED_IMAGE_SIZE if image_size is None else _checked_size(image_size)
+        return FOLDER_PREFIX + folder.name, str(folder), tree_digest(listing), size
     size = default_image_size(listing) if image_size is None else _checked_size(image_size)
     return FOLDER_PREFIX + folder.name, str(folder), content_digest(listing), size
 
@@ -88,7 +120,8 @@ def resolve(
 def describe(dataset: str, data: str | None, image_size: int | None) -> DatasetInfo:
     """Sizes of a data set; a folder is listed, and no pixels are loaded.
 
-    dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
+    dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path. The sizes
+    of a named one are known without its files.
     """
     if not dataset.startswith(FOLDER_PREFIX):
         return _named_info(dataset, image_size)
@@ -117,6 +150,11 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
         return load_folder(listing, size)
 
     info = _named_info(dataset, image_size)
+    if info.is_folder:
+        raise ValueError(
+            f"{dataset} doesn't fit into memory; take the augmentation 'imagenet', which reads it "
+            "from its files in every epoch"
+        )
     if dataset == "digits":
         from rewind_ray.datasets.digits import load_digits
 
@@ -129,18 +167,47 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
     return loaded
 
 
+def list_streamed(dataset: str, data: str | None) -> Listing:
+    """The files of a folder, or of a named data set that is one, not yet read.
+
+    Raises ValueError if ``dataset`` is no folder, or if files are missing.
+    """
+    if dataset.startswith(FOLDER_PREFIX):
+        return list_folder(_folder_path(dataset, data))
+    info = _named_info(dataset, None)
+    if not info.is_folder:
+        folders = ", ".join(name for name, known in DATASETS.items() if known.is_folder)
+        raise ValueError(
+            f"the augmentation 'imagenet' reads folders of images, and {dataset} is none; take "
+            f"another augmentation, or one of {folders}, folder:PATH"
+        )
+    listing = list_folder(_folder_path(dataset, data))
+    found = (len(listing.train), len(listing.test), len(listing.classes))
+    expected = (info.num_train, info.num_test, info.num_classes)
+    if found[info.classes_vary :] != expected[info.classes_vary :]:
+        raise ValueError(
+            f"{listing.root} has (training images, test images, classes) {found}, and {dataset} "
+            f"has {expected}; complete it, or call it folder:{listing.root}"
+        )
+    return listing
+
+
 def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
     if dataset not in DATASETS:
         raise ValueError(
             f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, or folder:PATH for a "
             "folder of images"
         )
+    info = DATASETS[dataset]
+    if info.is_folder:
+        size = info.image_size if image_size is None else _checked_size(image_size)
+        return replace(info, image_size=size)
     if image_size is not None:
         raise ValueError(
             f"image_size is {image_size}, but {dataset} has images of "
-            f"{DATASETS[dataset].image_size} pixels; only folders are resized: leave it out"
+            f"{info.image_size} pixels; only folders are resized: leave it out"
         )
-    return DATASETS[dataset]
+    return info
 
 
 def _checked_size(image_size: int) -> int:
@@ -151,7 +218,10 @@ def _checked_size(image_size: int) -> int:
 
 def _folder_path(dataset: str, data: str | None) -> Path:
     if data is None:
-        raise ValueError(f"{dataset} is a folder of images; say where it is: --data DIR")
+        raise ValueError(
+            f"{dataset} is a folder of images, train/<class>/ and test/<class>/ (or val/); say "
+            "where it is: --data DIR"
+        )
     return _absolute(data)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from rewind_ray.datasets.cache import cache_folder, replacing
 
 PARTS = ("train", "test")
+TEST_NAMES = ("test", "val")  # of the folder that tests; ImageNet comes with the second
 LAYOUT = "expected: train/<class>/*.jpg and test/<class>/*.jpg, or other image types"
 DIGEST_LENGTH = 16  # hex digits
 
@@ -45,21 +46,23 @@ class Listing:
 
 def list_folder(root: Path) -> Listing:
     """Walk through the folder. Hidden files, and files that no image type is known for, don't
-    count; links to files and to class folders are followed.
+    count; links to files and to class folders are followed. Where there is no test/, val/ is it.
 
     Raises FileNotFoundError without the two parts, ValueError if the classes don't fit.
     """
-    for part in PARTS:
+    present = [name for name in TEST_NAMES if (root / name).is_dir()]
+    test_name = present[0] if present else "test"
+    for part in ("train", test_name):
         if not (root / part).is_dir():
             raise FileNotFoundError(f"no folder {part}/ in {root}; {LAYOUT}")
     classes = _class_names(root, "train")
-    unknown = [name for name in _class_names(root, "test") if name not in classes]
+    unknown = sorted(set(_class_names(root, test_name)) - set(classes))
     if unknown:
         raise ValueError(
-            f"classes in test/ that train/ hasn't: {_some(unknown)} (in {root}); no network can "
-            "learn them: remove them, or add training images"
+            f"classes in {test_name}/ that train/ hasn't: {_some(unknown)} (in {root}); no network "
+            "can learn them: remove them, or add training images"
         )
-    train, test = (tuple(_list_part(root, part, classes)) for part in PARTS)
+    train, test = (tuple(_list_part(root, part, classes)) for part in ("train", test_name))
     return Listing(root=root, classes=classes, train=train, test=test)
 
 
@@ -90,6 +93,17 @@ def content_digest(listing: Listing) -> str:
             json.dumps({"folder": str(listing.root), "listing": fingerprint, "digest": digest})
         )
     return digest
+
+
+def tree_digest(listing: Listing) -> str:
+    """sha256 over sorted paths and file sizes, 16 hex digits: for folders too large to read.
+
+    A file that is replaced by another of the same size goes unnoticed.
+    """
+    digest = hashlib.sha256(b"paths and sizes\n")
+    for file in sorted(chain(listing.train, listing.test)):
+        digest.update(os.fsencode(f"{file.path}\0{file.size_bytes}\n"))
+    return digest.hexdigest()[:DIGEST_LENGTH]
 
 
 def unchanged(listing: Listing) -> bool:

@@ -44,6 +44,8 @@ class ImageSet:
     num_classes: int
     batch_size: int
     steps_per_epoch: int
+    standardisation: str = "dataset"
+    """One of ``rewind_ray.spec.STANDARDISATIONS``; for ``image``, mean and deviation go unused."""
 
     @property
     def device(self) -> torch.device:
@@ -52,12 +54,7 @@ class ImageSet:
 
 def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> ImageSet:
     """Raises ValueError if the data isn't the protocol's, or is too little for it."""
-    if protocol.data_digest != data.digest:
-        raise ValueError(
-            f"{protocol.dataset} has the content {data.digest or '(none)'}, but the stage was "
-            f"made for {protocol.data_digest or '(none)'}: the folder was changed, or is another "
-            "one; put the old content back, or start the sweep anew"
-        )
+    check_digest(protocol, data.digest)
     split = split_indices(protocol, len(data.train_images), len(data.test_images))
     val_images, val_labels = (
         (data.train_images, data.train_labels)
@@ -82,7 +79,18 @@ def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> 
         num_classes=len(data.classes),
         batch_size=protocol.batch_size,
         steps_per_epoch=steps_per_epoch(protocol, len(split.train)),
+        standardisation=protocol.standardisation,
     )
+
+
+def check_digest(protocol: Protocol, digest: str) -> None:
+    """Raises ValueError if a folder of this digest isn't the protocol's data."""
+    if protocol.data_digest != digest:
+        raise ValueError(
+            f"{protocol.dataset} has the content {digest or '(none)'}, but the stage was "
+            f"made for {protocol.data_digest or '(none)'}: the folder was changed, or is another "
+            "one; put the old content back, or start the sweep anew"
+        )
 
 
 def steps_per_epoch(protocol: Protocol, num_train: int) -> int:
@@ -104,10 +112,20 @@ def mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
     From exact counts of the 256 values, so the same on any machine and number of threads.
     A channel that never varies gets the deviation 1, and becomes all zero.
     """
-    values = torch.arange(256, dtype=torch.float64)
-    counts = torch.stack(
+    return moments(value_counts(images))
+
+
+def value_counts(images: Tensor) -> Tensor:
+    """(N, H, W, C) uint8 -> (C, 256) int64: how often each channel has each value."""
+    return torch.stack(
         [torch.bincount(channel.reshape(-1), minlength=256) for channel in images.unbind(-1)]
-    ).double()
+    )
+
+
+def moments(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """(C, 256) counts of the values -> mean and standard deviation, as ``mean_and_std`` has it."""
+    values = torch.arange(256, dtype=torch.float64)
+    counts = counts.double()
     num_pixels = counts.sum(1)
     mean = counts @ values / num_pixels
     variance = (counts * (values - mean[:, None]).square()).sum(1) / num_pixels

@@ -12,6 +12,8 @@ from torch import nn
 
 from rewind_ray.models.initial import he_uniform_
 from rewind_ray.models.resnet_cifar import resnet_cifar
+from rewind_ray.models.resnet_imagenet import resnet_imagenet
+from rewind_ray.models.vgg import vgg
 from rewind_ray.models.wide_resnet import wide_resnet
 
 SHORT_TRAINING_DECAY = 0.9
@@ -24,10 +26,15 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": partial(resnet_cifar, blocks_a_stage=3),
     "resnet56": partial(resnet_cifar, blocks_a_stage=9),
     "resnet110": partial(resnet_cifar, blocks_a_stage=18),
+    "resnet34": partial(resnet_imagenet, depth=34),
+    "resnet50": partial(resnet_imagenet, depth=50),
+    "vgg8": partial(vgg, depth=8, batch_norm_decay=SHORT_TRAINING_DECAY),
+    "vgg16": partial(vgg, depth=16),
+    "vgg19": partial(vgg, depth=19),
     "wrn_10_1": partial(wide_resnet, depth=10, widen=1),
     "wrn_16_8": partial(wide_resnet, depth=16, widen=8),
 }
-"""``resnet8`` and ``wrn_10_1`` are the smallest of their kind, for ``--smoke``."""
+"""``resnet8``, ``wrn_10_1`` and ``vgg8`` are the smallest of their kind, for ``--smoke``."""
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:

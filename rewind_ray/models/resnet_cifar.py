@@ -10,6 +10,24 @@ from torch.nn import functional as F
 WIDTHS = (16, 32, 64)  # channels of the three stages; He et al. 2016, §4.2
 
 
+class SamePaddedConv2d(nn.Conv2d):
+    """Pads as little as is needed for ceil(side / stride) outputs, the odd pixel at the bottom
+    and right: Keras' ``padding="same"``. Only with a stride is that not ``padding=1``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: (N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
+        top, bottom = _same_padding(input.shape[2], self.kernel_size[0], self.stride[0])
+        left, right = _same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
+        return super().forward(F.pad(input, (left, right, top, bottom)))
+
+
+def _same_padding(side: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after."""
+    outputs = -(-side // stride)
+    total = max((outputs - 1) * stride + kernel_size - side, 0)
+    return total // 2, total - total // 2
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; ReLU after the sum."""
 
@@ -20,9 +38,13 @@ class BasicBlock(nn.Module):
         stride: int,
         norm: partial[nn.BatchNorm2d],
         projection_batch_norm: bool,
+        same_padding: bool,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        if same_padding and stride != 1:
+            self.conv1: nn.Conv2d = SamePaddedConv2d(in_channels, channels, 3, stride, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.norm1 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = norm(channels)
@@ -47,6 +69,7 @@ class ResNetCifar(nn.Module):
         in_channels: int,
         norm: partial[nn.BatchNorm2d],
         projection_batch_norm: bool,
+        same_padding: bool,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
@@ -57,7 +80,9 @@ class ResNetCifar(nn.Module):
             blocks = nn.Sequential()
             for block in range(blocks_a_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(BasicBlock(before, channels, stride, norm, projection_batch_norm))
+                blocks.append(
+                    BasicBlock(before, channels, stride, norm, projection_batch_norm, same_padding)
+                )
                 before = channels
             self.stages.append(blocks)
         self.dense = nn.Linear(before, num_classes)
@@ -77,12 +102,16 @@ def resnet_cifar(
     batch_norm_decay: float = 0.997,
     batch_norm_epsilon: float = 1e-5,
     projection_batch_norm: bool = False,
+    same_padding: bool = False,
 ) -> nn.Module:
     """ResNet-(6 * blocks_a_stage + 2): 20, 56, 110 layers for 3, 9, 18 blocks.
 
     BatchNorm as in Mikler 2022, §4.1. Without a BatchNorm on the projections the counts are
     those of his Table 1 (272,282 / 855,578 / 1,730,522); ``projection_batch_norm`` adds one, as
-    his published code has it.
+    his published code has it. ``same_padding`` pads the convolutions with a stride as Keras'
+    "same" does, on one side only where the side is even.
     """
     norm = partial(nn.BatchNorm2d, momentum=1 - batch_norm_decay, eps=batch_norm_epsilon)
-    return ResNetCifar(blocks_a_stage, num_classes, in_channels, norm, projection_batch_norm)
+    return ResNetCifar(
+        blocks_a_stage, num_classes, in_channels, norm, projection_batch_norm, same_padding
+    )

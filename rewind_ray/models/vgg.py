@@ -7,8 +7,9 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Channels of the convolutions; None: 2x2 max pooling. Configurations D and E of the paper.
+# Channels of the convolutions; None: 2x2 max pooling. 16 and 19 are the paper's D and E.
 LAYERS: dict[int, tuple[int | None, ...]] = {
+    8: (8, 8, None, 16, 16, None, 32, 32, None, 32),  # ours, for --smoke
     16: (
         *(64, 64, None, 128, 128, None, 256, 256, 256, None),
         *(512, 512, 512, None, 512, 512, 512, None),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rewind_ray.pruning.criteria import CRITERIA, magnitude
+from rewind_ray.pruning.criteria import CRITERIA, Gradients, Scoring, magnitude, random, snip
 from rewind_ray.pruning.filters import remove_filters
+from rewind_ray.pruning.gradients import classification_gradients, loss_gradients
 from rewind_ray.pruning.masks import (
     Mask,
     apply_mask_,
@@ -13,19 +14,29 @@ from rewind_ray.pruning.masks import (
     prunable_parameters,
     unpruned,
 )
-from rewind_ray.pruning.prune import check_prune, pruned_mask
+from rewind_ray.pruning.prune import check_fits, check_prune, pruned_mask
+from rewind_ray.pruning.rates import RATES, FilterRates
 
 __all__ = [
     "CRITERIA",
+    "RATES",
+    "FilterRates",
+    "Gradients",
     "Mask",
+    "Scoring",
     "apply_mask_",
+    "check_fits",
     "check_prune",
+    "classification_gradients",
     "dense_mask",
     "density",
     "empty_layers",
+    "loss_gradients",
     "magnitude",
     "prunable_parameters",
     "pruned_mask",
+    "random",
     "remove_filters",
+    "snip",
     "unpruned",
 ]

@@ -9,12 +9,14 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from rewind_ray.datasets import DatasetInfo, describe, load
-from rewind_ray.datasets.batches import Batch, epoch_batches, evaluation_batches
-from rewind_ray.datasets.image_set import ImageSet, prepare
+from rewind_ray.datasets import DatasetInfo, batches, describe, image_set, load, stream
+from rewind_ray.datasets.batches import Batch
+from rewind_ray.datasets.catalog import FOLDER_CHANNELS, STREAMED_IMAGE_SIZE, list_streamed
+from rewind_ray.datasets.image_set import ImageSet
+from rewind_ray.datasets.stream import StreamSet
 from rewind_ray.epoch import evaluate
 from rewind_ray.models import build_network, initialise_
-from rewind_ray.spec import Protocol
+from rewind_ray.spec import STREAMED, Protocol
 
 NAME = "image_classification"
 
@@ -22,7 +24,8 @@ NAME = "image_classification"
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ImageTask:
     protocol: Protocol
-    images: ImageSet
+    images: ImageSet | StreamSet
+    """In memory, or read from files in every epoch."""
     info: DatasetInfo
     device: torch.device
 
@@ -41,15 +44,30 @@ class ImageTask:
         initialise_(network, seed)
         return network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
+    def meta_network(self) -> nn.Module:
+        """Its shapes, without memory for its weights."""
+        with torch.device("meta"):
+            return empty_network(self.protocol, self.info)
+
+    def followers(self) -> dict[str, list[str]]:
+        """Convolutions and the BatchNorms that lose a channel with their filters."""
+        return _followers(self.protocol, self.info)
+
     def batches(self, data_seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: a pure function of the arguments."""
-        return epoch_batches(self.images, data_seed, epoch)
+        if isinstance(self.images, StreamSet):
+            return stream.epoch_batches(self.images, data_seed, epoch)
+        return batches.epoch_batches(self.images, data_seed, epoch)
 
     def accuracy(self, network: nn.Module, part: str) -> float | None:
         """Of ``val`` or ``test``; None if the protocol has no such part."""
         if part == "val" and self.images.val is None:
             return None
-        return evaluate(network, evaluation_batches(self.images, part), self.protocol.precision)
+        if isinstance(self.images, StreamSet):
+            shown = stream.evaluation_batches(self.images, part)
+        else:
+            shown = batches.evaluation_batches(self.images, part)
+        return evaluate(network, shown, self.protocol.precision)
 
 
 def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
@@ -58,9 +76,34 @@ def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
     return build_network(protocol.network, info.num_classes, info.channels, options)
 
 
+@lru_cache(maxsize=8)
+def _followers(protocol: Protocol, info: DatasetInfo) -> dict[str, list[str]]:
+    from rewind_ray.pruning.shrink import followers
+
+    shape = (info.channels, info.image_size, info.image_size)
+    return followers(empty_network(protocol, info), shape)
+
+
 @lru_cache(maxsize=2)
 def load_task(protocol: Protocol, data: str | None, device: torch.device) -> ImageTask:
-    """The task with its data in memory. The last two are kept, for the next stages."""
+    """The task with its data, in memory unless it is streamed. The last two are kept, for the next
+    stages."""
+    if protocol.augmentation in STREAMED:
+        return _streamed_task(protocol, data, device)
     info = describe(protocol.dataset, data, protocol.image_size)
-    images = prepare(protocol, load(protocol.dataset, data, protocol.image_size), device)
+    loaded = load(protocol.dataset, data, protocol.image_size)
+    images = image_set.prepare(protocol, loaded, device)
+    return ImageTask(protocol=protocol, images=images, info=info, device=device)
+
+
+def _streamed_task(protocol: Protocol, data: str | None, device: torch.device) -> ImageTask:
+    listing = list_streamed(protocol.dataset, data)
+    info = DatasetInfo(
+        num_train=len(listing.train),
+        num_test=len(listing.test),
+        num_classes=len(listing.classes),
+        channels=FOLDER_CHANNELS,
+        image_size=protocol.image_size or STREAMED_IMAGE_SIZE,
+    )
+    images = stream.prepare(protocol, listing, info.image_size, device)
     return ImageTask(protocol=protocol, images=images, info=info, device=device)

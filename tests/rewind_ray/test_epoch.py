@@ -120,6 +120,30 @@ def test_an_epoch_is_what_the_loop_by_hand_does(pruned: bool, nesterov: bool) ->
     assert metrics.last_lr == 0.005
 
 
+def test_smoothed_labels_are_spread_over_all_classes() -> None:
+    """One update by the loss -sum(q * log p), where q is 0.9 of the label and 0.1 / 10 of each."""
+    network, theirs = new_network(), new_network()
+    batches = random_batches(1)
+    images, labels = batches[0]
+    metrics = train_epoch(
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        batches=batches,
+        learning_rate=lambda _: 0.05,
+        parameters={},
+        mask={},
+        precision="fp32",
+        label_smoothing=0.1,
+    )
+    wanted = 0.9 * nn.functional.one_hot(labels, 10) + 0.1 / 10
+    loss = -(wanted * theirs.train()(images).log_softmax(dim=1)).sum(dim=1).mean()
+    loss.backward()
+    assert metrics.train_loss == pytest.approx(loss.item(), rel=1e-5)
+    for ours, parameter in zip(network.parameters(), theirs.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(ours, parameter - 0.05 * parameter.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_every_update_has_the_rate_it_was_given() -> None:
     network, protocol = new_network(), tiny()
     optimizer = make_optimizer(network, dense_stage(protocol, 0))

@@ -15,7 +15,10 @@ from rewind_ray.protocols import (
     mikler_wrn,
     protocol_named,
     renda_cifar,
+    renda_imagenet,
+    wang_imagenet100,
 )
+from rewind_ray.schedule import learning_rate
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.stage import make_optimizer
 
@@ -50,6 +53,30 @@ def test_renda_cifar() -> None:
     assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
 
 
+def test_renda_imagenet() -> None:
+    """Renda et al. 2020, Table 1 and §2.5."""
+    protocol = renda_imagenet()
+    assert (protocol.network, protocol.dataset) == ("resnet50", "imagenet")
+    assert (protocol.epochs, protocol.steps_per_epoch) == (90, None)
+    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (1024, 0.9, True)
+    assert (protocol.augmentation, protocol.image_size) == ("imagenet", 224)
+    assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
+    assert (protocol.prunable, protocol.label_smoothing) == ("convolutions", 0)
+    rates = {0: 0, 1: 0.08, 2.5: 0.2, 5: 0.4, 29.9: 0.4, 30: 0.04, 60: 0.004, 80: 0.0004}
+    for epoch, rate in rates.items():
+        found = learning_rate(round(epoch * 1250), protocol.schedule, 1250)
+        assert found == pytest.approx(rate, rel=1e-9)
+
+
+def test_wang_imagenet100() -> None:
+    """Wang et al. 2023, slides, Table 4."""
+    protocol = wang_imagenet100()
+    assert (protocol.network, protocol.dataset) == ("resnet34", "imagenet100")
+    assert (protocol.epochs, protocol.validation) == (120, "none")
+    assert (protocol.schedule.lr, protocol.schedule.factor) == (0.1, 0.1)
+    assert protocol.schedule.drops == (30, 60, 90, 105)
+
+
 def test_digits_have_the_shape_of_renda_s_schedule() -> None:
     ours, published = digits(), renda_cifar()
     for drop, theirs in zip(ours.schedule.drops, published.schedule.drops, strict=True):
@@ -62,6 +89,7 @@ def test_digits_have_the_shape_of_renda_s_schedule() -> None:
         (mikler_resnet(), 1e-4),  # Keras: l2(1e-4), a loss of 1e-4 * sum(w^2)
         (mikler_wrn(), 2e-4),
         (renda_cifar(), 2e-4 / 2),  # TensorFlow: 2e-4 * l2_loss(w), half the sum of squares
+        (renda_imagenet(), 1e-4 / 2),
     ],
 )
 def test_weight_decay_is_the_gradient_of_the_papers_loss(
@@ -105,6 +133,6 @@ def test_changes_replace_a_protocols_settings(name: str) -> None:
 
 
 def test_unknown_protocols_list_the_known() -> None:
-    known = "known: mikler_resnet, mikler_wrn, renda_cifar, digits"
+    known = "known: mikler_resnet, .*, renda_imagenet, wang_imagenet100, digits"
     with pytest.raises(ValueError, match=f"unknown protocol 'liu'; {known}"):
         protocol_named("liu")

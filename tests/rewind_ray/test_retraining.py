@@ -119,7 +119,7 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
         steps_per_epoch=steps,
         dense_epochs=dense_epochs,
         retrain_epochs=epochs,
-        lr=None,
+        train_epochs=epochs,
     )
     start = (dense_epochs - epochs) * steps
     assert RATES["rewound"](update, context) == learning_rate(start + update, schedule, steps)
@@ -128,24 +128,108 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
     assert RATES["rewound"](epochs * steps - 1, context) == last
 
 
-def test_the_table_is_renda_s() -> None:
-    """Renda et al. 2020, §2.3: TRAIN^t of (W_T, m, T), (W_{T-t}, m, T-t) and (W_T, m, T-t)."""
-    table = {name: (row.weights, row.rate, row.rewinds) for name, row in METHODS.items()}
-    published = {
-        "finetune": ("parent", "last", False),
-        "weight_rewind": ("baseline", "rewound", True),
-        "lr_rewind": ("parent", "rewound", True),
+# Every other method: the rate of each update, by hand. T = 6 epochs of 3 updates, S = 0.8, 0.4,
+# 0.2 for two epochs each.
+
+RATES_BY_HAND: list[tuple[str, int, dict[str, object], list[float]]] = [
+    # the last rate, from rewound weights
+    ("low_lr_weight_rewind", 2, {}, [0.2] * 6),
+    ("low_lr_weight_rewind", 2, {"lr": 0.05}, [0.05] * 6),
+    # S from its start, then S[T] extended: T + t epochs
+    ("reinit", 2, {}, [0.8] * 6 + [0.4] * 6 + [0.2] * 12),
+    # S, stretched into T epochs: S
+    ("scratch_e", 5, {}, [0.8] * 6 + [0.4] * 6 + [0.2] * 6),
+    # S, stretched into 6 * 1.5 + 3 = 12 epochs
+    ("scratch_b", 3, {"speedup": 1.5}, [0.8] * 12 + [0.4] * 12 + [0.2] * 12),
+    # S, squeezed into 2 epochs
+    ("slr", 2, {"warmup": 0}, [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]),
+    # ... and over the last 9 of 12 updates, after 3 of warm-up (a quarter)
+    ("slr", 4, {"warmup": 0.25}, [0, 0.8 / 3, 1.6 / 3] + [0.8] * 3 + [0.4] * 3 + [0.2] * 3),
+    # half a cosine over 6 updates: 1 + cos(pi * 0, 1/6, 1/3, 1/2, 2/3, 5/6)
+    ("clr", 2, {"warmup": 0}, [0.8, 0.746410, 0.6, 0.4, 0.2, 0.053590]),
+    # ... after 2 of warm-up (a third), over 4: cos of 0, 45, 90, 135 degrees
+    ("clr", 2, {"warmup": 1 / 3}, [0, 0.4, 0.8, 0.682843, 0.4, 0.117157]),
+    # a straight line to 0
+    ("llr", 2, {"warmup": 0}, [0.8, 4 / 6, 3.2 / 6, 0.4, 1.6 / 6, 0.8 / 6]),
+    ("llr", 2, {"warmup": 1 / 3}, [0, 0.4, 0.8, 0.6, 0.4, 0.2]),
+    ("llr", 2, {"warmup": 1 / 3, "lr": 0.4}, [0, 0.2, 0.4, 0.3, 0.2, 0.1]),
+    # 10% of 6 updates is one (0.6, rounded) where nothing else is said
+    ("llr", 2, {}, [0, 0.8, 0.64, 0.48, 0.32, 0.16]),
+    # a given rate, decayed at given epochs of the retraining
+    ("step", 3, {"lr": 0.5}, [0.5] * 9),
+    ("step", 3, {"lr": 0.5, "drops": (1, 2)}, [0.5] * 3 + [0.05] * 3 + [0.005] * 3),
+    ("step", 3, {"lr": 0.5, "drops": (2,), "factor": 0.5}, [0.5] * 6 + [0.25] * 3),
+    # a given rate, annealed
+    ("cosine", 2, {"lr": 0.4}, [0.4, 0.373205, 0.3, 0.2, 0.1, 0.026795]),
+    # as the two rewindings
+    ("blend", 3, {"alpha": 0.5}, REWOUND[3]),
+]
+
+
+@pytest.mark.parametrize(("method", "epochs", "knobs", "expected"), RATES_BY_HAND)
+def test_rates_by_hand(
+    method: str, epochs: int, knobs: dict[str, object], expected: list[float]
+) -> None:
+    stage = child(halves(), method, epochs, **knobs)
+    assert stage.train_epochs * STEPS == len(expected)
+    assert rates(stage, stage.train_epochs) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("removed_norm", "share"),
+    [(0.9, 0.9), (0.5, 0.5), (0.1, 1 / 3), (0.0, 1 / 3), (1.0, 1.0), (1.7, 1.0)],
+)
+def test_allr_s_top_rate_is_clipped_between_t_over_T_and_1(
+    removed_norm: float, share: float
+) -> None:
+    """clip(r_max * removed_norm, r_max * t / T, r_max), t = 2 of T = 6; Zimmer et al. 2023."""
+    stage = child(halves(), "allr", 2, warmup=0)
+    linear = [0.8, 4 / 6, 3.2 / 6, 0.4, 1.6 / 6, 0.8 / 6]
+    got = [
+        epoch_rates(stage, epoch, STEPS, removed_norm)(update)
+        for epoch in range(2)
+        for update in range(STEPS)
+    ]
+    assert got == pytest.approx([share * rate for rate in linear])
+
+
+def test_every_method_is_in_these_tables() -> None:
+    by_hand = {method for method, *_ in RATES_BY_HAND} | {"allr"}
+    assert by_hand | {"finetune", "weight_rewind", "lr_rewind"} == set(METHODS)
+
+
+def test_the_table_is_the_papers() -> None:
+    """Design, §1: which weights each starts from."""
+    origins = {name: row.weights for name, row in METHODS.items()}
+    assert origins == {
+        "finetune": "parent",
+        "weight_rewind": "baseline",
+        "lr_rewind": "parent",
+        "low_lr_weight_rewind": "baseline",
+        "reinit": "fresh",
+        "scratch_e": "fresh",
+        "scratch_b": "fresh",
+        "slr": "parent",
+        "clr": "parent",
+        "llr": "parent",
+        "allr": "parent",
+        "step": "parent",
+        "cosine": "parent",
+        "blend": "blend",
     }
-    assert {name: table[name] for name in published} == published
 
 
-def test_only_rates_that_depend_on_the_length_put_it_in_the_id() -> None:
-    """Where two lengths share an id, they must share every rate."""
+def test_only_numbers_that_depend_on_the_length_put_it_in_the_id() -> None:
+    """Where two lengths share an id, they must share every rate, and start alike."""
     for name, method in METHODS.items():
         shorter, longer = child(halves(), name, 2), child(halves(), name, 4)
-        same_rates = rates(shorter, 2) == rates(longer, 2)
-        assert method.length_in_id == (not same_rates)
-        assert (shorter.stage_id == longer.stage_id) == same_rates
+        common = min(shorter.train_epochs, longer.train_epochs)
+        same_rates = rates(shorter, common) == rates(longer, common)
+        starts_by_length = method.weights in ("baseline", "blend")
+        drops_later = name == "step"  # only as long as no drops are given
+        if not drops_later:
+            assert method.length_in_id == (not same_rates or starts_by_length), name
+        assert (shorter.stage_id == longer.stage_id) == (not method.length_in_id)
 
 
 def test_unknown_methods_list_the_known() -> None:

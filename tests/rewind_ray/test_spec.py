@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewind_ray.protocols import digits, mikler_resnet, mikler_wrn, renda_cifar
+from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import (
     AUGMENTATIONS,
     PRECISIONS,
     PRUNABLE,
+    SCOPES,
+    STANDARDISATIONS,
     STRUCTURES,
     Protocol,
     Prune,
@@ -108,18 +111,33 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "image_size": st.sampled_from([None, 8, 16]),
     "train_examples": st.sampled_from([None, 64]),
     "test_examples": st.sampled_from([None, 50]),
+    "standardisation": st.sampled_from(list(STANDARDISATIONS)),
+    "label_smoothing": st.sampled_from([0, 0.0, 0.1]),
 }
 PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fraction": st.sampled_from([0.2, 1 - 0.8, 0.25, 1 - 0.75, 0.2000001]),
     "criterion": st.sampled_from(["magnitude", "other"]),
     "structure": st.sampled_from(list(STRUCTURES)),
     "keep_layers": st.booleans(),
+    "scope": st.sampled_from(list(SCOPES)),
+    "layers": st.sampled_from(["", "stages.*.conv1"]),
+    "rates": st.sampled_from(["", "resnet56-A", "resnet56-B"]),
+    "power": st.sampled_from([1, 2]),
+    "shrink": st.booleans(),
+}
+KNOBS: dict[str, st.SearchStrategy[Any]] = {
+    "lr": st.sampled_from([1, 1.0, 0.01]),
+    "alpha": st.sampled_from([0, 0.0, 0.5, 1]),
+    "speedup": st.sampled_from([1, 2, 2.0, 2.5]),
+    "drops": st.sampled_from([(), [], (1,), (1.0, 2), [1, 2]]),
+    "factor": st.sampled_from([None, 0.1, 0.2]),
+    "warmup": st.sampled_from([None, 0, 0.1, 0.2]),
 }
 RETRAIN_FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "method": st.sampled_from(["finetune", "weight_rewind", "lr_rewind"]),
+    "method": st.sampled_from(list(METHODS)),
     "epochs": st.sampled_from([3, 4]),
     "restore_momentum": st.booleans(),
-    "lr": st.sampled_from([None, 1, 1.0, 0.01]),
+    **KNOBS,
 }
 OTHER_LEVEL = {"fraction": 0.5}
 
@@ -144,12 +162,21 @@ def stages() -> st.SearchStrategy[Stage]:
             draw(st.sampled_from([None, 5])),
         )
         for _ in range(draw(st.integers(0, 2))):
-            retrain = {"method": "lr_rewind", "epochs": 3} | some(RETRAIN_FIELDS, 1)
-            if retrain["method"] == "finetune":
-                retrain["lr"] = draw(RETRAIN_FIELDS["lr"])
-            else:
-                retrain["lr"] = None
+            retrain = {"method": draw(RETRAIN_FIELDS["method"]), "epochs": draw(st.just(3))}
+            retrain |= some({"epochs": RETRAIN_FIELDS["epochs"]}, 1)
+            method = METHODS[retrain["method"]]
+            retrain |= {name: draw(KNOBS[name]) for name in method.needs}
+            if method.takes:
+                retrain |= some({name: KNOBS[name] for name in method.takes}, 2)
+            if method.weights != "fresh":
+                retrain |= some({"restore_momentum": st.booleans()}, 1)
             prune = {"fraction": 0.2} | some(PRUNE_FIELDS, 1)
+            if prune.get("rates") or prune.get("shrink") or prune.get("power", 1) != 1:
+                prune["structure"] = "filters"
+            if prune.get("power", 1) != 1:
+                prune["rates"] = "resnet56-A"
+            if prune.get("rates") or ":" in prune.get("structure", ""):
+                prune["fraction"] = None
             stage = retrain_stage(stage, Prune(**prune), Retrain(**retrain))
         return stage
 
@@ -167,7 +194,8 @@ def same_numbers(one: Stage, other: Stage) -> bool:
     assert one.retrain is not None
     assert other.retrain is not None
     one_retrain, other_retrain = one.retrain, other.retrain
-    if one_retrain.method == other_retrain.method == "finetune":
+    endless = {"finetune", "reinit", "scratch_e"}
+    if one_retrain.method == other_retrain.method and one_retrain.method in endless:
         one_retrain = replace(one_retrain, epochs=other_retrain.epochs)
     return (
         one_retrain == other_retrain
@@ -461,7 +489,7 @@ def test_prune_refuses_nonsense(settings: dict[str, Any], message: str) -> None:
         ({"lr": INF}, "lr is inf; a learning rate is above 0 and finite"),
         (
             {"method": "lr_rewind", "lr": 0.1},
-            "lr is 0.1, but lr_rewind takes its rates from the schedule; leave lr out",
+            "lr is 0.1, but lr_rewind doesn't use it; leave lr out",
         ),
     ],
 )
@@ -476,9 +504,10 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
         dense_stage(a_protocol(), seed)
 
 
-def test_a_stage_trains_at_least_an_epoch() -> None:
-    with pytest.raises(ValueError, match="train_epochs is 0; allowed: whole numbers from 1 up"):
-        dense_stage(a_protocol(), 0, 0)
+def test_a_baseline_may_be_pruned_before_it_is_trained() -> None:
+    assert dense_stage(a_protocol(), 0, 0).train_epochs == 0
+    with pytest.raises(ValueError, match="train_epochs is -1; allowed: whole numbers from 0 up"):
+        dense_stage(a_protocol(), 0, -1)
 
 
 @pytest.mark.parametrize("method", ["weight_rewind", "lr_rewind"])

@@ -18,7 +18,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import finish_stage, missing_epochs, run_epoch, start_stage
 from rewind_ray.storage import write_atomically
-from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
+from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 NewLab = Callable[[str], Lab]
 
@@ -64,7 +64,7 @@ def test_another_seed_is_another_run(lab: Lab) -> None:
 # Interrupted
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", REWINDINGS)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -258,7 +258,7 @@ def test_a_damaged_last_point_costs_an_epoch(
     assert_same_results(lab, damaged, stage, (6,))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", REWINDINGS)
 def test_with_every_point_damaged_a_stage_starts_anew(
     lab: Lab, tmp_path: Path, method: str
 ) -> None:

@@ -19,7 +19,7 @@ from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs, row_dataset, run_epoch, start_stage
-from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
+from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 BATCH, STEPS = 32, 2
 FLOPS_OF_DIGITS_RESNET = 763_520  # by the formula of test_flops, for 1 channel and 8x8 pixels
@@ -105,7 +105,7 @@ def test_the_row_of_a_dense_network(lab: Lab) -> None:
     assert all(second > 0 for second in seconds)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", REWINDINGS)
 def test_rows_of_a_chain_of_two_steps(lab: Lab, method: str) -> None:
     """The second step of another length, so that a cost of 2 t would be noticed."""
     baseline = dense_stage(tiny(), 0)

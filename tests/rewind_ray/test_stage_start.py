@@ -15,7 +15,7 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import dense_mask, empty_layers, prunable_parameters, pruned_mask, unpruned
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import data_seed, run_epoch, start_stage
-from tests.rewind_ray.tiny_stages import METHODS, Lab, child, tiny
+from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 
 def masked(weights: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -106,7 +106,7 @@ def test_iterative_weight_rewinding_goes_back_to_the_original_run(lab: Lab) -> N
         assert_same(point.buffers, rewound.buffers)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", REWINDINGS)
 def test_momentum_is_restored_where_the_spec_says_so(lab: Lab, method: str) -> None:
     baseline = dense_stage(tiny(), 0)
     without = start(lab, child(baseline, method, 4))
@@ -155,7 +155,7 @@ def test_only_what_is_prunable_has_a_mask(lab: Lab, prunable: str) -> None:
 # Through training
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", REWINDINGS)
 @pytest.mark.parametrize("structure", ["unstructured", "filters"])
 def test_masks_are_nested_and_pruned_weights_zero_at_every_epoch(
     lab: Lab, method: str, structure: str
@@ -206,7 +206,7 @@ def test_methods_see_the_same_batches_and_levels_others(
     baseline = dense_stage(tiny(), 0)
     lab.run(baseline)
     orders: dict[tuple[str, int], list[list[tuple[Tensor, Tensor]]]] = {("dense", 0): seen[:3]}
-    for method in METHODS:
+    for method in REWINDINGS:
         stage = baseline
         for level in (1, 2):
             stage = child(stage, method, 3)

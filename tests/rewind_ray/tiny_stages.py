@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import ResultRow
+from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
 from rewind_ray.stage import Job, Runtime, run_stage
 
-METHODS = ("finetune", "weight_rewind", "lr_rewind")
+REWINDINGS = ("finetune", "weight_rewind", "lr_rewind")
+KNOBS = {"alpha": 0.5, "speedup": 1.5, "lr": 0.05}
 
 
 def tiny(**changes: Any) -> Protocol:
@@ -29,9 +32,14 @@ def tiny(**changes: Any) -> Protocol:
 
 
 def child(parent: Stage, method: str, epochs: int, fraction: float = 0.5, **options: Any) -> Stage:
-    """options: of ``Prune`` (structure, keep_layers) and ``Retrain`` (restore_momentum, lr)."""
-    of_retrain = {k: v for k, v in options.items() if k in ("restore_momentum", "lr")}
-    of_prune = {k: v for k, v in options.items() if k not in of_retrain}
+    """options: of ``Prune`` (structure, ...) and ``Retrain`` (restore_momentum, lr, ...).
+
+    Knobs that the method needs have a value if none is given.
+    """
+    of_retrain = {name: KNOBS[name] for name in METHODS[method].needs}
+    names = {field.name for field in fields(Retrain)}
+    of_retrain |= {k: v for k, v in options.items() if k in names}
+    of_prune = {k: v for k, v in options.items() if k not in names}
     return retrain_stage(
         parent,
         Prune(fraction=fraction, **of_prune),

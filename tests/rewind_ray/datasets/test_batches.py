@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from rewind_ray.datasets import ImageData
 from rewind_ray.datasets.batches import epoch_batches, evaluation_batches, plan_epoch
 from rewind_ray.datasets.image_set import mean_and_std, prepare, steps_per_epoch
-from rewind_ray.datasets.packing import unpack, views
+from rewind_ray.datasets.packing import SHIFTS, unpack, views
 from rewind_ray.protocols import digits
-from rewind_ray.spec import AUGMENTATIONS
 
 MakeData = Callable[..., ImageData]
 
@@ -63,7 +62,7 @@ def test_plans_never_change() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("augmentation", SHIFTS)
 def test_batches_are_the_planned_views_standardised(
     make_data: MakeData, augmentation: str, channels: int
 ) -> None:
@@ -93,6 +92,29 @@ def test_batches_are_the_planned_views_standardised(
         assert batch.shape == (16, channels, 8, 8)
         assert batch.dtype == torch.float32
         assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_image_by_itself_as_tensorflow_does(make_data: MakeData, channels: int) -> None:
+    """tf.image.per_image_standardization, in numpy: black padding counts too."""
+    data = make_data(30, 20, (8, 8, channels))
+    data.train_images[3] = 77  # of one colour, until it is shifted
+    data.test_images[:] = 77
+    changes = {"augmentation": "zero4_flip", "batch_size": 10}
+    by_set = prepare(digits(**changes), data, "cpu")
+    by_image = prepare(digits(**changes, standardisation="image"), data, "cpu")
+    for (ours, labels), (other, same_labels) in zip(
+        epoch_batches(by_image, 1, 2), epoch_batches(by_set, 1, 2), strict=True
+    ):
+        assert torch.equal(labels, same_labels)
+        shown = other.permute(0, 2, 3, 1).double() / by_set.inv_std + by_set.mean
+        for image, found in zip(shown.round().numpy(), ours, strict=True):
+            adjusted = max(image.std(), 1 / np.sqrt(image.size))
+            expected = ((image - image.mean()) / adjusted).transpose(2, 0, 1)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+    for images, _ in evaluation_batches(by_image, "test"):
+        assert (images == 0).all()
 
 
 def test_padding_is_black_before_standardising(make_data: MakeData) -> None:

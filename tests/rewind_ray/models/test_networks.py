@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.flops import multiply_adds
 from rewind_ray.models import NETWORKS, build_network, check_network, initialise_
 from rewind_ray.models.wide_resnet import wide_resnet
 from rewind_ray.pruning import prunable_parameters
@@ -53,6 +55,56 @@ def test_parameter_counts_are_the_published(name: str, trainable: int, kernels: 
 
 
 @pytest.mark.parametrize(
+    ("name", "classes", "side", "trainable", "millions"),
+    [
+        # Li et al. 2017, table 1: 1.5e7 parameters, 3.13e8 multiply-adds. The count by hand:
+        # 14,710,464 in convolutions, 2 * 4,224 in BatchNorm, 5,130 in the dense layer.
+        ("vgg16", 10, 32, 14_724_042, 313),
+        ("vgg19", 10, 32, 20_035_018, 398),
+        ("resnet34", 1000, 224, 21_797_672, 3664),  # Renda 2020: 21.8M; Wang 2023: 3.66G
+        ("resnet50", 1000, 224, 25_557_032, 4089),  # Renda 2020: 25.5M
+    ],
+)
+def test_large_networks_have_the_published_sizes(
+    name: str, classes: int, side: int, trainable: int, millions: int
+) -> None:
+    with torch.device("meta"):
+        network = build_network(name, classes, 3, {})
+    assert sum(p.numel() for p in network.parameters()) == trainable
+    assert round(sum(multiply_adds(network, (3, side, side)).values()) / 1e6) == millions
+
+
+def test_imagenet_resnets_are_torchvisions() -> None:
+    theirs = torchvision.models.resnet34(num_classes=10)
+    ours = built("resnet34", seed=0)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+    changed = built("resnet50", batch_norm_decay=0.75, batch_norm_epsilon=0.25)
+    norms = [module for module in changed.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.25, 0.25)}
+
+
+@pytest.mark.parametrize("side", [32, 28, 17, 7])
+def test_same_padding_is_keras(side: int) -> None:
+    """Stride 2: an even side is padded by (0, 1), an odd one by (1, 1)."""
+    network = built("resnet8", seed=0, same_padding=True)
+    plain = built("resnet8")
+    plain.load_state_dict(network.state_dict())
+    convolution = network.get_submodule("stages.1.0.conv1")
+    before = 0 if side % 2 == 0 else 1
+    images = torch.randn(2, 16, side, side)
+    padded = F.pad(images, (before, 1, before, 1))
+    expected = F.conv2d(padded, network.get_parameter("stages.1.0.conv1.weight"), stride=2)
+    assert expected.shape[-1] == -(-side // 2)
+    torch.testing.assert_close(convolution(images), expected)
+    whole = torch.randn(2, 3, side, side)
+    assert network(whole).shape == (2, 10)
+    assert not torch.equal(network(whole), plain(whole)) or side in (17, 7)
+    assert multiply_adds(network, (3, 32, 32)) == multiply_adds(plain, (3, 32, 32))
+
+
+@pytest.mark.parametrize(
     ("name", "trainable"), [("resnet20", 272_474), ("resnet56", 855_770), ("resnet110", 1_730_714)]
 )
 def test_with_batch_norm_on_the_projections(name: str, trainable: int) -> None:
@@ -82,6 +134,8 @@ def test_a_resnets_name_counts_its_layers(name: str, depth: int) -> None:
         ("digits_resnet", (1, 8, 8), 10),
         ("wrn_10_1", (1, 28, 28), 10),
         ("wrn_10_1", (3, 17, 17), 7),
+        ("vgg16", (1, 8, 8), 10),
+        ("resnet34", (1, 40, 40), 3),
     ],
 )
 def test_images_become_one_logit_a_class(
@@ -220,7 +274,7 @@ def test_kernels_are_he_uniform(name: str) -> None:
             assert abs(weights).max() > 0.99 * bound
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_10_1"])
+@pytest.mark.parametrize("name", ["resnet8", "wrn_10_1", "vgg16", "resnet34"])
 def test_all_else_starts_as_the_identity(name: str) -> None:
     network = built(name, seed=0)
     kernels = prunable_parameters(network, "kernels")
@@ -278,9 +332,14 @@ def test_unknown_options_list_the_known() -> None:
     known = "known: batch_norm_decay, batch_norm_epsilon"
     with pytest.raises(ValueError, match=f"wrn_16_8 has no option 'dropout'; {known}$"):
         check_network("wrn_16_8", {"dropout": 0.3})
-    with pytest.raises(ValueError, match=f"'colour'; {known}, projection_batch_norm$"):
+    with pytest.raises(
+        ValueError, match=f"'colour'; {known}, projection_batch_norm, same_padding$"
+    ):
         check_network("resnet20", {"colour": 1})
-    check_network("resnet20", {"projection_batch_norm": True})
+    for name in ("vgg19", "resnet50"):
+        with pytest.raises(ValueError, match=f"{name} has no option 'depth'; {known}$"):
+            check_network(name, {"depth": 3})
+    check_network("resnet20", {"projection_batch_norm": True, "same_padding": True})
 
 
 @pytest.mark.parametrize("option", ["num_classes", "in_channels", "blocks_a_stage"])

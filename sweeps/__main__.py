@@ -1,0 +1,82 @@
+"""What there is to run.
+
+Examples:
+  python -m sweeps list
+  python -m sweeps list --markdown
+  python -m sweeps smoke --only wang2023
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import tyro
+from rich.table import Table
+
+HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
+
+
+def list_command(markdown: bool = False) -> None:
+    """Every recipe: what it reproduces, its stages and epochs, the published headline values.
+
+    Args:
+        markdown: print a Markdown table, as in docs/catalogue.md
+    """
+    from sweeps.catalogue import table  # builds every graph: seconds, and torch
+    from sweeps.launch import make_console
+
+    lines = table()
+    if markdown:
+        print(f"| {' | '.join(HEADINGS)} |")
+        print("| --- | --- | ---: | ---: | ---: | --- |")
+        for line in lines:
+            print(f"| `{line[0]}` | {' | '.join(line[1:])} |")
+        return
+    shown = Table(show_lines=True)
+    for heading in HEADINGS:
+        justify = "right" if heading in ("seeds", "stages", "epochs") else "left"
+        shown.add_column(heading, justify=justify)
+    for line in lines:
+        shown.add_row(line[0].removeprefix("python -m "), *line[1:])
+    make_console().print(shown)
+    print("Each by python -m COMMAND; --help, --dry-run and --smoke go with all of them.")
+
+
+def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
+    """Run every recipe of the list with --smoke and one seed; exit code 1 if one fails.
+
+    Args:
+        storage: where their results go; what is there already isn't trained again
+        only: recipes whose command contains this
+    """
+    from sweeps.catalogue import entries
+
+    outcomes = {}
+    for entry in entries():
+        if only in entry.command:
+            module, *arguments = entry.command.split()
+            command = [sys.executable, "-m", module, *arguments, "--smoke", "--seeds", "1"]
+            print(f"\n== {entry.command}", flush=True)
+            outcomes[entry.command] = subprocess.call([*command, "--storage", storage])
+    print()
+    for name, code in outcomes.items():
+        print(f"{'done  ' if code == 0 else 'FAILED'} {name}")
+    return int(any(outcomes.values()))
+
+
+def main() -> None:
+    app = tyro.extras.SubcommandApp()
+    app.command(list_command, name="list")
+    app.command(smoke_command, name="smoke")
+    code = app.cli(
+        prog="python -m sweeps",
+        description=__doc__,
+        args=sys.argv[1:] or ["--help"],
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

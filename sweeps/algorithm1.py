@@ -1,0 +1,142 @@
+"""The plain default: prune 20%, retrain by learning-rate rewinding, repeat until told to stop.
+
+Renda et al. 2020, §5, Algorithm 1 (and, with another --method, Algorithm 2 of App. D): train to the
+end, prune the 20% of the weights with the lowest magnitudes, retrain for the original time, and so
+on until the target compression is reached or the accuracy has dropped too far. The drop is that of
+the validation accuracy against the same seed's dense network (of the test accuracy where there is
+no validation set); the answer is the last network before it.
+
+Examples:
+  python -m sweeps.algorithm1 --dataset digits --protocol digits --network digits_resnet
+  python -m sweeps.algorithm1 --network resnet56 --target-compression 10 --dry-run
+  python -m sweeps.algorithm1 --dataset folder:/data/flowers --max-accuracy-drop 0.01
+  python -m sweeps.algorithm1 --method weight_rewind --share 0.9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from sweeps.compare import Training, chosen_protocol
+from sweeps.iterative_wrn import steps_to
+from sweeps.launch import Sweep, command, run_sweep
+from sweeps.naming import percent
+from sweeps.options import Options
+from sweeps.recipes import iterative, prepared, scaled, seeds, sweep_name
+
+NAME = "algorithm1"
+SEEDS = 3
+FARTHEST_COMPRESSION = 1000.0
+"""Where a chain ends that only an accuracy stops."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Algorithm:
+    target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
+    """Stop once the network is compressed this many times. 20 (95% sparsity) if neither this nor
+    --max-accuracy-drop is given."""
+    max_accuracy_drop: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
+    """Stop once the accuracy has dropped by more than this: 0.01 is one point."""
+    method: str = "lr_rewind"
+    """Retraining method."""
+    share: float = 1.0
+    """Retraining time, as a share of the original training's."""
+    fraction: float = 0.2
+    """Share of the remaining weights that each step removes."""
+
+
+def target_of(algorithm: Algorithm) -> float:
+    if algorithm.target_compression is not None:
+        return algorithm.target_compression
+    return 20.0 if algorithm.max_accuracy_drop is None else FARTHEST_COMPRESSION
+
+
+def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: int) -> Stage:
+    """The end of the longest chain that may be needed."""
+    if not 0 < algorithm.share <= 1:
+        raise ValueError(f"--share is {algorithm.share:g}; allowed: above 0, up to 1")
+    epochs = scaled(max(1, round(algorithm.share * full.epochs)), full.epochs, protocol)
+    retrain = Retrain(method=algorithm.method, epochs=epochs)
+    prune = Prune(fraction=algorithm.fraction)
+    steps = steps_to(target_of(algorithm), algorithm.fraction)
+    return iterative(dense_stage(protocol, seed), retrain, steps, prune)
+
+
+def accuracy_drop(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
+    """Dense accuracy - the row's; of validation where there is one."""
+    dense = ledger.read_row(stage.baseline.stage_id, stage.baseline.train_epochs)
+    if dense.val_accuracy is not None and row.val_accuracy is not None:
+        return dense.val_accuracy - row.val_accuracy
+    assert dense.test_accuracy is not None
+    assert row.test_accuracy is not None
+    return dense.test_accuracy - row.test_accuracy
+
+
+def answers(ends: Iterable[Stage], ledger: Ledger, max_drop: float | None) -> list[str]:
+    """For each seed where its chain stopped, and why."""
+    lines = []
+    for end in ends:
+        best: ResultRow | None = None
+        verdict = "target compression reached"
+        for stage in end.chain:
+            if stage.train_epochs not in ledger.row_epochs(stage.stage_id):
+                verdict = "not finished"
+                break
+            row = ledger.read_row(stage.stage_id, stage.train_epochs)
+            if row.status == "diverged":
+                verdict = f"diverged at level {stage.level}"
+                break
+            drop = accuracy_drop(ledger, stage, row)
+            if max_drop is not None and drop > max_drop:
+                verdict = (
+                    f"stopped at level {stage.level} ({row.compression_ratio:.2f}×), whose "
+                    f"accuracy is {100 * drop:.2f} points down"
+                )
+                break
+            best = row
+        if best is not None:
+            lines.append(
+                f"seed {end.seed}: {best.compression_ratio:.2f}× ({1 - best.density:.1%} sparse), "
+                f"test {percent(best.test_accuracy)} (dense {percent(best.baseline_test_accuracy)})"
+                f", search cost {best.search_cost_epochs} epochs, stage {best.stage_id}; {verdict}"
+            )
+    return lines
+
+
+def main(
+    *,
+    training: Annotated[Training, tyro.conf.arg(name="")],
+    algorithm: Annotated[Algorithm, tyro.conf.arg(name="")],
+    options: Annotated[Options, tyro.conf.arg(name="")],
+) -> int:
+    limit = algorithm.max_accuracy_drop
+    if limit is not None and not 0 <= limit < 1:
+        raise ValueError(
+            f"--max-accuracy-drop is {limit:g}; allowed: fractions from 0 up to below 1 "
+            "(0.01 is one point)"
+        )
+    full, folder = chosen_protocol(training, options.data_folder)
+    protocol = prepared(full, options)
+    ends = [algorithm1(full, protocol, algorithm, seed) for seed in seeds(options, SEEDS)]
+    ledger = Ledger(options.storage)
+
+    def too_low(stage: Stage, row: ResultRow) -> bool:
+        return limit is not None and accuracy_drop(ledger, stage, row) > limit
+
+    name = sweep_name(NAME, options)
+    sweep = Sweep(name=name, stages=ends, data=folder, stop=too_low)
+    code = run_sweep(sweep, options)
+    if not options.dry_run:
+        print("\n".join(answers(ends, ledger, limit)))
+    return code
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,209 @@
+"""The vision experiments of Renda, Frankle & Carbin, ICLR 2020: figures 1 to 12 and table 1.
+
+Three seeds, ten retraining times t spread over the original training, and for each compression the
+t with the best validation accuracy (§3). Networks: resnet20, resnet56, resnet110 on CIFAR-10;
+resnet34, resnet50 on ImageNet, whose images are looked for in DATA/imagenet. GNMT is not here yet.
+
+fig1    one-shot, best t: unstructured and filters, fine-tuning and both rewindings
+fig2    iterative in steps of 20%, best t
+fig3    one-shot, unstructured: accuracy against t
+fig4    one-shot, filters: accuracy against t
+fig5    Algorithm 1: iterative learning-rate rewinding for the whole time
+fig6    Algorithm 2: weight rewinding for 90%, learning-rate rewinding and fine-tuning for all of it
+fig7    as fig1, with low-LR weight rewinding and reinitialisation, and more networks
+fig8    as fig2, with low-LR weight rewinding, and more networks
+fig9    unstructured, one-shot and iterative: accuracy against t, all methods
+fig10   filters (Li et al. 2017, A and B): accuracy against t, all methods
+fig11   theoretical speedup over the dense network, iterative (the rows of fig2)
+fig12   theoretical speedup over fine-tuning, iterative (the rows of fig2)
+table1  the dense networks
+
+Examples:
+  python -m sweeps.renda2020 fig3 --networks resnet56 --dry-run
+  python -m sweeps.renda2020 fig10 --smoke
+  python -m sweeps.renda2020 fig5 --networks resnet20 --data /data --precision bf16
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from rewind_ray.protocols import renda_cifar, renda_imagenet
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from sweeps.launch import Sweep, command, run_sweep
+from sweeps.options import Options
+from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
+
+SEEDS = 3  # §2.5
+MAIN = ("finetune", "weight_rewind", "lr_rewind")
+WITHOUT_REINIT = (*MAIN, "low_lr_weight_rewind")
+ALL = (*WITHOUT_REINIT, "reinit")
+
+# The published trials' retraining times and densities.
+CIFAR_TIMES = (10, 30, 50, 70, 90, 110, 130, 150, 170, 182)
+IMAGENET_TIMES = (9, 18, 27, 36, 45, 54, 63, 72, 81, 90)
+ONE_SHOT_DENSITIES = tuple(0.8**level for level in range(1, 11))
+ITERATIVE_LEVELS = {"resnet20": 10, "resnet56": 17, "resnet110": 10, "resnet50": 10}
+POWERS = (1, 2, 3, 4, 5)  # of the rates of Li et al. 2017; §2.2, footnote 6
+STEP = Prune(fraction=0.2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """Networks, and which prunings of each are shown."""
+
+    one_shot: tuple[str, ...] = ()
+    """Unstructured, once: networks."""
+    filters: tuple[str, ...] = ()
+    """Filters by the rates of Li et al.: names of RATES."""
+    iterative: tuple[str, ...] = ()
+    """Unstructured, step by step: networks."""
+    methods: tuple[str, ...] = MAIN
+    all_times: bool = True
+    """Every t; else one time a method, as a share of T, in ``shares``."""
+    shares: tuple[tuple[str, float], ...] = ()
+
+
+FIGURES: dict[str, Figure] = {
+    "fig1": Figure(one_shot=("resnet56", "resnet50"), filters=("resnet56-B", "resnet34-A")),
+    "fig2": Figure(iterative=("resnet56", "resnet50")),
+    "fig3": Figure(one_shot=("resnet56", "resnet50")),
+    "fig4": Figure(filters=("resnet56-B", "resnet34-A")),
+    "fig5": Figure(
+        iterative=("resnet56", "resnet50"), all_times=False, shares=(("lr_rewind", 1.0),)
+    ),
+    "fig6": Figure(
+        iterative=("resnet56", "resnet50"),
+        all_times=False,
+        shares=(("weight_rewind", 0.9), ("lr_rewind", 1.0), ("finetune", 1.0)),
+    ),
+    "fig7": Figure(
+        one_shot=("resnet20", "resnet56", "resnet110", "resnet50"),
+        filters=(
+            *("resnet56-A", "resnet56-B", "resnet110-A", "resnet110-B"),
+            *("resnet34-A", "resnet34-B"),
+        ),
+        methods=ALL,
+    ),
+    "fig8": Figure(
+        iterative=("resnet20", "resnet56", "resnet110", "resnet50"), methods=WITHOUT_REINIT
+    ),
+    "fig9": Figure(
+        one_shot=("resnet20", "resnet56", "resnet110", "resnet50"),
+        iterative=("resnet20", "resnet56", "resnet110", "resnet50"),
+        methods=ALL,
+    ),
+    "fig10": Figure(
+        filters=(
+            *("resnet56-A", "resnet56-B", "resnet110-A", "resnet110-B"),
+            *("resnet34-A", "resnet34-B"),
+        ),
+        methods=ALL,
+    ),
+    "fig11": Figure(iterative=("resnet56", "resnet50")),
+    "fig12": Figure(iterative=("resnet56", "resnet50")),
+    "table1": Figure(),
+}
+TABLE1 = ("resnet20", "resnet56", "resnet110", "resnet34", "resnet50")
+PUBLISHED_DENSE = {  # Table 2: mean test accuracy in percent
+    "resnet20": 91.71,
+    "resnet56": 93.46,
+    "resnet110": 93.77,
+    "resnet34": 73.60,
+    "resnet50": 76.17,
+}
+
+
+def renda2020(
+    figure: Figure, networks: tuple[str, ...], options: Options, seed_range: range
+) -> Iterator[Stage]:
+    """The ends of the chains of a figure, for those of its networks that are asked for."""
+    for network in networks:
+        full = protocol_of(network)
+        protocol = prepared(full, options)
+        for seed in seed_range:
+            dense = dense_stage(protocol, seed)
+            yield dense
+            for retrain in retrainings(figure, full, protocol):
+                if network in figure.one_shot:
+                    yield from one_shot(dense, retrain, ONE_SHOT_DENSITIES, STEP)
+                if network in figure.iterative and retrain.method != "reinit":
+                    yield iterative(dense, retrain, ITERATIVE_LEVELS[network], STEP)
+                for rates in figure.filters:
+                    if rates.startswith(f"{network}-"):
+                        yield from filter_levels(dense, retrain, rates, options.smoke)
+
+
+def filter_levels(dense: Stage, retrain: Retrain, rates: str, smoke: bool) -> Iterator[Stage]:
+    """Levels i = 1 ... 5 of the rates; a smoke run's network is too small for them."""
+    for power in POWERS:
+        prune = Prune(fraction=None, structure="filters", rates=rates, power=power)
+        if smoke:
+            fraction = 1 - 0.9**power
+            prune = Prune(fraction=fraction, structure="filters", layers="stages.*.conv1")
+        yield retrain_stage(dense, prune, retrain)
+
+
+def retrainings(figure: Figure, full: Protocol, protocol: Protocol) -> Iterator[Retrain]:
+    """Momentum is restored with the weights, as in the authors' code."""
+    if not figure.all_times:
+        for method, share in figure.shares:
+            yield retraining(method, scaled(round(share * full.epochs), full.epochs, protocol))
+        return
+    times = CIFAR_TIMES if full.epochs == CIFAR_TIMES[-1] else IMAGENET_TIMES
+    for method in figure.methods:
+        for t in dict.fromkeys(scaled(t, full.epochs, protocol) for t in times):
+            yield retraining(method, t)
+
+
+def retraining(method: str, epochs: int) -> Retrain:
+    return Retrain(method=method, epochs=epochs, restore_momentum=method != "reinit")
+
+
+def protocol_of(network: str) -> Protocol:
+    if network in ("resnet34", "resnet50"):
+        return renda_imagenet(network)
+    return renda_cifar(network)
+
+
+def networks_of(name: str, figure: Figure) -> tuple[str, ...]:
+    if name == "table1":
+        return TABLE1
+    of_filters = [rates.partition("-")[0] for rates in figure.filters]
+    return tuple(dict.fromkeys([*figure.one_shot, *figure.iterative, *of_filters]))
+
+
+def main(
+    figure: Annotated[
+        Literal[
+            *("fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9"),
+            *("fig10", "fig11", "fig12", "table1"),
+        ],
+        tyro.conf.Positional,
+    ],
+    networks: tuple[str, ...] = (),
+    *,
+    options: Annotated[Options, tyro.conf.arg(name="")],
+) -> int:
+    """Run a figure's sweep.
+
+    Args:
+        figure: which figure or table
+        networks: only these of its networks
+    """
+    there = networks_of(figure, FIGURES[figure])
+    for network in networks:
+        if network not in there:
+            raise ValueError(f"{figure} has no network {network!r}; it has {', '.join(there)}")
+    chosen = networks or there
+    stages = list(renda2020(FIGURES[figure], chosen, options, seeds(options, SEEDS)))
+    name = sweep_name(f"renda2020-{figure}", options)
+    return run_sweep(Sweep(name=name, stages=stages, data=options.data_folder), options)
+
+
+if __name__ == "__main__":
+    command(main)
