@@ -24,7 +24,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rewind_ray analysis
 
-# every recipe with a tiny network and little data, one seed: about half an hour on 2 cores
+# every recipe with a tiny network and little data, one seed
 smoke: install
 	$(BIN)/python -m sweeps smoke
 

@@ -101,7 +101,7 @@ def train(
     runtime = Runtime(
         storage=absolute(options.storage),
         data=sweep.data,
-        threads=options.cpus_per_trial,
+        threads=options.threads,
         keep=options.keep,
         git_commit=git_commit(),
     )

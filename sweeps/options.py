@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,8 +28,8 @@ class Options:
     """Stages trained at once, at most; as many as there is room for if left out."""
     gpus_per_trial: Annotated[str, tyro.conf.arg(metavar="F")] = "auto"
     """Share of a GPU a stage takes: 1, 1/2, 1/3, ... or 0 for CPU only. auto: 1 if there is one."""
-    cpus_per_trial: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """CPU cores a stage takes, and its threads."""
+    cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
+    """CPU cores a stage takes; as many whole ones, at least one, are its threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
     """Ray to run on: local (started for this sweep), auto (the running cluster) or ray://HOST."""
     dry_run: bool = False
@@ -37,13 +38,22 @@ class Options:
     """The same graph and code with a tiny network, little data and few epochs: does it work?"""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "max_concurrent", "cpus_per_trial"):
+        for name in ("seeds", "max_concurrent"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(
                     f"--{name.replace('_', '-')} is {value}; allowed: whole numbers from 1 up"
                 )
+        if not 0 < self.cpus_per_trial < math.inf:
+            raise ValueError(
+                f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"
+            )
         gpu_share(self.gpus_per_trial)
+
+    @property
+    def threads(self) -> int:
+        """Of a stage."""
+        return max(1, int(self.cpus_per_trial))
 
     @property
     def data_folder(self) -> str | None:

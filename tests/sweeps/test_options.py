@@ -31,7 +31,18 @@ def test_other_shares_are_refused_with_the_allowed_ones(text):
         Options(gpus_per_trial=text)
 
 
-@pytest.mark.parametrize("name", ["seeds", "max_concurrent", "cpus_per_trial"])
+@pytest.mark.parametrize("cpus", [0, -1, float("inf"), float("nan")])
+def test_impossible_numbers_of_cores_are_refused(cpus):
+    with pytest.raises(ValueError, match=r"--cpus-per-trial is .*; allowed: numbers above 0"):
+        Options(cpus_per_trial=cpus)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1, 1), (1.5, 1), (2.0, 2)])
+def test_threads_are_whole_cores(cpus, threads):
+    assert Options(cpus_per_trial=cpus).threads == threads
+
+
+@pytest.mark.parametrize("name", ["seeds", "max_concurrent"])
 def test_counts_start_at_one(name):
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0"):
         Options(**{name: 0})
