@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +17,7 @@ from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import check_fits, check_prune, prunable_parameters
 from rewind_ray.spec import Protocol
 from rewind_ray.storage import free_bytes
-from rewind_ray.tasks.image import empty_network
+from rewind_ray.tasks.image import meta_network
 from sweeps.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.naming import target_density
 
@@ -46,11 +45,10 @@ class Size:
 def size_of(protocol: Protocol, data: str | None) -> Size:
     """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
     info = describe(protocol.dataset, data, protocol.image_size)
-    network = meta_network(protocol, data)
+    network = meta_network(protocol, info)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
-    prunable = prunable_parameters(network, protocol.prunable)
-    mask = sum(p.numel() for p in prunable.values()) // 8
+    mask = sum(p.numel() for p in prunable_shapes(protocol, data).values()) // 8
     num_train = len(split_indices(protocol, info.num_train, info.num_test).train)
     return Size(
         point_bytes=2 * weights + buffers + mask,  # weights and momentum
@@ -59,11 +57,10 @@ def size_of(protocol: Protocol, data: str | None) -> Size:
 
 
 @cache
-def meta_network(protocol: Protocol, data: str | None) -> nn.Module:
-    """The network's shapes, without memory for its weights."""
+def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
+    """The prunable kernels, without memory for their weights."""
     info = describe(protocol.dataset, data, protocol.image_size)
-    with torch.device("meta"):
-        return empty_network(protocol, info)
+    return prunable_parameters(meta_network(protocol, info), protocol.prunable)
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
@@ -73,7 +70,7 @@ def check_graph(graph: Graph, data: str | None) -> None:
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
     for protocol, prune in specs:
         check_prune(prune)
-        check_fits(prune, prunable_parameters(meta_network(protocol, data), protocol.prunable))
+        check_fits(prune, prunable_shapes(protocol, data))
 
 
 def disk_bytes(graph: Graph, keep: str, data: str | None) -> int:

@@ -109,13 +109,6 @@ FIGURES: dict[str, Figure] = {
     "table1": Figure(),
 }
 TABLE1 = ("resnet20", "resnet56", "resnet110", "resnet34", "resnet50")
-PUBLISHED_DENSE = {  # Table 2: mean test accuracy in percent
-    "resnet20": 91.71,
-    "resnet56": 93.46,
-    "resnet110": 93.77,
-    "resnet34": 73.60,
-    "resnet50": 76.17,
-}
 
 
 def renda2020(

@@ -46,8 +46,7 @@ class ImageTask:
 
     def meta_network(self) -> nn.Module:
         """Its shapes, without memory for its weights."""
-        with torch.device("meta"):
-            return empty_network(self.protocol, self.info)
+        return meta_network(self.protocol, self.info)
 
     def followers(self) -> dict[str, list[str]]:
         """Convolutions and the BatchNorms that lose a channel with their filters."""
@@ -74,6 +73,12 @@ def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
     """The protocol's network, on PyTorch's current device, not initialised."""
     options = dict(protocol.network_options)
     return build_network(protocol.network, info.num_classes, info.channels, options)
+
+
+def meta_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
+    """The protocol's network without memory for its weights: shapes only."""
+    with torch.device("meta"):
+        return empty_network(protocol, info)
 
 
 @lru_cache(maxsize=8)
