@@ -53,12 +53,35 @@ def meanings() -> dict[str, str]:
     return {name: found.get(name, "").rstrip(".") for name in COLUMNS}
 
 
-KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)}
+DETAILS = {
+    "protocol": "how the dense network was trained, where rows of several protocols are together",
+    "variant": "knobs of pruning and retraining that no other column tells, where they differ",
+    "source": "paper and place that published the number; empty for rows of one's own",
+    "trials": "number of trials that a published row sums up; empty: a single one",
+    "test_accuracy_low": "lower end of the published interval of test_accuracy",
+    "test_accuracy_high": "its upper end",
+}
+"""Columns that a table may have after those of ``ResultRow``; empty where a table lacks them."""
+
+TELL_APART = ["protocol", "variant"]
+"""Those of them that are an empty text, not a missing one, where they have nothing to tell."""
+
+KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)} | {
+    "protocol": "str",
+    "variant": "str",
+    "source": "str",
+    "trials": "int",
+    "test_accuracy_low": "float",
+    "test_accuracy_high": "float",
+}
 """Column -> str, int or float."""
 
 
 def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """The columns of a row, in order and typed. Raises BadRows, naming ``origin`` and the cell."""
+    """The columns of a row and DETAILS, in order and typed.
+
+    Raises BadRows, naming ``origin`` and the cell.
+    """
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         meaning = meanings()
@@ -66,11 +89,12 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         raise BadRows(f"{origin} lacks {len(missing)} of the {len(COLUMNS)} columns: {named}")
     if table.columns.duplicated().any():
         raise BadRows(f"{origin} has a column twice: {_listed(table, table.columns.duplicated())}")
-    if len(table.columns) > len(COLUMNS):
-        unknown = ~table.columns.isin(COLUMNS)
+    unknown = ~table.columns.isin(list(KINDS))
+    if unknown.any():
         log.info("%s: left out the columns %s", origin, _listed(table, unknown))
     try:
-        rows = pd.DataFrame({name: _typed(table[name]) for name in COLUMNS})
+        rows = pd.DataFrame({name: _typed(table, name) for name in KINDS})
+        rows[TELL_APART] = rows[TELL_APART].fillna("")
         _check_values(rows)
     except ValueError as error:
         raise BadRows(f"{origin}: {error}") from error
@@ -81,42 +105,39 @@ def _listed(table: pd.DataFrame, which: Any) -> str:
     return ", ".join(map(str, table.columns[which]))
 
 
-def _typed(values: pd.Series) -> pd.Series:
-    name = str(values.name)
+def _typed(table: pd.DataFrame, name: str) -> pd.Series:
+    if name not in table.columns:
+        return pd.Series(None, index=table.index, name=name, dtype=_dtype(name))
+    values = table[name]
     empty = values.isna()
     if name in NEVER_EMPTY and empty.any():
         raise ValueError(f"row {_position(empty)} has no {name} ({meanings()[name]})")
     if KINDS[name] == "str":
         return values.astype("str")
-    convert, allowed, dtype = (
-        (_whole_number, "whole numbers", "int64" if name in NEVER_EMPTY else "Int64")
-        if KINDS[name] == "int"
-        else (float, "numbers", "float64")
-    )
-    numbers = []
-    for position, (value, is_empty) in enumerate(zip(values, empty, strict=True), start=1):
-        try:
-            numbers.append(None if is_empty else convert(value))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{name} of row {position} is {value!r}; it holds {allowed} ({meanings()[name]})"
-            ) from None
-    return pd.Series(numbers, index=values.index, name=name, dtype=dtype)
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = numbers.isna() & ~empty
+    if KINDS[name] == "int":
+        wrong |= numbers.notna() & (numbers != numbers.round())
+    if wrong.any():
+        value = values[wrong].iloc[0]
+        allowed = "whole numbers" if KINDS[name] == "int" else "numbers"
+        meaning = (meanings() | DETAILS)[name]
+        raise ValueError(
+            f"{name} of row {_position(wrong)} is {value!r}; it holds {allowed} ({meaning})"
+        )
+    return numbers.astype(_dtype(name))
 
 
-def _whole_number(value: Any) -> int:
-    """3, "3" or "3.0", which tables with gaps make of it."""
-    try:
-        return int(str(value))
-    except ValueError:
-        number = float(value)
-        if not number.is_integer():
-            raise
-        return int(number)
+def _dtype(name: str) -> str:
+    if KINDS[name] == "str":
+        return "str"
+    if KINDS[name] == "float":
+        return "float64"
+    return "int64" if name in NEVER_EMPTY else "Int64"
 
 
 def _check_values(rows: pd.DataFrame) -> None:
-    for name in (name for name in COLUMNS if name.endswith("_accuracy")):
+    for name in (name for name in KINDS if "_accuracy" in name):
         wrong = ~rows[name].isna() & ~rows[name].between(0, 1)
         if wrong.any():
             value = rows.loc[wrong, name].iloc[0]

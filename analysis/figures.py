@@ -134,6 +134,8 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
     if by != "method":
         labels = by + " " + labels
         return labels
+    knobs = points["variant"] != ""
+    labels = labels.where(~knobs, labels + ", " + points["variant"])
     if points["criterion"].nunique() > 1:
         labels = labels + ", " + points["criterion"].map(_readable)
     iterative = points["schedule_kind"] == "iterative"

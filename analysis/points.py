@@ -13,13 +13,14 @@ from analysis.rows import with_shared_first_levels
 
 log = logging.getLogger(__name__)
 
-PANEL = ["network", "dataset", "structure", "schedule_kind"]
+PANEL = ["network", "dataset", "structure", "schedule_kind", "protocol"]
 """What is never compared across: one panel of a figure, one part of a table."""
 
 POINT = [
     *PANEL,
     "criterion",
     "method",
+    "variant",
     "retrain_epochs",
     "level",
     "prune_fraction",
@@ -47,35 +48,60 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
     a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
-    them and counted in ``n_diverged``.
+    them and counted in ``n_diverged``. A published row that sums up several trials counts as that
+    many seeds, and its interval is taken for their spread.
+
+    Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
     pruned = with_shared_first_levels(rows)
     pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
     if pruned.empty:
         raise BadRows(f"there is no pruned network among these {len(rows)} rows")
+    diverged = pruned["status"] == "diverged"
     change = pruned["test_accuracy"] - pruned["baseline_test_accuracy"]
-    pruned = pruned.assign(accuracy_change=change, diverged=pruned["status"] == "diverged")
-    pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(pruned["diverged"])
-    pruned["counted_seed"] = pruned["seed"].where(pruned["test_accuracy"].notna())
-    pruned["prune_fraction"] = pruned["prune_fraction"].round(FRACTION_DIGITS)
-    pruned["density"] = density_levels(pruned, POINT[:-1])
-    groups = pruned.groupby(POINT, dropna=False)
-    _warn_of_mixed_rows(groups)
-    points = groups.agg(
-        task=("task", "first"),
-        compression_ratio=("compression_ratio", "median"),
-        **{name: (name, "median") for name in MEDIANS},
-        test_accuracy_min=("test_accuracy", "min"),
-        test_accuracy_max=("test_accuracy", "max"),
-        n_seeds=("counted_seed", "nunique"),
-        n_diverged=("diverged", "sum"),
+    pruned = pruned.assign(accuracy_change=change)
+    pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
+    measured = pruned["test_accuracy"].notna()
+    low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
+    pruned = pruned.assign(
+        prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
+        density=density_levels(pruned, POINT[:-1]),
+        test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
+        test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
+        n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
+        n_diverged=diverged.astype("int64"),
     )
-    return points.reset_index()
+    number = group_numbers(pruned, POINT)
+    _refuse_mixed_rows(pruned, number)
+    groups = pruned.groupby(number)
+    points = pd.concat(
+        [
+            groups[[*POINT, "task"]].first(),
+            groups[["compression_ratio", *MEDIANS]].median(),
+            groups["test_accuracy_min"].min(),
+            groups["test_accuracy_max"].max(),
+            groups[["n_seeds", "n_diverged"]].sum(),
+        ],
+        axis="columns",
+    )
+    return points.sort_values(POINT, ignore_index=True)
+
+
+def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
+    """For each line the number of its group, from 0 up; what is missing is a value like others.
+
+    Faster than grouping by many columns of text: pairs of numbers are made dense one by one.
+    """
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    for name in by:
+        codes, values = pd.factorize(frame[name], use_na_sentinel=False)
+        numbers = pd.factorize(numbers * len(values) + codes)[0]
+    return pd.Series(numbers, index=frame.index)
 
 
 def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
     """Each density, replaced by the median of those that are one level with it."""
-    groups = frame.groupby(within, dropna=False).ngroup()
+    groups = group_numbers(frame, within)
     levels = same_level(frame["density"].to_numpy(), groups.to_numpy())
     return frame["density"].groupby(levels).transform("median")
 
@@ -85,13 +111,18 @@ def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDA
 
     A level reaches from its lowest density to SAME_DENSITY above that, so it can't creep.
     """
-    levels = np.zeros(len(densities), dtype=np.int64)
-    level, lowest, group = -1, np.inf, -1
-    for position in np.lexsort((densities, groups)):
+    order = np.lexsort((densities, groups))
+    firsts = np.ones(len(order), dtype=bool)
+    firsts[1:] = np.diff(densities[order]) != 0
+    firsts[1:] |= np.diff(groups[order]) != 0
+    level, lowest, group, found = -1, np.inf, -1, []
+    for position in order[firsts].tolist():
         above = densities[position] >= lowest * (1 + SAME_DENSITY)
         if above or groups[position] != group:
             level, lowest, group = level + 1, densities[position], groups[position]
-        levels[position] = level
+        found.append(level)
+    levels = np.empty(len(densities), dtype=np.int64)
+    levels[order] = np.array(found, dtype=np.int64)[np.cumsum(firsts) - 1]
     return levels
 
 
@@ -104,10 +135,18 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     """
     within = [name for name in POINT if name not in ("retrain_epochs", "density")]
     compression = density_levels(points, within)
-    rivals = points.groupby([*(points[name] for name in within), compression], dropna=False)
-    choices = [_best(group) for _, group in rivals]
-    chosen = points.loc[[index for index, _ in choices]].reset_index(drop=True)
-    chosen["chosen_by"] = pd.Series([judge for _, judge in choices], dtype="str")
+    rivals = group_numbers(points.assign(density=compression), [*within, "density"])
+    measured = points["test_accuracy"].notna()
+    unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
+    ranked = points.assign(
+        rivals=rivals,
+        judged=points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured),
+        chosen_by=np.where(unjudged, "test_accuracy", "val_accuracy"),
+    ).sort_values(["judged", "retrain_epochs"], ascending=[False, True])
+    chosen = ranked.drop_duplicates("rivals").sort_index()
+    had_choice = chosen["rivals"].map(measured.groupby(rivals).sum()) > 1
+    chosen["chosen_by"] = chosen["chosen_by"].astype("str").where(had_choice)
+    chosen = chosen.drop(columns=["rivals", "judged"]).reset_index(drop=True)
     by_test = int((chosen["chosen_by"] == "test_accuracy").sum())
     if by_test:
         log.warning(
@@ -117,15 +156,6 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
             len(chosen),
         )
     return chosen
-
-
-def _best(rivals: pd.DataFrame) -> tuple[int, str | None]:
-    """Index of the best point, and the column that decided."""
-    measured = rivals[rivals["test_accuracy"].notna()]
-    judge = "val_accuracy" if measured["val_accuracy"].notna().all() else "test_accuracy"
-    candidates = rivals if measured.empty else measured
-    ranked = candidates.sort_values([judge, "retrain_epochs"], ascending=[False, True])
-    return ranked.index[0], judge if len(measured) > 1 else None
 
 
 def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
@@ -145,11 +175,17 @@ def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _warn_of_mixed_rows(groups: pd.api.typing.DataFrameGroupBy) -> None:
-    mixed = int((groups["seed"].size() > groups["seed"].nunique()).sum())
-    if mixed:
-        log.warning(
-            "%d points hold several rows of one seed: stages that differ in something no column "
-            "tells (the protocol, a learning rate, momentum); take the rows of one sweep",
-            mixed,
-        )
+def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
+    twice = pruned.assign(number=number).duplicated(["number", "seed"], keep=False)
+    if not twice.any():
+        return
+    example = pruned[twice & (number == number[twice].iloc[0])]
+    example = example[example["seed"] == example["seed"].iloc[0]]
+    raise BadRows(
+        f"{int(number[twice].nunique())} points hold several rows of one seed, as stages "
+        f"{' and '.join(example['stage_id'].head(2))} ({example['method'].iloc[0]}, density "
+        f"{example['density'].iloc[0]:.4g}, seed {example['seed'].iloc[0]}): they differ in "
+        "something that no column of this table tells (protocol, learning rate, momentum, ...) "
+        "and can't share a curve; read the storage root they come from, whose stages tell it, or "
+        "the rows of one sweep (python -m analysis rows --sweep NAME)"
+    )

@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pyarrow
+from pyarrow import csv as pa_csv
 from pyarrow import fs
 
-from analysis.columns import BadRows, as_rows
+from analysis.columns import DETAILS, BadRows, as_rows
+from analysis.details import details_of, keep_what_differs
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import COLUMNS, ResultRow
 from rewind_ray.storage import open_storage, read_bytes, write_atomically
@@ -46,12 +49,13 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
         raise ValueError(f"{source} isn't a .csv, a .parquet or a storage root")
     if table.empty and set(COLUMNS) <= set(table.columns):
         raise BadRows(f"{source} holds no rows")
-    return drop_repeated(as_rows(table, source), source)
+    return keep_what_differs(drop_repeated(as_rows(table, source), source))
 
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
-    """To a .csv or a .parquet, whole or not at all."""
-    write_file(out, table_as_bytes(rows[list(COLUMNS)], suffix_of(out, TABLES)))
+    """To a .csv or a .parquet, whole or not at all. Of DETAILS those that say something."""
+    telling = [name for name in DETAILS if (rows[name].notna() & (rows[name] != "")).any()]
+    write_file(out, table_as_bytes(rows[[*COLUMNS, *telling]], suffix_of(out, TABLES)))
 
 
 # out
@@ -85,23 +89,22 @@ def write_file(out: str, data: bytes) -> None:
 
 def _from_csv(data: bytes, source: str) -> pd.DataFrame:
     """All cells as text, empty ones missing: a stage id of digits alone is no number."""
-    try:
-        lines = [line for line in csv.reader(io.StringIO(data.decode()), strict=True) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadRows(f"can't read {source} as csv: {error}") from error
-    if not lines:
+    if not data.strip():
         raise BadRows(f"{source} is empty")
-    header, *records = lines
-    for number, record in enumerate(records, start=1):
-        if len(record) != len(header):
-            raise BadRows(
-                f"{source}: row {number} has {len(record)} cells, the header {len(header)}; "
-                "was the file cut short?"
-            )
+    header = data.splitlines()[0].decode(errors="replace")
+    names = next(iter(csv.reader([header])))
+    as_text = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pyarrow.string()),
+        strings_can_be_null=True,
+        null_values=["", "nan", "NaN"],
+    )
+    try:
+        table = pa_csv.read_csv(io.BytesIO(data), convert_options=as_text)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise BadRows(f"can't read {source} as csv: {error}; was the file cut short?") from error
     if not data.endswith(b"\n"):
         log.warning("%s doesn't end with a line break; its last row may be cut short", source)
-    cells = [[cell or None for cell in record] for record in records]
-    return pd.DataFrame(cells, columns=header, dtype=object)
+    return table.to_pandas(types_mapper={pyarrow.string(): pd.StringDtype(na_value=np.nan)}.get)
 
 
 def _from_parquet(data: bytes, source: str) -> pd.DataFrame:
@@ -125,7 +128,10 @@ def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
             if wanted is None or (stage_id, length) in wanted
         ]
         read = list(readers.map(lambda key: _read_row(ledger, *key), there))
-    rows = [row for row in read if row is not None]
+        rows = [row for row in read if row is not None]
+        known = list(dict.fromkeys(row.stage_id for row in rows))
+        found_details = readers.map(lambda stage_id: _read_details(ledger, stage_id), known)
+        details = dict(zip(known, found_details, strict=True))
     if wanted is not None:
         missing = len(wanted) - len(rows)
         log.info("sweep %s: %d of its %d rows are there", sweep, len(rows), len(wanted))
@@ -134,7 +140,7 @@ def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
     if not rows:
         of_sweep = f" of sweep {sweep}" if sweep else ""
         raise BadRows(f"{ledger.uri} holds no rows{of_sweep} yet")
-    return pd.DataFrame([asdict(row) for row in rows], dtype=object)
+    return pd.DataFrame([asdict(row) | details[row.stage_id] for row in rows], dtype=object)
 
 
 def _rows_of_sweep(ledger: Ledger, sweep: str) -> set[tuple[str, int]]:
@@ -168,12 +174,26 @@ def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | N
         return None
 
 
+def _read_details(ledger: Ledger, stage_id: str) -> dict[str, str | None]:
+    """Nothing where there is no description of the stage, or, with a warning, a bad one."""
+    try:
+        return details_of(ledger.read_spec(stage_id))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        log.warning("stages/%s/spec.json: %s; its protocol is unknown", stage_id, error)
+        return {}
+
+
 # what several rows say together
 
 
 def drop_repeated(rows: pd.DataFrame, origin: str = "the table") -> pd.DataFrame:
     """Each (stage_id, train_epochs) once. Raises BadRows where two rows of one key disagree."""
-    distinct = rows.drop_duplicates(ignore_index=True)
+    repeated = rows.duplicated(KEY, keep=False)
+    if not repeated.any():
+        return rows
+    distinct = rows[~repeated | ~rows.duplicated()].reset_index(drop=True)
     if len(distinct) < len(rows):
         log.warning("%s: dropped %d repeated rows", origin, len(rows) - len(distinct))
     disagreeing = distinct[distinct.duplicated(KEY, keep=False)]
@@ -195,13 +215,13 @@ def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     length is told by the search cost: the child's, less the child's own epochs.
     """
     second = rows[rows["level"] == 2]
-    continued = set(
-        zip(second["parent_id"], second["search_cost_epochs"] - second["train_epochs"], strict=True)
+    if second.empty:
+        return rows
+    continued = pd.MultiIndex.from_arrays(
+        [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    already = set(rows.loc[rows["schedule_kind"] == "iterative", "stage_id"])
+    already = rows.loc[rows["schedule_kind"] == "iterative", "stage_id"]
     first = rows[(rows["level"] == 1) & ~rows["stage_id"].isin(already)]
-    is_continued = [
-        key in continued for key in zip(first["stage_id"], first["search_cost_epochs"], strict=True)
-    ]
-    copies = first[is_continued].assign(schedule_kind="iterative")
+    keys = pd.MultiIndex.from_arrays([first["stage_id"], first["search_cost_epochs"]])
+    copies = first[keys.isin(continued)].assign(schedule_kind="iterative")
     return pd.concat([rows, copies], ignore_index=True)

@@ -34,7 +34,7 @@ def count(number: float) -> str:
 
 
 def panel_name(panel: tuple[Any, ...]) -> str:
-    return " · ".join(str(part) for part in panel if not pd.isna(part))
+    return " · ".join(str(part) for part in panel if not pd.isna(part) and part != "")
 
 
 def panels_text(points: pd.DataFrame, baselines: pd.DataFrame, columns: list[str]) -> str:
@@ -86,7 +86,7 @@ def _aligned(cells: pd.DataFrame, left: set[str]) -> str:
 def _varying(points: pd.DataFrame, columns: list[str]) -> list[str]:
     """What else tells these points apart. One-shot, the compression tells the fraction."""
     iterative = (points["schedule_kind"] == "iterative").all()
-    candidates = ["criterion", "level", *(["prune_fraction"] if iterative else [])]
+    candidates = ["variant", "criterion", "level", *(["prune_fraction"] if iterative else [])]
     return [name for name in candidates if name not in columns and points[name].nunique() > 1]
 
 

@@ -19,7 +19,7 @@ from rewind_ray.stage import Runtime
 from rewind_ray.storage import check_writable
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph
-from sweeps.naming import method_label, stage_title
+from sweeps.naming import stage_title
 from sweeps.options import Options
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
@@ -86,8 +86,8 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     report_trouble(scheduler, console)
     if scheduler.counts[State.DONE] + scheduler.counts[State.STOPPED] < len(graph):
         code = code or FAILED
-    labels = {stage_id: method_label(node.stage) for stage_id, node in graph.items()}
-    show_results(sweep.name, finished_rows(graph, ledger), labels, options, console)
+    stages = {stage_id: node.stage for stage_id, node in graph.items()}
+    show_results(sweep.name, finished_rows(graph, ledger), stages, options, console)
     return code
 
 

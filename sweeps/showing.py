@@ -13,6 +13,7 @@ from rich.table import Table
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
+from rewind_ray.spec import Stage
 from sweeps.options import Options
 
 METHODS_ABREAST = 4
@@ -21,20 +22,20 @@ METHODS_ABREAST = 4
 def show_results(
     sweep: str,
     rows: Sequence[ResultRow],
-    labels: Mapping[str, str],
+    stages: Mapping[str, Stage],
     options: Options,
     console: Console,
 ) -> None:
-    """Nothing, if no pruned network is finished yet. labels: stage_id -> what its method is called
-    here, so that methods with different knobs stay apart."""
+    """Nothing, if no pruned network is finished yet. stages: those of the rows, by their id."""
     if not any(row.level for row in rows):
         return
     from analysis.columns import as_rows  # pandas and matplotlib take a second to import
+    from analysis.details import details_of, keep_what_differs
     from analysis.figures import accuracy_against_compression, mere_first_steps
     from analysis.points import PANEL, dense_baselines, points_of
 
-    table = as_rows(pd.DataFrame([asdict(row) for row in rows]), sweep)
-    table["method"] = table["stage_id"].map(labels).astype(table["method"].dtype)
+    records = [asdict(row) | details_of(stages[row.stage_id]) for row in rows]
+    table = keep_what_differs(as_rows(pd.DataFrame(records), sweep))
     points = points_of(table)
     baselines = dense_baselines(table)
     skipped = mere_first_steps(table)
@@ -54,6 +55,8 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
 
     Many methods stand below each other, with a column a compression.
     """
+    from analysis.tables import panel_name
+
     points = points.assign(column=columns_of(points))
     order = list(METHODS)
     columns = sorted(set(points["column"]), key=lambda name: (order.index(name.split()[0]), name))
@@ -61,7 +64,7 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
     count = points["n_seeds"].max()
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     table = Table(
-        title=f"{' · '.join(str(part) for part in panel)}\n"
+        title=f"{panel_name(panel)}\n"
         f"test accuracy in %, median of {seeds} (lowest–highest)\n"
         f"dense {baseline}",
         title_justify="left",
@@ -89,11 +92,12 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
 
 
 def columns_of(points: pd.DataFrame) -> pd.Series:
-    """The method, and the step size where chains of several are shown."""
+    """The method, its knobs where they differ, and the step size where several are shown."""
+    names = (points["method"] + " " + points["variant"]).str.strip()
     iterative = (points["schedule_kind"] == "iterative").all()
     if not iterative or points["prune_fraction"].nunique() < 2:
-        return points["method"]
-    return points["method"] + " " + points["prune_fraction"].map("{:g} a step".format)
+        return names
+    return names + " " + points["prune_fraction"].map("{:g} a step".format)
 
 
 def cell(points: pd.DataFrame) -> str:

@@ -103,9 +103,23 @@ def test_what_differs_is_never_pooled(make_row, make_table, column):
     assert len(points_of(make_table(rows))) == 2
 
 
-def test_several_rows_of_one_seed_are_told(make_row, make_table, caplog):
-    points_of(make_table([make_row(stage_id="a"), make_row(stage_id="b")]))
-    assert "several rows of one seed" in caplog.text
+def test_several_rows_of_one_seed_are_refused(make_row, make_table):
+    with pytest.raises(BadRows, match=r"1 points hold several rows of one seed, as stages a and b"):
+        points_of(make_table([make_row(stage_id="a"), make_row(stage_id="b")]))
+
+
+@pytest.mark.parametrize("detail", ["protocol", "variant"])
+def test_details_keep_rows_of_one_seed_apart(make_row, make_table, detail):
+    rows = make_table([make_row(stage_id="a"), make_row(stage_id="b")])
+    rows[detail] = ["one", "other"]
+    assert list(points_of(rows)["n_seeds"]) == [1, 1]
+
+
+def test_a_published_row_counts_as_the_trials_it_sums_up(make_row, make_table):
+    rows = make_table([make_row(test_accuracy=0.9)])
+    rows["trials"], rows["test_accuracy_low"], rows["test_accuracy_high"] = 12, 0.88, 0.91
+    (point,) = points_of(rows).itertuples()
+    assert (point.n_seeds, point.test_accuracy_min, point.test_accuracy_max) == (12, 0.88, 0.91)
 
 
 def test_baselines_alone_make_no_point(make_row, make_table):

@@ -1,0 +1,23 @@
+"""``python -m analysis rows``"""
+
+from __future__ import annotations
+
+import logging
+
+from analysis.commands.options import Storage, Sweep, Table
+from analysis.rows import TABLES, read_rows, suffix_of, write_rows
+
+log = logging.getLogger(__name__)
+
+
+def rows_command(*, storage: Storage, sweep: Sweep = None, out: Table) -> None:
+    """Gather the rows of a storage root in one table.
+
+    Examples:
+      python -m analysis rows --storage results --out rows.csv
+      python -m analysis rows --storage s3://bucket/folder --sweep quickstart --out rows.parquet
+    """
+    suffix_of(out, TABLES)
+    rows = read_rows(storage, sweep)
+    write_rows(rows, out)
+    log.info("wrote %d rows to %s", len(rows), out)
