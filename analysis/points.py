@@ -29,7 +29,10 @@ POINT = [
 """What the rows of one point have in common."""
 
 FRACTION_DIGITS = 9  # 1 - 0.8 and 0.2 are the same fraction
-SAME_DENSITY = 0.005  # relative; filters weigh differently, so seeds differ slightly
+SAME_DENSITY = 0.0005  # relative
+
+WIDTH_OF_80 = 2 * 1.2816
+"""Of an interval that holds 80% of a normal distribution, in standard deviations."""
 
 MEDIANS = [
     "test_accuracy",
@@ -74,12 +77,15 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     number = group_numbers(pruned, POINT)
     _refuse_mixed_rows(pruned, number)
     groups = pruned.groupby(number)
+    published = ((high - low) / WIDTH_OF_80).groupby(number).median()
     points = pd.concat(
         [
             groups[[*POINT, "task"]].first(),
             groups[["compression_ratio", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
+            groups["test_accuracy"].mean().rename("test_accuracy_mean"),
+            groups["test_accuracy"].std().fillna(published).rename("test_accuracy_std"),
             groups[["n_seeds", "n_diverged"]].sum(),
         ],
         axis="columns",
@@ -100,9 +106,16 @@ def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
 
 
 def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
-    """Each density, replaced by the median of those that are one level with it."""
-    groups = group_numbers(frame, within)
-    levels = same_level(frame["density"].to_numpy(), groups.to_numpy())
+    """Each density, replaced by the median of those that are one level with it.
+
+    Of one level are the same prune_fraction and level, whatever they came to (filters weigh
+    differently, so seeds differ), and densities that differ in the fifth digit.
+    """
+    told = frame["prune_fraction"].round(FRACTION_DIGITS)
+    asked = group_numbers(frame.assign(prune_fraction=told), [*within, "prune_fraction", "level"])
+    densities = frame["density"].groupby(asked).transform("median")
+    densities = densities.where(told.notna(), frame["density"])
+    levels = same_level(densities.to_numpy(), group_numbers(frame, within).to_numpy())
     return frame["density"].groupby(levels).transform("median")
 
 

@@ -12,7 +12,9 @@ from analysis.points import PANEL
 
 
 def times(ratio: float) -> str:
-    """Three digits, as papers write it: 1.25×, 10.0×, 128×."""
+    """Three digits, as papers write it: 1.25×, 10.0×, 128×; empty if there is none."""
+    if pd.isna(ratio):
+        return ""
     rounded = float(f"{ratio:.3g}")
     return f"{rounded:.{max(0, 2 - math.floor(math.log10(rounded)))}f}×"
 
@@ -71,10 +73,11 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
     cells["n"] = points["n_seeds"].map(str)
     if points["n_diverged"].any():
         cells["diverged"] = points["n_diverged"].map(str)
-    return _aligned(cells, left={name for name in cells if points.dtypes.get(name) == "str"})
+    return aligned(cells, left={name for name in cells if points.dtypes.get(name) == "str"})
 
 
-def _aligned(cells: pd.DataFrame, left: set[str]) -> str:
+def aligned(cells: pd.DataFrame, left: set[str]) -> str:
+    """Columns of text under their names; those in ``left`` flush left."""
     columns = []
     for name in cells:
         texts = [name, *cells[name]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from analysis.commands.claims import claims_command
+from analysis.commands.headline import headline_command
 from analysis.commands.pareto import pareto_command
 from analysis.commands.rows import rows_command
 from analysis.commands.search_cost import search_cost_command
@@ -13,4 +15,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rows": rows_command,
     "pareto": pareto_command,
     "search-cost": search_cost_command,
+    "headline": headline_command,
+    "claims": claims_command,
 }

@@ -73,23 +73,35 @@ def test_a_point_whose_every_seed_diverged_stays_without_accuracy(make_row, make
 @pytest.mark.parametrize(
     ("densities", "sizes"),
     [
-        ([0.3000, 0.3010, 0.2998], [3]),  # filters: seeds differ slightly
-        ([0.3000, 0.3016], [1, 1]),  # 0.53 % apart
-        ([0.3000, 0.3014], [2]),  # 0.47 %
-        ([0.300, 0.301, 0.302, 0.303], [2, 2]),  # no creeping: 1 % from end to end
+        ([0.107370, 0.107374], [2]),  # 0.004 % apart
+        ([0.9574, 0.9562], [1, 1]),  # the rates of two powers of Li et al. on ResNet-110
+        ([0.30000, 0.30010, 0.30020, 0.30030], [2, 2]),  # no creeping: 0.1 % from end to end
     ],
 )
-def test_densities_half_a_percent_apart_are_one_level(make_row, make_table, densities, sizes):
+def test_densities_that_differ_in_the_fifth_digit_are_one_level(
+    make_row, make_table, densities, sizes
+):
+    rows = [
+        make_row(seed=seed, stage_id=f"s{seed}", density=density, prune_fraction=None)
+        for seed, density in enumerate(densities)
+    ]
+    assert sorted(points_of(make_table(rows))["n_seeds"], reverse=True) == sizes
+
+
+def test_what_a_fraction_came_to_is_one_level(make_row, make_table):
+    # filters weigh differently: 2 % apart, told to prune the same
+    densities = [0.300, 0.303, 0.306]
     rows = [
         make_row(seed=seed, stage_id=f"s{seed}", density=density, prune_fraction=0.7)
         for seed, density in enumerate(densities)
     ]
-    assert list(points_of(make_table(rows))["n_seeds"]) == sizes
+    (point,) = points_of(make_table(rows)).itertuples()
+    assert (point.n_seeds, point.density) == (3, 0.303)
 
 
 def test_levels_are_told_apart_within_each_group_only(make_row, make_table):
     rows = make_table(
-        make_row(stage_id=f"{method}{density}", method=method, density=density)
+        make_row(stage_id=f"{method}{density}", method=method, density=density, prune_fraction=0.7)
         for method, density in [("finetune", 0.300), ("lr_rewind", 0.301), ("finetune", 0.301)]
     )
     assert list(density_levels(rows, ["method"])) == pytest.approx([0.3005, 0.301, 0.3005])

@@ -1,0 +1,133 @@
+"""Claims on rows whose truth is known, and their test against scipy's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.claims import judge
+from analysis.columns import BadRows
+from tests.analysis.conftest import row, table
+
+LEVELS = (0.5, 0.2, 0.1, 0.05)
+
+
+def rows_of(means, deviation=0.002, seeds=3, draw=0):
+    """One retraining time, all of T; means: method -> mean accuracy."""
+    rng = np.random.default_rng(draw)
+    dense = [row(method="dense", seed=seed) for seed in range(seeds)]
+    pruned = [
+        row(
+            method=method,
+            density=density,
+            seed=seed,
+            retrain_epochs=40,
+            prune_fraction=1 - density,
+            test_accuracy=mean + rng.normal(0, deviation),
+            val_accuracy=0.9,
+        )
+        for method, mean in means.items()
+        for density in LEVELS
+        for seed in range(seeds)
+    ]
+    return table([*dense, *pruned])
+
+
+def verdict_of(rows, claim, method=None):
+    scenarios, _ = judge(rows)
+    picked = scenarios[scenarios["claim"] == claim]
+    if method:
+        picked = picked[picked["method"] == method]
+    (verdict,) = set(picked["verdict"])
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("finetune", "verdict"), [(0.88, "supported"), (0.92, "contradicted"), (0.9, "not decided")]
+)
+def test_finetuning_against_rewinding(finetune, verdict):
+    rows = rows_of({"finetune": finetune, "weight_rewind": 0.9})
+    assert verdict_of(rows, "finetune_is_worse") == verdict
+
+
+@pytest.mark.parametrize(
+    ("lr_rewind", "deviation", "verdict"),
+    [
+        (0.92, 0.002, "supported"),
+        (0.9, 0.002, "supported"),  # as good
+        (0.87, 0.002, "contradicted"),
+        (0.9, 0.03, "not decided"),  # too much noise to say "not worse by 0.5 points"
+    ],
+)
+def test_at_least_as_good(lr_rewind, deviation, verdict):
+    found = [
+        verdict_of(
+            rows_of({"lr_rewind": lr_rewind, "weight_rewind": 0.9}, deviation, draw=draw),
+            "lr_rewind_at_least_as_good",
+        )
+        for draw in range(5)
+    ]
+    assert found.count(verdict) >= 4  # chance may have one of five
+
+
+def test_one_seed_without_a_spread_decides_nothing():
+    rows = rows_of({"lr_rewind": 0.95, "weight_rewind": 0.9, "finetune": 0.5}, seeds=1)
+    scenarios, lines = judge(rows)
+    assert set(scenarios["verdict"]) == {"not decided"}
+    assert lines["p_for"].isna().all()
+
+
+def test_a_published_single_trial_borrows_the_spread_of_its_panel():
+    rows = rows_of({"lr_rewind": 0.85, "weight_rewind": 0.9}, seeds=1)
+    trials = {"weight_rewind": 2, "lr_rewind": 1}
+    rows["trials"] = rows["method"].map(trials).astype("Int64")
+    several = rows["method"] == "weight_rewind"
+    rows["test_accuracy_low"] = (rows["test_accuracy"] - 0.001).where(several)
+    rows["test_accuracy_high"] = (rows["test_accuracy"] + 0.001).where(several)
+    assert verdict_of(rows, "lr_rewind_at_least_as_good") == "contradicted"
+
+
+def test_a_difference_is_tested_as_scipy_does():
+    rows = rows_of({"finetune": 0.9, "lr_rewind": 0.902})
+    _, lines = judge(rows)
+    for line in lines[lines["claim"] == "finetune_is_worse"].itertuples():
+        one, other = (
+            rows.loc[
+                (rows["method"] == method) & np.isclose(rows["density"], line.density),
+                "test_accuracy",
+            ]
+            for method in ("lr_rewind", "finetune")
+        )
+        expected = stats.ttest_ind(one, other, alternative="greater")
+        assert line.p_for == pytest.approx(expected.pvalue)
+        assert line.p_for + line.p_against == pytest.approx(1)
+
+
+def test_false_alarms_are_rare_where_nothing_differs():
+    alarms = sum(
+        verdict_of(
+            rows_of({"lr_rewind": 0.9, "weight_rewind": 0.9}, deviation=0.01, draw=draw),
+            "lr_rewind_at_least_as_good",
+        )
+        == "contradicted"
+        for draw in range(60)
+    )
+    assert alarms <= 60 * 0.05
+
+
+def test_networks_are_judged_apart():
+    good = rows_of({"lr_rewind": 0.92, "weight_rewind": 0.9})
+    bad = rows_of({"lr_rewind": 0.88, "weight_rewind": 0.9})
+    bad["network"] = "wrn_16_8"
+    bad[["stage_id", "baseline_id"]] = "w" + bad[["stage_id", "baseline_id"]]
+    scenarios, _ = judge(pd.concat([good, bad], ignore_index=True))
+    claim = scenarios[scenarios["claim"] == "lr_rewind_at_least_as_good"]
+    assert dict(zip(claim["network"], claim["verdict"], strict=True)) == {
+        "resnet20": "supported",
+        "wrn_16_8": "contradicted",
+    }
+
+
+def test_rows_that_no_claim_is_about(make_row, make_table):
+    with pytest.raises(BadRows, match="no claim can be judged on these rows"):
+        judge(make_table([make_row(method="slr")]))
