@@ -1,8 +1,8 @@
 """The papers' claims, judged on the rows at hand: supported, contradicted or not decided.
 
 Each claim says that one group of points is better than another, or at least as good, in scenarios
-that are judged one by one. A difference of means at one compression is tested by Student's t, with the
-deviation between seeds pooled over all points of the scenario at that compression: three seeds
+that are judged one by one. A difference of means at one compression is tested by Student's t, with
+the deviation between seeds pooled over all points of the scenario at that compression: three seeds
 alone can't tell anything.
 """
 
@@ -51,6 +51,8 @@ class Claim:
     better: Pick
     worse: Pick
     strict: bool = True
+    refutable: bool = True
+    """False where rows can fail to show it, but can't show the opposite."""
     at_equal_cost: bool = False
     """Compared at each retraining time, instead of at the one chosen by validation accuracy."""
 
@@ -101,6 +103,46 @@ def dense_epochs(points: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     )
 
 
+def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
+    """Retraining with a given top rate, where a point of another rate was trained longer.
+
+    ``variant`` becomes the epoch at which was pruned, so that only what started alike is compared.
+    """
+
+    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+        rates = points["variant"].str.extract(RATE)[0].astype("float64")
+        start = points["variant"].str.extract(START)[0]
+        told = points.assign(rate=rates, variant=("pruned at epoch " + start).fillna(""))
+        told = told[rates.notna() & points["retrain_epochs"].notna()]
+        among = told.groupby([*PLACE, "variant", "method"], dropna=False)
+        told = told.assign(top=among["rate"].transform("max"))
+        return told[kept(told)].groupby([*PLACE, "variant", "method"], dropna=False).head(1)
+
+    return pick
+
+
+def top_rate(points: pd.DataFrame) -> pd.Series:
+    """The highest rate, retrained for the shortest time."""
+    epochs = points["retrain_epochs"].where(points["rate"] == points["top"])
+    return epochs == _within(points, epochs).transform("min")
+
+
+def lower_rate(points: pd.DataFrame) -> pd.Series:
+    """Below the highest rate, retrained for the longest time, and longer than with the highest."""
+    epochs = points["retrain_epochs"].where(points["rate"] < points["top"])
+    longest = epochs == _within(points, epochs).transform("max")
+    shortest = points["retrain_epochs"].where(points["rate"] == points["top"])
+    return longest & (epochs > _within(points, shortest).transform("min"))
+
+
+def _within(points: pd.DataFrame, values: pd.Series) -> pd.api.typing.SeriesGroupBy:
+    return values.groupby([points[name] for name in [*PLACE, "variant", "method"]], dropna=False)
+
+
+RATE = r"(?:\blr |F\d+, )([0-9.]+(?:e-?\d+)?)"
+START = r"(?:from epoch |\bP)(\d+(?:/k)?)"
+"""Of variants, one's own and Wang et al.'s ("P30F90, 1e-2")."""
+
 OTHERS = ("finetune", "weight_rewind", "low_lr_weight_rewind", "reinit")
 
 CLAIMS: dict[str, Claim] = {
@@ -132,6 +174,15 @@ CLAIMS: dict[str, Claim] = {
         better=for_the_whole_time("lr_rewind"),
         worse=chosen(*OTHERS),
         strict=False,
+    ),
+    "larger_rate_is_faster": Claim(
+        text="A larger learning rate only converges faster: with a smaller one, retraining longer "
+        "gets at least as far",
+        source="Wang et al. 2023, Table 5",
+        better=of_rates(lower_rate),
+        worse=of_rates(top_rate),
+        strict=False,
+        refutable=False,
     ),
 }
 
@@ -190,7 +241,7 @@ def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame)
     variants, others = pairs["variant"], pairs["variant_other"]
     pairs = pairs[(variants == others) | (variants == "") | (others == "")]
     variant = pairs["variant"].where(pairs["variant"] != "", pairs["variant_other"])
-    return pairs.assign(claim=name, strict=claim.strict, variant=variant)
+    return pairs.assign(claim=name, strict=claim.strict, refutable=claim.refutable, variant=variant)
 
 
 def tested(pairs: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +260,7 @@ def tested(pairs: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
         ["contradicted", "supported"],
         "not decided",
     )
+    verdict = np.where(lines["refutable"] | (verdict != "contradicted"), verdict, "not decided")
     return lines.assign(
         difference=difference, error=error, p_for=p_for, p_against=p_against, verdict=verdict
     )

@@ -115,6 +115,31 @@ def test_false_alarms_are_rare_where_nothing_differs():
     assert alarms <= 60 * 0.05
 
 
+@pytest.mark.parametrize(
+    ("longer", "verdict"), [(0.9, "supported"), (0.85, "not decided"), (None, None)]
+)
+def test_a_smaller_rate_given_more_time(make_row, make_table, longer, verdict):
+    settings = [("lr 0.1", 10, 0.9), ("lr 0.01", 10, 0.8), ("lr 0.01", 40, longer)]
+    rows = make_table(
+        make_row(
+            stage_id=f"{variant}-{epochs}-{seed}",
+            method="step",
+            seed=seed,
+            retrain_epochs=epochs,
+            test_accuracy=accuracy + seed / 1000,
+        )
+        for variant, epochs, accuracy in settings
+        if accuracy
+        for seed in range(3)
+    )
+    rows["variant"] = rows["stage_id"].str.split("-").str[0]
+    if verdict is None:  # nobody trained longer
+        with pytest.raises(BadRows):
+            judge(rows)
+    else:
+        assert verdict_of(rows, "larger_rate_is_faster") == verdict
+
+
 def test_networks_are_judged_apart():
     good = rows_of({"lr_rewind": 0.92, "weight_rewind": 0.9})
     bad = rows_of({"lr_rewind": 0.88, "weight_rewind": 0.9})
