@@ -33,6 +33,7 @@ class Running:
     node: Node
     since: float
     epoch: int = 0
+    trained: int = 0
     metrics: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -91,6 +92,7 @@ class Progress:
         self.epochs_done += epoch - running.epoch
         self.resumed += epoch - running.epoch - trained
         running.epoch = epoch
+        running.trained += trained
         running.metrics = dict(metrics)
         if not self._live and time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
             self._print(Text(f"{self.summary()}"))
@@ -98,17 +100,32 @@ class Progress:
     def end(self, node: Node, outcome: str) -> None:
         running = self.running.pop(node.stage_id)
         self.epochs_done += node.epochs - running.epoch
-        state = self.scheduler.states[node.stage_id]
         seconds = time.monotonic() - running.since
+        state = self.scheduler.states[node.stage_id]
+        idle = "" if running.trained or state != State.DONE else "  nothing was left to train"
+        self._line(node, state, f"{outcome}{idle}  ({duration(seconds)})")
+
+    def _line(self, node: Node, state: State, outcome: str) -> None:
         ended = sum(self.scheduler.counts[state] for state in STYLES)
         line = Text.assemble(
             f"[{ended}/{len(self.scheduler.graph)}] ",
             (f"{state:8} ", STYLES.get(state, "")),
-            f"{stage_title(node.stage)}  {outcome}  ({duration(seconds)})",
+            f"{stage_title(node.stage)}  {outcome}",
         )
         self.ended.append(line)
         if not self._live:
             self._print(line)
+
+    def defer(self, node: Node) -> None:
+        """Another sweep trains it, so it doesn't run here."""
+        running = self.running.pop(node.stage_id)
+        self.epochs_done -= running.epoch
+        self._line(node, State.ELSEWHERE, "another sweep trains it")
+
+    def finished_elsewhere(self, node: Node) -> None:
+        self.epochs_done += node.epochs
+        self.resumed += node.epochs
+        self._line(node, self.scheduler.states[node.stage_id], "trained by another sweep")
 
     def note(self, text: str) -> None:
         """Something to be read, above the live view."""
@@ -129,7 +146,7 @@ class Progress:
         waiting = counts[State.WAITING] + counts[State.READY]
         parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
         parts.append(f"{waiting} waiting")
-        for state in (State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
+        for state in (State.ELSEWHERE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
         epochs = f"{self.epochs_done}/{self.epochs_total} epochs"

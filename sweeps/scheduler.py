@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable
 from enum import StrEnum
 
+from rewind_ray.leases import Watch, owner_of
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
@@ -17,6 +18,8 @@ class State(StrEnum):
     WAITING = "waiting"
     READY = "ready"
     RUNNING = "running"
+    ELSEWHERE = "elsewhere"
+    """Another sweep trains it."""
     DONE = "done"
     DIVERGED = "diverged"
     FAILED = "failed"
@@ -47,6 +50,10 @@ class Scheduler:
         self.counts = dict.fromkeys(State, 0) | {State.WAITING: len(graph)}
         self.reasons: dict[str, str] = {}
         """Why a stage failed or is blocked."""
+        self.instead_of: dict[str, str] = {}
+        """Ready stages that a dead driver had, and that driver."""
+        self._owners: dict[str, str] = {}
+        """Stages trained elsewhere, and the drivers that have them."""
         self._priorities = longest_first(graph)
         self._ready: list[tuple[int, int, str]] = []
         self._positions = {stage_id: position for position, stage_id in enumerate(graph)}
@@ -77,6 +84,26 @@ class Scheduler:
             self._block_descendants(node, f"its ancestor {stage_id} failed")
             return
         self._settle(node)
+
+    def defer(self, stage_id: str, owner: str) -> None:
+        """A running stage turned out to be another driver's: wait for its row."""
+        self._owners[stage_id] = owner
+        self._set(stage_id, State.ELSEWHERE)
+
+    def look_elsewhere(self, watch: Watch) -> list[Node]:
+        """Those that other drivers have finished. What they gave up, or died with, is ready."""
+        finished = []
+        for stage_id, owner in list(self._owners.items()):
+            node = self.graph[stage_id]
+            if not missing_epochs(self.ledger, node.job):
+                finished.append(node)
+            elif owner_of(self.ledger, stage_id) == owner and not watch.is_dead(owner):
+                continue
+            else:
+                self.instead_of[stage_id] = owner
+            del self._owners[stage_id]
+            self._unlock(node)
+        return finished
 
     def _settle(self, node: Node) -> None:
         """All that can be had of the stage is in the ledger."""

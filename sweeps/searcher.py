@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from rewind_ray.leases import Watch, release
 from rewind_ray.ledger import Ledger
 from rewind_ray.stage import Runtime
+from sweeps.graph import Node
 from sweeps.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
 
 
 class GraphSearcher(Searcher):  # type: ignore[misc]
@@ -23,10 +28,22 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
     """
 
     def __init__(
-        self, scheduler: Scheduler, runtime: dict[str, Any], cpus: float, gpus: float
+        self,
+        scheduler: Scheduler,
+        runtime: dict[str, Any],
+        cpus: float,
+        gpus: float,
+        driver: str,
+        watch: Watch,
     ) -> None:
+        """driver: the token that stages are claimed with. watch: of the other drivers."""
         super().__init__()
         self.scheduler = scheduler
+        self.driver = driver
+        self.finished_elsewhere: list[Node] = []
+        """To be taken out by whoever shows them."""
+        self._watch = watch
+        self._looked = time.monotonic()
         self.trials: dict[str, str] = {}
         """trial_id -> stage_id of the running ones."""
         self._settings = {"runtime": runtime, "cpus": cpus, "gpus": gpus}
@@ -37,6 +54,7 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.look_elsewhere()
         node = self.scheduler.next_ready()
         if node is None:
             return Searcher.FINISHED if self.scheduler.ended else None
@@ -46,16 +64,34 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             "stage_id": node.stage_id,
             "row_epochs": sorted(node.row_epochs),
             "rewind_epochs": sorted(node.rewind_epochs),
+            "driver": self.driver,
+            "instead_of": self.scheduler.instead_of.get(node.stage_id),
             **self._settings,
         }
+
+    def look_elsewhere(self) -> None:
+        """Now and then: what have other drivers finished, given up or died with?"""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            self.finished_elsewhere += self.scheduler.look_elsewhere(self._watch)
+        except OSError as trouble:
+            log.warning("can't see what other sweeps have done: %s", trouble)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Never raises: an exception here would turn a good trial into a failed one."""
         stage_id = self.trials.pop(trial_id)
+        owner = (result or {}).get("elsewhere")
+        if owner and not error:
+            self.scheduler.defer(stage_id, owner)
+            return
         failure = "its trial failed" if error else (result or {}).get("failure")
         try:
+            if error:  # its worker couldn't any more
+                release(self._ledger, stage_id, self.driver)
             self.scheduler.finish(stage_id, failure)
         except Exception as trouble:
             log.error("after stage %s: %s", stage_id, traceback.format_exc())

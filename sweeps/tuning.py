@@ -21,6 +21,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 
+from rewind_ray.leases import Heartbeat, Watch, this_driver
 from rewind_ray.stage import Runtime
 from sweeps.boards import Boards
 from sweeps.graph import Node
@@ -63,7 +64,15 @@ def train_graph(
         gpus = 1.0 if resources.get("GPU") else 0.0
     check_room(options.cpus_per_trial, gpus, resources)
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
-    searcher = GraphSearcher(scheduler, asdict(runtime), options.cpus_per_trial, gpus)
+    driver = this_driver()
+    searcher = GraphSearcher(
+        scheduler,
+        asdict(runtime),
+        options.cpus_per_trial,
+        gpus,
+        driver.token,
+        Watch(scheduler.ledger),
+    )
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     tuner = tune.Tuner(
         StageTrainable,
@@ -86,7 +95,8 @@ def train_graph(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view and the list tell errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    tuner.fit()
+    with Heartbeat(scheduler.ledger, driver):
+        tuner.fit()
     # takes a second, in which the results can be shown; Python waits for it at its end
     threading.Thread(target=ray.shutdown).start()
 
@@ -133,6 +143,11 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         """Nothing: Tune keeps a copy of it that nobody restores."""
         return {}
 
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.searcher.look_elsewhere()  # Tune asks for stages only where it has room
+        while self.searcher.finished_elsewhere:
+            self.progress.finished_elsewhere(self.searcher.finished_elsewhere.pop())
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
         if node.stage_id not in self.progress.running:
@@ -165,7 +180,11 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         self._end(node)
 
     def _end(self, node: Node) -> None:
-        if node.stage_id in self.progress.running:
+        if node.stage_id not in self.progress.running:
+            return
+        if self.searcher.scheduler.states[node.stage_id] == State.ELSEWHERE:
+            self.progress.defer(node)
+        else:
             self.progress.end(node, self._outcome(node))
 
     def _outcome(self, node: Node) -> str:

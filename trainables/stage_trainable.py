@@ -12,8 +12,11 @@ import torch
 from ray import tune
 from ray.tune import PlacementGroupFactory
 
+from rewind_ray.leases import claim, release
 from rewind_ray.ledger import Ledger
 from rewind_ray.stage import Job, Runtime, StageRun, finish_stage, run_epoch, start_stage
+
+CLAIM = ("stage_id", "driver", "instead_of")
 
 STEP_SECONDS = 1.0
 """Short epochs are trained several to a step, so that the driver has no more than about one
@@ -50,10 +53,13 @@ class StageTrainable(tune.Trainable):
         try:
             return self._train()
         except ValueError as error:
+            self._release()
             return {"done": True, "failure": str(error)}
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
+        if self._run is None and (owner := self._claimed()) != self.config["driver"]:
+            return {"done": True, "elsewhere": owner}
         run = self._started()
         epochs = []
         while not run.finished:
@@ -62,6 +68,7 @@ class StageTrainable(tune.Trainable):
                 break
         if run.finished:
             finish_stage(run)
+            self._release()
         return {
             "done": run.finished,
             "epoch": run.epoch,
@@ -82,12 +89,22 @@ class StageTrainable(tune.Trainable):
     def cleanup(self) -> None:
         self._notes.close()
 
+    def _claimed(self) -> str:
+        """The driver that has the stage now; another than ours if that was faster."""
+        return claim(self._ledger(), *(self.config[name] for name in CLAIM))
+
+    def _release(self) -> None:
+        release(self._ledger(), self.config["stage_id"], self.config["driver"])
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self.config["runtime"]["storage"])
+
     def _started(self) -> StageRun:
         if self._run is None:
             runtime = Runtime(**self.config["runtime"])
             if runtime.device != "cpu":
                 torch.cuda.set_per_process_memory_fraction(self.config["gpus"])
-            stage = Ledger(runtime.storage).read_spec(self.config["stage_id"])
+            stage = self._ledger().read_spec(self.config["stage_id"])
             job = Job(
                 stage=stage,
                 row_epochs=tuple(self.config["row_epochs"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol
 
 ROOT = Path(__file__).parents[2]
+QUICKSTART = ("sweeps.quickstart", "--smoke", "--seeds", "1")
 
 
 def tiny_protocol(**changes: object) -> Protocol:
@@ -57,3 +60,24 @@ def wait_until(condition: Callable[[], bool], timeout: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
+
+
+def points(storage: Path) -> dict[tuple[str, int], str]:
+    """Every rewind point and its checksum."""
+    ledger = Ledger(str(storage))
+    return {
+        (stage_id, epoch): ledger.read_metrics(stage_id, epoch)["sha256"]
+        for stage_id in ledger.stage_ids()
+        for epoch in ledger.points(stage_id)
+    }
+
+
+def rows(storage: Path) -> dict[tuple[str, str], dict[str, object]]:
+    """Every row without what differs from run to run."""
+    found = {}
+    for path in sorted(Path(storage).glob("stages/*/rows/*.json")):
+        row = json.loads(path.read_text())
+        for name in ("train_seconds", "finished_at", "git_commit"):
+            del row[name]
+        found[path.parts[-3], path.stem] = row
+    return found

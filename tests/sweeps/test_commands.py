@@ -8,36 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from rewind_ray.ledger import Ledger
 from sweeps.launch import command
-from tests.sweeps.running import run, start, wait_until
-
-QUICKSTART = ("sweeps.quickstart", "--smoke", "--seeds", "1")
-
-
-def points(storage):
-    """Every rewind point and its checksum."""
-    ledger = Ledger(str(storage))
-    return {
-        (stage_id, epoch): ledger.read_metrics(stage_id, epoch)["sha256"]
-        for stage_id in ledger.stage_ids()
-        for epoch in ledger.points(stage_id)
-    }
-
-
-def rows(storage):
-    """Every row without what differs from run to run."""
-    found = {}
-    for path in sorted(Path(storage).glob("stages/*/rows/*.json")):
-        row = json.loads(path.read_text())
-        for name in ("train_seconds", "finished_at", "git_commit"):
-            del row[name]
-        found[path.parts[-3], path.stem] = row
-    return found
+from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
 
 @pytest.fixture
@@ -121,13 +96,6 @@ def test_dry_run_shows_the_graph_and_leaves_nothing_behind(storage, typed):
 
 
 # sweeps
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A small sweep that nothing happened to: its storage and output."""
-    storage = tmp_path_factory.mktemp("undisturbed") / "storage"
-    return storage, run(*QUICKSTART, "--storage", str(storage))
 
 
 def test_a_sweep_ends_with_table_figure_and_next_commands(undisturbed):

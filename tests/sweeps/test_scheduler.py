@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.ledger import Ledger
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
@@ -101,10 +102,47 @@ def test_descendants_of_a_diverged_stage_are_blocked_now_and_in_the_next_run(sto
         assert scheduler.counts[State.BLOCKED] == 6
 
 
+def searcher_of(scheduler, storage):
+    watch = Watch(scheduler.ledger)
+    return GraphSearcher(scheduler, {"storage": str(storage)}, 1, 0, driver="ours", watch=watch)
+
+
+def test_what_others_train_is_waited_for(storage, monkeypatch):
+    monkeypatch.setattr("sweeps.searcher.LOOK_SECONDS", 0.0)
+    graph = two_chains()
+    scheduler = scheduler_of(graph, storage)
+    searcher = searcher_of(scheduler, storage)
+    theirs = this_driver()
+    with Heartbeat(scheduler.ledger, theirs):
+        stage_id = searcher.suggest("a")["stage_id"]
+        claim(scheduler.ledger, stage_id, theirs.token)
+        searcher.on_trial_complete("a", result={"done": True, "elsewhere": theirs.token})
+        assert scheduler.states[stage_id] == State.ELSEWHERE
+        searcher.look_elsewhere()
+        assert searcher.finished_elsewhere == [] and not scheduler.ended
+        run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
+        searcher.look_elsewhere()
+        assert [node.stage_id for node in searcher.finished_elsewhere] == [stage_id]
+    assert scheduler.states[stage_id] == State.DONE
+
+
+def test_what_a_dead_driver_had_is_handed_out_again(storage, monkeypatch):
+    monkeypatch.setattr("sweeps.searcher.LOOK_SECONDS", 0.0)
+    scheduler = scheduler_of(two_chains(), storage)
+    searcher = searcher_of(scheduler, storage)
+    dead = this_driver()
+    with Heartbeat(scheduler.ledger, dead):
+        stage_id = searcher.suggest("a")["stage_id"]
+        claim(scheduler.ledger, stage_id, dead.token)
+        searcher.on_trial_complete("a", result={"done": True, "elsewhere": dead.token})
+    config = searcher.suggest("b")
+    assert (config["stage_id"], config["instead_of"]) == (stage_id, dead.token)
+
+
 def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):
     graph = two_chains()
     scheduler = scheduler_of(graph, storage)
-    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    searcher = searcher_of(scheduler, storage)
     configs = {}
     for number in range(len(graph) + 2):
         config = searcher.suggest(f"trial{number}")
@@ -131,7 +169,7 @@ def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):
 
 def test_a_failure_that_a_trial_reports_is_its_reason(storage):
     scheduler = scheduler_of(two_chains(), storage)
-    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    searcher = searcher_of(scheduler, storage)
     stage_id = searcher.suggest("a")["stage_id"]
     searcher.on_trial_complete("a", result={"done": True, "failure": "pruning leaves none"})
     assert scheduler.reasons[stage_id] == "pruning leaves none"
@@ -140,7 +178,7 @@ def test_a_failure_that_a_trial_reports_is_its_reason(storage):
 def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     graph = two_chains()
     scheduler = scheduler_of(graph, storage)
-    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus=1, gpus=0)
+    searcher = searcher_of(scheduler, storage)
     stage_id = searcher.suggest("a")["stage_id"]
     run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
     (row,) = (storage / "stages" / stage_id / "rows").iterdir()

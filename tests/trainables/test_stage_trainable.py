@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from rewind_ray.leases import claim, owner_of
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
@@ -38,6 +39,8 @@ def config_of(node, storage, **runtime):
         "rewind_epochs": sorted(node.rewind_epochs),
         "cpus": 1,
         "gpus": 0,
+        "driver": "ours",
+        "instead_of": None,
         "runtime": {"storage": str(storage), **runtime},
     }
 
@@ -154,3 +157,33 @@ def test_resources_are_cpus_and_a_share_of_a_gpu():
     request = StageTrainable.default_resource_request({"cpus": 2, "gpus": 0.25})
     assert request.bundles == [{"CPU": 2, "GPU": 0.25}]
     assert StageTrainable.default_resource_request({"cpus": 1, "gpus": 0}).bundles == [{"CPU": 1}]
+
+
+# leases
+
+
+def test_a_stage_that_another_driver_has_is_left_to_it(graph, tmp_path):
+    dense = next(iter(graph.values()))
+    ledger = Ledger(str(tmp_path))
+    assert claim(ledger, dense.stage_id, "theirs") == "theirs"
+    result = StageTrainable(config_of(dense, tmp_path)).train()
+    assert (result["done"], result["elsewhere"]) == (True, "theirs")
+    assert ledger.points(dense.stage_id) == []
+
+
+def test_a_dead_drivers_stage_is_taken_over(graph, tmp_path):
+    dense = next(iter(graph.values()))
+    ledger = Ledger(str(tmp_path))
+    claim(ledger, dense.stage_id, "theirs")
+    trainable = StageTrainable(config_of(dense, tmp_path) | {"instead_of": "theirs"})
+    while not trainable.train()["done"]:
+        assert owner_of(ledger, dense.stage_id) == "ours"
+    assert ledger.row_epochs(dense.stage_id) == [4]
+
+
+def test_a_finished_stage_is_given_back(graph, tmp_path):
+    dense = next(iter(graph.values()))
+    trainable = StageTrainable(config_of(dense, tmp_path))
+    while not trainable.train()["done"]:
+        pass
+    assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None

@@ -1,0 +1,201 @@
+"""Who trains a stage, so that two drivers on one storage don't train it both.
+
+A driver registers itself and keeps a heartbeat; a worker claims a stage for its driver before it
+starts. Nobody compares clocks: a driver is taken for dead if its heartbeat hasn't changed for
+PATIENCE seconds of the watcher's own clock, or at once if it ran here and its process is gone.
+
+A lease saves work and nothing else. Training is deterministic, so when a race lets two drivers
+have a stage they write the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.storage import read_bytes, write_atomically
+
+HEARTBEAT_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+SETTLING_SECONDS = 0.5
+"""On a store without exclusive creation: time for a rival's claim to show."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    """A process that hands out stages."""
+
+    token: str
+    place: str
+    """Machine, boot and process namespace: where ``pid`` means something."""
+    pid: int
+    born: str | None
+    """When the process started, so that a later one of the same number isn't taken for it."""
+
+
+def this_driver() -> Driver:
+    pid = os.getpid()
+    return Driver(token=uuid.uuid4().hex[:16], place=this_place(), pid=pid, born=birth_of(pid))
+
+
+def this_place() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    booted = boot.read_text().strip() if boot.exists() else ""
+    namespace = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
+    return f"{socket.gethostname()} {booted} {namespace}"
+
+
+# A stage's lease
+
+
+def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = None) -> str:
+    """Take the stage for the driver ``token``, unless another has it. The token of its owner.
+
+    instead_of: a driver known to be dead, whose stages may be taken.
+    """
+    path = lease_path(ledger, stage_id)
+    owner = owner_of(ledger, stage_id)
+    if owner not in (None, token, instead_of):
+        return str(owner)
+    lease = json.dumps({"driver": token}).encode()
+    if owner is None and ledger.filesystem.type_name == "local":
+        if not _created(path, lease):
+            return owner_of(ledger, stage_id) or token
+        return token
+    write_atomically(ledger.filesystem, path, lease)
+    if ledger.filesystem.type_name != "local":
+        time.sleep(SETTLING_SECONDS)
+    return owner_of(ledger, stage_id) or token
+
+
+def owner_of(ledger: Ledger, stage_id: str) -> str | None:
+    """The token of the driver that has the stage; None if nobody has, or nobody can tell."""
+    try:
+        return str(
+            json.loads(read_bytes(ledger.filesystem, lease_path(ledger, stage_id)))["driver"]
+        )
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+
+
+def release(ledger: Ledger, stage_id: str, token: str) -> None:
+    """Give the stage back, if ``token`` has it."""
+    if owner_of(ledger, stage_id) == token:
+        ledger.filesystem.delete_file(lease_path(ledger, stage_id))
+
+
+def lease_path(ledger: Ledger, stage_id: str) -> str:
+    return f"{ledger.root}/stages/{stage_id}/lease.json"
+
+
+def _created(path: str, content: bytes) -> bool:
+    """Whether the file is ours: made with its content, and none was there."""
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(temporary).write_bytes(content)
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+
+
+# A driver's heartbeat
+
+
+class Heartbeat:
+    """A context in which ``driver`` is known to live, told from a thread of its own."""
+
+    def __init__(self, ledger: Ledger, driver: Driver, seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._ledger = ledger
+        self._driver = driver
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._write(0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """After a clean end nobody needs to wait: without its file a driver is dead."""
+        self._over.set()
+        self._thread.join()
+        with suppress(OSError):  # the storage is away: others find out by waiting
+            self._ledger.filesystem.delete_file(driver_path(self._ledger, self._driver.token))
+
+    def _beat(self) -> None:
+        number = 0
+        while not self._over.wait(self._seconds):
+            number += 1
+            try:
+                self._write(number)
+            except OSError:
+                continue  # the next may get through, before anybody's patience ends
+
+    def _write(self, number: int) -> None:
+        text = json.dumps(asdict(self._driver) | {"beat": number})
+        write_atomically(
+            self._ledger.filesystem, driver_path(self._ledger, self._driver.token), text.encode()
+        )
+
+
+class Watch:
+    """Tells dead drivers from living ones, by looking again and again."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        patience: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._patience = patience
+        self._clock = clock
+        self._seen: dict[str, tuple[object, float]] = {}
+        """token -> its last heartbeat, and when we first saw that one."""
+
+    def is_dead(self, token: str) -> bool:
+        try:
+            data = read_bytes(self._ledger.filesystem, driver_path(self._ledger, token))
+            record = json.loads(data)
+            beat, place = record["beat"], record["place"]
+            pid, born = int(record["pid"]), record["born"]
+        except FileNotFoundError:
+            return True
+        except (KeyError, TypeError, ValueError):
+            beat = place = born = None
+            pid = 0
+        if place == this_place() and birth_of(pid) != born:
+            return True
+        now = self._clock()
+        last, since = self._seen.get(token, (object(), now))
+        if last != beat:
+            self._seen[token] = (beat, now)
+            return False
+        return now - since > self._patience
+
+
+def birth_of(pid: int) -> str | None:
+    """When a process of this machine started, in ticks since boot; None if it doesn't run."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else fields[18]
+
+
+def driver_path(ledger: Ledger, token: str) -> str:
+    return f"{ledger.root}/drivers/{token}.json"

@@ -1,0 +1,56 @@
+"""Two sweeps on one storage at the same time."""
+
+import json
+import os
+import signal
+
+from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+
+STAGES = 13
+
+
+def trained_by(output):
+    """Stages that the driver of this output trained itself."""
+    lines = [line for line in output.splitlines() if line.startswith("[") and " done " in line]
+    others = ("trained by another sweep", "nothing was left to train")
+    return sum(not any(words in line for words in others) for line in lines)
+
+
+def owned_by(process, storage):
+    """Stages whose lease is this driver's."""
+    (token,) = (
+        path.stem
+        for path in storage.glob("drivers/*.json")
+        if json.loads(path.read_text())["pid"] == process.pid
+    )
+    leases = storage.glob("stages/*/lease.json")
+    return [path for path in leases if json.loads(path.read_text())["driver"] == token]
+
+
+def test_both_finish_and_no_stage_is_trained_twice(undisturbed, storage):
+    expected, _ = undisturbed
+    both = [start(*QUICKSTART, "--storage", str(storage)) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum(trained_by(stdout) for stdout, _ in outputs) == STAGES
+    assert rows(storage) == rows(expected)
+    assert list(storage.glob("stages/*/lease.json")) == []
+    assert list(storage.glob("drivers/*.json")) == []
+
+
+def test_when_one_is_killed_the_other_finishes_its_stages(undisturbed, storage):
+    expected, _ = undisturbed
+    first = start(*QUICKSTART, "--storage", str(storage))
+    second = start(*QUICKSTART, "--storage", str(storage))
+    wait_until(lambda: len(list(storage.glob("drivers/*.json"))) == 2)
+    wait_until(lambda: owned_by(first, storage))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    stdout, stderr = second.communicate(timeout=300)
+    assert second.returncode == 0, stdout + stderr
+    assert rows(storage) == rows(expected)
+    ends = {(stage_id, int(epochs)) for stage_id, epochs in rows(storage)}
+    ours, theirs = points(storage), points(expected)
+    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
+    again = run(*QUICKSTART, "--storage", str(storage))
+    assert again.returncode == 0 and "13 of them done already" in again.stdout
