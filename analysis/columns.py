@@ -58,7 +58,7 @@ DETAILS = {
     "variant": "knobs of pruning and retraining that no other column tells, where they differ",
     "source": "paper and place that published the number; empty for rows of one's own",
     "trials": "number of trials that a published row sums up; empty: a single one",
-    "test_accuracy_low": "lower end of the published interval of test_accuracy",
+    "test_accuracy_low": "lower end of the published 80% interval of test_accuracy",
     "test_accuracy_high": "its upper end",
 }
 """Columns that a table may have after those of ``ResultRow``; empty where a table lacks them."""

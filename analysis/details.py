@@ -39,10 +39,14 @@ def details_of(stage: Stage) -> dict[str, str | None]:
 
 
 def keep_what_differs(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows``, without a protocol or variant that all rows it could tell apart have."""
+    """``rows``, without a protocol or variant that all rows it could tell apart have.
+
+    Published rows keep what their paper says.
+    """
     told = {"protocol": ALIKE, "variant": [*ALIKE, "protocol", *SAME_KIND[2:]]}
     differs = {
-        name: rows.groupby(among, dropna=False)[name].transform("nunique") > 1
+        name: (rows.groupby(among, dropna=False)[name].transform("nunique") > 1)
+        | rows["source"].notna()
         for name, among in told.items()
     }
     return rows.assign(**{name: rows[name].where(several, "") for name, several in differs.items()})

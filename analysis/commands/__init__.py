@@ -8,6 +8,7 @@ from collections.abc import Callable
 from analysis.commands.claims import claims_command
 from analysis.commands.headline import headline_command
 from analysis.commands.pareto import pareto_command
+from analysis.commands.reference import reference_command
 from analysis.commands.rows import rows_command
 from analysis.commands.search_cost import search_cost_command
 
@@ -17,4 +18,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "search-cost": search_cost_command,
     "headline": headline_command,
     "claims": claims_command,
+    "reference": reference_command,
 }
