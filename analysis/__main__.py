@@ -12,7 +12,7 @@ from tyro.conf import FlagCreatePairsOff
 from tyro.extras import SubcommandApp
 
 from analysis.columns import BadRows
-from analysis.commands import COMMANDS
+from analysis.commands import COMMANDS, command_named
 
 log = logging.getLogger("analysis")
 
@@ -22,11 +22,14 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 def run(arguments: Sequence[str]) -> None:
     """Parse and execute; ``--help`` and typing errors exit."""
     app = SubcommandApp()
-    for name, function in COMMANDS.items():
+    typed = arguments[:1]
+    for name in typed if typed and typed[0] in COMMANDS else COMMANDS:
+        function = command_named(name)
         text = inspect.getdoc(function) or ""
-        summary = text.partition("\n")[0]
         # A command's own help shows the whole text, the list of commands a line of it
-        app.command(name=name, help=text if name in arguments[:1] else summary)(function)
+        app.command(name=name, help=text if [name] == list(typed) else text.partition("\n")[0])(
+            function
+        )
     app.cli(
         prog="python -m analysis",
         description=__doc__,

@@ -109,7 +109,7 @@ def _from_csv(data: bytes, source: str) -> pd.DataFrame:
 
 def _from_parquet(data: bytes, source: str) -> pd.DataFrame:
     try:
-        return pd.read_parquet(io.BytesIO(data), dtype_backend="numpy_nullable")
+        return pd.read_parquet(io.BytesIO(data))
     except (pyarrow.ArrowException, OSError) as error:
         raise BadRows(
             f"can't read {source} as parquet: {error}; was the file cut short?"
@@ -214,14 +214,18 @@ def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
     length is told by the search cost: the child's, less the child's own epochs.
     """
-    second = rows[rows["level"] == 2]
+    second = rows.loc[
+        (rows["level"] == 2) & rows["parent_id"].notna(),
+        ["parent_id", "search_cost_epochs", "train_epochs"],
+    ].drop_duplicates()
     if second.empty:
         return rows
     continued = pd.MultiIndex.from_arrays(
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    already = rows.loc[rows["schedule_kind"] == "iterative", "stage_id"]
-    first = rows[(rows["level"] == 1) & ~rows["stage_id"].isin(already)]
+    first = rows[rows["level"] == 1]
+    already = first.loc[first["schedule_kind"] == "iterative", "stage_id"]
+    first = first[first["stage_id"].isin(second["parent_id"]) & ~first["stage_id"].isin(already)]
     keys = pd.MultiIndex.from_arrays([first["stage_id"], first["search_cost_epochs"]])
     copies = first[keys.isin(continued)].assign(schedule_kind="iterative")
     return pd.concat([rows, copies], ignore_index=True)

@@ -18,17 +18,15 @@ from itertools import islice
 
 import torch
 import tyro
-from torch import nn
 from torch.nn import functional as F
 
 from rewind_ray.datasets.batches import Batch, epoch_batches
-from rewind_ray.datasets.catalog import ImageData
 from rewind_ray.datasets.image_set import prepare
 from rewind_ray.epoch import autocast, train_epoch
-from rewind_ray.models import build_network, initialise_
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import apply_mask_, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
+from sweeps.calibrate import prepared_network, random_images
 
 
 def main(
@@ -90,16 +88,6 @@ def timed(function: Callable[[], None], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def prepared_network(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.SGD]:
-    network = build_network(name, 10, 3, {})
-    initialise_(network, 0)
-    network = network.to(device=device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-4, foreach=True
-    )
-    return network, optimizer
-
-
 def epoch_loop(name: str, precision: str, updates: int, device: torch.device) -> Callable[[], None]:
     network, optimizer = prepared_network(name, device)
     images = prepare(mikler_resnet(), random_images(50_000), device)
@@ -132,18 +120,6 @@ def bare_loop(name: str, precision: str, updates: int, device: torch.device) -> 
             optimizer.step()
 
     return one_round
-
-
-def random_images(count: int) -> ImageData:
-    """Noise of CIFAR-10's size; what is in an image changes no time."""
-    generator = torch.Generator().manual_seed(0)
-    return ImageData(
-        train_images=torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator),
-        train_labels=torch.randint(10, (count,), generator=generator),
-        test_images=torch.zeros(100, 32, 32, 3, dtype=torch.uint8),
-        test_labels=torch.zeros(100, dtype=torch.int64),
-        classes=tuple("0123456789"),
-    )
 
 
 if __name__ == "__main__":

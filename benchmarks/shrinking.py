@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
 import tyro
 from torch import nn
 
-from benchmarks.epoch_loop import timed
 from rewind_ray.flops import multiply_adds
+from rewind_ray.latency import forward_times, random_images
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, dense_mask, prunable_parameters
 from rewind_ray.pruning.shrink import apply_filter_mask_, cut_of, followers, shrink_
@@ -126,30 +124,10 @@ def measure(
     device: torch.device,
 ) -> dict[str, list[float]]:
     """Name -> milliseconds a forward pass, of each round."""
-    images = torch.randn(batch_size, 3, image_size, image_size)
-    images = images.to(device=device, memory_format=torch.channels_last)
-    functions: dict[str, Callable[[], None]] = {
-        name: partial(
-            forward,
-            network.to(device=device, memory_format=torch.channels_last),
-            images,
-            forwards,
-        )
-        for name, network in networks.items()
-    }
-    for function in functions.values():
-        timed(function, device)
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(timed(function, device) / forwards)
-    return times
-
-
-@torch.inference_mode()
-def forward(network: nn.Module, images: torch.Tensor, forwards: int) -> None:
-    for _ in range(forwards):
-        network(images)
+    for network in networks.values():
+        network.to(device=device, memory_format=torch.channels_last)
+    images = random_images(batch_size, (3, image_size, image_size), device)
+    return forward_times(networks, images, forwards, rounds)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from rewind_ray.pruning import (
     unpruned,
 )
 from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
+from rewind_ray.recalibrate import RECALIBRATED, batch_norms, recalibrated
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import (
     FACTOR,
@@ -251,7 +252,7 @@ def unbroken_history(ledger: Ledger, stage_id: str, no_later_than: int) -> int:
 
 def begin_(run: StageRun) -> None:
     """Set weights, momentum and mask of epoch 0, and save them as its rewind point."""
-    metrics: dict[str, Any] = {"pruned_accuracy": None}
+    metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
     stage = run.stage
     if stage.parent and stage.prune and stage.retrain:
         parent = rewind_point(stage.parent, stage.parent.train_epochs, run)
@@ -262,6 +263,7 @@ def begin_(run: StageRun) -> None:
         run.removed_norm = removed_norm_of(parent, run.mask)
         metrics["removed_norm"] = run.removed_norm
         metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
+        metrics |= recalibrated_accuracies(run)
         start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
         checkpoint.load_network_(run.network, start)
         apply_masks_(run)
@@ -276,10 +278,9 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
     """The parent's mask without what this stage prunes."""
     stage = run.stage
     assert stage.prune is not None
-    mask = parent.mask or dense_mask(run.parameters)
     return pruned_mask(
         run.parameters,
-        {name: kept.to(run.task.device) for name, kept in mask.items()},
+        in_order_of_modules(parent.mask, run) if parent.mask else dense_mask(run.parameters),
         stage.prune,
         seed=stage.seed,
         level=stage.level,
@@ -292,11 +293,30 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
     )
 
 
+def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
+    """Of a copy of the network with BatchNorm statistics of its own; None without BatchNorm.
+
+    The batches are those that the stage's first epoch will see again. Costs at most 50 forward
+    passes on a batch and two evaluations.
+    """
+    if not batch_norms(run.network):
+        return dict.fromkeys(RECALIBRATED)
+    batches = run.task.batches(data_seed(run.stage), 0)
+    probe = recalibrated(run.network, batches, run.stage.protocol.precision)
+    return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
+
+
 def set_mask_(run: StageRun, mask: Mask) -> None:
-    run.mask = {name: kept.to(run.task.device) for name, kept in mask.items()}
+    run.mask = in_order_of_modules(mask, run) if mask else {}
     prunes = [step.prune for step in run.stage.chain[1:] if step.prune]
     if any(prune.structure == "filters" for prune in prunes):
         run.companions = follower_mask(run.network, run.mask, run.task.followers())
+
+
+def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
+    """On the run's device. Ties, random criteria and sums go by this order; safetensors gives
+    back any."""
+    return {name: mask[name].to(run.task.device) for name in run.parameters}
 
 
 def apply_masks_(run: StageRun) -> None:

@@ -4,6 +4,8 @@ Examples:
   python -m sweeps list
   python -m sweeps list --markdown
   python -m sweeps smoke --only wang2023
+  python -m sweeps doctor --storage results
+  python -m sweeps calibrate --network resnet56 --precision bf16
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import sys
 
 import tyro
 from rich.table import Table
+
+from sweeps.calibrate import calibrate_command
+from sweeps.doctor import doctor_command
 
 HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
@@ -69,6 +74,8 @@ def main() -> None:
     app = tyro.extras.SubcommandApp()
     app.command(list_command, name="list")
     app.command(smoke_command, name="smoke")
+    app.command(doctor_command, name="doctor")
+    app.command(calibrate_command, name="calibrate")
     code = app.cli(
         prog="python -m sweeps",
         description=__doc__,

@@ -110,9 +110,19 @@ class Line:
     seeds: set[int] = field(default_factory=set)
 
 
-def describe_graph(name: str, graph: Graph, ledger: Ledger, keep: str, data: str | None) -> Group:
-    """The graph in a table of its methods, and what it will cost."""
-    return Group(stage_table(name, graph), Text("\n".join(cost_lines(graph, ledger, keep, data))))
+def describe_graph(
+    name: str,
+    graph: Graph,
+    ledger: Ledger,
+    keep: str,
+    data: str | None,
+    rate: float | None = None,
+    at_once: int | None = None,
+) -> Group:
+    """The graph in a table of its methods, and what it will cost; rate, at_once: see
+    ``time_line``."""
+    lines = cost_lines(graph, ledger, keep, data, rate, at_once)
+    return Group(stage_table(name, graph), Text("\n".join(lines)))
 
 
 def stage_table(name: str, graph: Graph) -> Table:
@@ -158,7 +168,14 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
     return (place, stage.method, how, back)
 
 
-def cost_lines(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> list[str]:
+def cost_lines(
+    graph: Graph,
+    ledger: Ledger,
+    keep: str,
+    data: str | None,
+    rate: float | None = None,
+    at_once: int | None = None,
+) -> list[str]:
     left = unfinished(graph, ledger)
     whole = cost(graph)
     updates = total_updates(graph, data)
@@ -173,6 +190,8 @@ def cost_lines(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> lis
         f"disk     {gigabytes(needed)} to write (--keep {keep}), "
         + ("free space unknown" if free is None else f"{gigabytes(free)} free"),
     ]
+    if rate is not None:
+        return [*lines, time_line(left, data, rate, at_once)]
     hours = rtx_3080_hours(left, data)
     if hours:
         lines.append(
@@ -180,6 +199,31 @@ def cost_lines(graph: Graph, ledger: Ledger, keep: str, data: str | None) -> lis
             "RTX 3080 (Mikler 2022, Table 4)"
         )
     return lines
+
+
+def time_line(graph: Graph, data: str | None, rate: float, at_once: int | None) -> str:
+    """rate: updates/s of one stage, also while ``at_once`` of them run."""
+    hours = total_updates(graph, data) / rate / 3600
+    line = (
+        f"time     about {hours_text(hours)} hours of one device left at {rate:g} updates/s (given)"
+    )
+    if at_once is None:
+        return line
+    longest = longest_chain_updates(graph, data) / rate / 3600
+    return f"{line}, {hours_text(max(hours / at_once, longest))} with {at_once} at once"
+
+
+def longest_chain_updates(graph: Graph, data: str | None) -> int:
+    """Of stages that wait for one another: no number of devices makes them faster."""
+    ends: dict[str | None, int] = {None: 0}
+    for stage_id, node in graph.items():
+        updates = node.epochs * size_of(node.stage.protocol, data).updates
+        ends[stage_id] = ends.get(node.parent_id, 0) + updates
+    return max(ends.values())
+
+
+def hours_text(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def total_updates(graph: Graph, data: str | None) -> int:

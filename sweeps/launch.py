@@ -69,7 +69,10 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
     if options.dry_run:
-        console.print(describe_graph(sweep.name, graph, ledger, options.keep, sweep.data))
+        rate, at_once = options.updates_per_second, options.max_concurrent
+        console.print(
+            describe_graph(sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once)
+        )
         return DONE
     check_writable(ledger.filesystem, ledger.root)
     scheduler = Scheduler(graph, ledger, sweep.stop)

@@ -34,6 +34,9 @@ class Options:
     """Ray to run on: local (started for this sweep), auto (the running cluster) or ray://HOST."""
     dry_run: bool = False
     """Show the stage graph, its epochs, cost and disk, and train nothing."""
+    updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
+    """With --dry-run: of one stage, to tell the hours; measured by python -m sweeps calibrate or
+    known from elsewhere. Rates published for an RTX 3080 if left out, where there are any."""
     smoke: bool = False
     """The same graph and code with a tiny network, little data and few epochs: does it work?"""
 
@@ -48,6 +51,9 @@ class Options:
             raise ValueError(
                 f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"
             )
+        rate = self.updates_per_second
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"--updates-per-second is {rate:g}; allowed: numbers above 0")
         gpu_share(self.gpus_per_trial)
 
     @property

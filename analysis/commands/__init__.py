@@ -4,19 +4,22 @@ shows what it found."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
-from analysis.commands.claims import claims_command
-from analysis.commands.headline import headline_command
-from analysis.commands.pareto import pareto_command
-from analysis.commands.reference import reference_command
-from analysis.commands.rows import rows_command
-from analysis.commands.search_cost import search_cost_command
+COMMANDS = (
+    "rows",
+    "pareto",
+    "search-cost",
+    "headline",
+    "claims",
+    "reference",
+)
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "rows": rows_command,
-    "pareto": pareto_command,
-    "search-cost": search_cost_command,
-    "headline": headline_command,
-    "claims": claims_command,
-    "reference": reference_command,
-}
+
+def command_named(name: str) -> Callable[..., None]:
+    """Loaded when asked for: some take seconds."""
+    module = name.replace("-", "_")
+    function: Callable[..., None] = getattr(
+        import_module(f"analysis.commands.{module}"), f"{module}_command"
+    )
+    return function

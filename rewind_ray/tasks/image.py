@@ -27,6 +27,8 @@ class ImageTask:
     images: ImageSet | StreamSet
     """In memory, or read from files in every epoch."""
     info: DatasetInfo
+    classes: tuple[str, ...]
+    """Names, in the order of the logits."""
     device: torch.device
 
     @property
@@ -36,7 +38,7 @@ class ImageTask:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return (self.info.channels, self.info.image_size, self.info.image_size)
+        return input_shape(self.info)
 
     def network(self, seed: int) -> nn.Module:
         """Fresh, on the device, channels last."""
@@ -68,6 +70,17 @@ class ImageTask:
             shown = batches.evaluation_batches(self.images, part)
         return evaluate(network, shown, self.protocol.precision)
 
+    def pixel_moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of pixels from 0 to 255, that images are
+        standardised by where the protocol does so by the data set."""
+        std = 1 / self.images.inv_std
+        return self.images.mean.flatten().tolist(), std.flatten().tolist()
+
+
+def input_shape(info: DatasetInfo) -> tuple[int, int, int]:
+    """(C, H, W)."""
+    return (info.channels, info.image_size, info.image_size)
+
 
 def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
     """The protocol's network, on PyTorch's current device, not initialised."""
@@ -85,8 +98,7 @@ def meta_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
 def _followers(protocol: Protocol, info: DatasetInfo) -> dict[str, list[str]]:
     from rewind_ray.pruning.shrink import followers
 
-    shape = (info.channels, info.image_size, info.image_size)
-    return followers(empty_network(protocol, info), shape)
+    return followers(empty_network(protocol, info), input_shape(info))
 
 
 @lru_cache(maxsize=2)
@@ -98,7 +110,9 @@ def load_task(protocol: Protocol, data: str | None, device: torch.device) -> Ima
     info = describe(protocol.dataset, data, protocol.image_size)
     loaded = load(protocol.dataset, data, protocol.image_size)
     images = image_set.prepare(protocol, loaded, device)
-    return ImageTask(protocol=protocol, images=images, info=info, device=device)
+    return ImageTask(
+        protocol=protocol, images=images, info=info, classes=loaded.classes, device=device
+    )
 
 
 def _streamed_task(protocol: Protocol, data: str | None, device: torch.device) -> ImageTask:
@@ -111,4 +125,6 @@ def _streamed_task(protocol: Protocol, data: str | None, device: torch.device) -
         image_size=protocol.image_size or STREAMED_IMAGE_SIZE,
     )
     images = stream.prepare(protocol, listing, info.image_size, device)
-    return ImageTask(protocol=protocol, images=images, info=info, device=device)
+    return ImageTask(
+        protocol=protocol, images=images, info=info, classes=listing.classes, device=device
+    )

@@ -1,0 +1,128 @@
+"""The analysis of a million rows, and of fewer beside loops over groups of them.
+
+python -m benchmarks.analysis_scale [rows]
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.columns import as_rows
+from analysis.points import POINT, points_of
+from analysis.rows import read_rows, write_rows
+from rewind_ray.result import COLUMNS
+
+SEEDS = 10
+METHODS = ("finetune", "weight_rewind", "lr_rewind", "low_lr_weight_rewind", "reinit")
+TIMES = tuple(range(10, 110, 10))
+DENSITIES = tuple(0.8**level for level in range(1, 21))
+COMMANDS = ("pareto", "search-cost", "headline", "claims")
+
+
+def made_up(count: int) -> pd.DataFrame:
+    """At least ``count`` rows: networks x kinds x methods x times x densities x seeds."""
+    axes = {
+        "kind": ["one-shot", "iterative"],
+        "method": METHODS,
+        "retrain_epochs": TIMES,
+        "level": range(1, len(DENSITIES) + 1),
+        "seed": range(SEEDS),
+    }
+    per_network = int(np.prod([len(axis) for axis in axes.values()]))
+    axes = {"network": [f"net{n}" for n in range(-(-count // per_network))]} | axes
+    grid = pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
+    rng = np.random.default_rng(0)
+    iterative = grid["kind"] == "iterative"
+    density = 0.8 ** grid["level"]
+    accuracy = 0.9 + 0.05 * density - rng.exponential(0.01, len(grid))
+    made = pd.DataFrame(
+        {
+            "stage_id": [f"{number:016x}" for number in range(len(grid))],
+            "parent_id": None,
+            "baseline_id": grid["network"] + "-" + grid["seed"].astype("str"),
+            "network": grid["network"],
+            "dataset": "cifar10",
+            "task": "image_classification",
+            "seed": grid["seed"],
+            "level": grid["level"].where(iterative, 1),
+            "structure": "unstructured",
+            "criterion": "magnitude",
+            "schedule_kind": grid["kind"],
+            "method": grid["method"],
+            "density": density,
+            "compression_ratio": 1 / density,
+            "prune_fraction": (1 - density).where(~iterative, 0.2),
+            "retrain_epochs": grid["retrain_epochs"],
+            "train_epochs": grid["retrain_epochs"],
+            "search_cost_epochs": grid["retrain_epochs"] * grid["level"].where(iterative, 1),
+            "test_accuracy": accuracy,
+            "val_accuracy": accuracy + rng.normal(0, 0.003, len(grid)),
+            "baseline_test_accuracy": 0.93,
+            "speedup": 1 / density**0.8,
+            "status": "done",
+        }
+    )
+    return made.reindex(columns=list(COLUMNS))
+
+
+def seconds_and_memory(command: str, table: str) -> tuple[float, float]:
+    """Of the whole process: seconds, and its largest size in GiB."""
+    begun = time.perf_counter()
+    with open("/dev/null", "w") as nowhere:
+        subprocess.run(
+            [sys.executable, "-m", "analysis", command, table],
+            check=True,
+            stdout=nowhere,
+            stderr=nowhere,
+        )
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return seconds, peak
+
+
+def medians_by_loop(rows: pd.DataFrame) -> list[tuple[float, float, float]]:
+    """What ``points_of`` does for one column, a group of rows at a time."""
+    return [
+        (group["test_accuracy"].median(), group["test_accuracy"].min(), len(group))
+        for _, group in rows.groupby(POINT, dropna=False)
+    ]
+
+
+def main(count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = str(Path(folder) / "rows.parquet")
+        made_up(count).to_parquet(table, index=False)
+        print(f"{len(pd.read_parquet(table, columns=['seed'])):,} rows")
+        for command in COMMANDS:
+            seconds, peak = seconds_and_memory(command, table)
+            print(f"{command:12} {seconds:6.2f} s   largest process so far {peak:.2f} GiB")
+        small = as_rows(made_up(count // 10), "made up")
+        begun = time.perf_counter()
+        ours = points_of(small)
+        between = time.perf_counter()
+        loop = medians_by_loop(small)
+        end = time.perf_counter()
+        assert len(ours) == len(loop)
+        print(
+            f"points of {len(small):,} rows: {between - begun:.2f} s; a loop over groups, medians "
+            f"of one column: {end - between:.2f} s, {(end - between) / (between - begun):.0f} x"
+        )
+        begun = time.perf_counter()
+        rows = read_rows(table)
+        print(f"reading and checking: {time.perf_counter() - begun:.2f} s")
+        write_rows(rows.head(count // 10), str(Path(folder) / "rows.csv"))
+        begun = time.perf_counter()
+        read_rows(str(Path(folder) / "rows.csv"))
+        print(f"{count // 10:,} rows of csv: {time.perf_counter() - begun:.2f} s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000)
