@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,29 @@ class EpochMetrics:
     images_per_second: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far an epoch is: what its metrics are made of so far."""
+
+    updates: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+
+
+class BrokenOff(Exception):
+    """An epoch was stopped between two updates; ``progress`` tells where."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(f"stopped after {progress.updates} updates of the epoch")
+        self.progress = progress
+
+
+def never() -> bool:
+    return False
+
+
 def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -36,21 +60,33 @@ def train_epoch(
     mask: Mask,
     precision: str,
     label_smoothing: float = 0.0,
+    progress: Progress = Progress(),
+    stop: Callable[[], bool] = never,
 ) -> EpochMetrics:
-    """Train on every batch once.
+    """Train on every batch once; on those that are left, where ``progress`` says how far it was.
 
     learning_rate: of an update of this epoch, from 0. parameters: the prunable ones; those that
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
-    mask prunes nothing. label_smoothing: see ``Protocol.label_smoothing``.
+    mask prunes nothing. label_smoothing: see ``Protocol.label_smoothing``. stop: asked before
+    every update whether to raise BrokenOff.
     """
     network.train()
     device = next(network.parameters()).device
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), dtype=torch.long, device=device)
-    images_seen = updates = 0
+    loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float32, device=device)
+    correct = torch.tensor(progress.correct, dtype=torch.long, device=device)
+    images_seen, updates = progress.images_seen, progress.updates
     lr = 0.0
-    begun = time.perf_counter()
-    for images, labels in batches:
+    begun = time.perf_counter() - progress.seconds
+    for images, labels in islice(batches, updates, None):
+        if stop():
+            break_off = Progress(
+                updates=updates,
+                loss_sum=float(loss_sum),
+                correct=int(correct),
+                images_seen=images_seen,
+                seconds=time.perf_counter() - begun,
+            )
+            raise BrokenOff(break_off)
         lr = learning_rate(updates)
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -21,9 +21,10 @@ from torch import nn
 from rewind_ray import checkpoint
 from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.datasets import DATASETS
-from rewind_ray.epoch import train_epoch
+from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, never, train_epoch
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.partial import drop_partial, read_partial, write_partial
 from rewind_ray.pruning import (
     Mask,
     apply_mask_,
@@ -117,6 +118,10 @@ class StageRun:
     removed_norm: float = 1.0
     """How much pruning took away, see ``removed_norm_of``."""
     kept_epochs: set[int] = field(default_factory=set)
+    progress: Progress = field(default_factory=Progress)
+    """Of the next epoch, where a run before this one was stopped in it."""
+    stop: Callable[[], bool] = never
+    """Asked before every update: must the run break off? Then it raises BrokenOff."""
 
     @property
     def stage(self) -> Stage:
@@ -234,10 +239,21 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
             run.ledger.drop_point(stage_id, epoch)
             continue
         run.epoch = epoch
+        resume_epoch_(run)
         set_mask_(run, point.mask)
         run.removed_norm = run.ledger.read_metrics(stage_id, 0).get("removed_norm", 1.0)
         return True
     return False
+
+
+def resume_epoch_(run: StageRun) -> None:
+    """Go on in the middle of the epoch, if it was stopped there."""
+    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1)
+    if partial is None:
+        return
+    point, run.progress = partial
+    checkpoint.load_network_(run.network, point)
+    checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
 
 
 def unbroken_history(ledger: Ledger, stage_id: str, no_later_than: int) -> int:
@@ -413,17 +429,17 @@ def rewind_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
 
 
 def run_epoch(run: StageRun) -> dict[str, Any]:
-    """Train one epoch, save its rewind point, write the row if one is wanted. Its metrics."""
-    stage, task = run.stage, run.task
-    trained = train_epoch(
-        network=run.network,
-        optimizer=run.optimizer,
-        batches=task.batches(data_seed(stage), run.epoch),
-        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
-        parameters=dict(run.network.named_parameters()),
-        mask={**run.mask, **run.companions},
-        precision=stage.protocol.precision,
-    )
+    """Train one epoch, save its rewind point, write the row if one is wanted. Its metrics.
+
+    Raises BrokenOff, with what was trained of it saved, once ``run.stop`` says so.
+    """
+    try:
+        trained = train_one_epoch(run)
+    except BrokenOff as broken:
+        if broken.progress.updates > run.progress.updates:
+            point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+            write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, broken.progress)
+        raise
     run.epoch += 1
     run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
     metrics: dict[str, Any] = {
@@ -434,12 +450,30 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
         "images_per_second": trained.images_per_second,
     }
     metrics = save_point(run, metrics)
+    if run.progress.updates:
+        drop_partial(run.ledger, run.stage.stage_id)
+        run.progress = Progress()
     wanted = [epoch for epoch in run.job.row_epochs if epoch == run.epoch]
     if run.diverged:
         wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
     for train_epochs in wanted:
         run.ledger.write_row(make_row(run, train_epochs, metrics))
     return metrics
+
+
+def train_one_epoch(run: StageRun) -> EpochMetrics:
+    stage, task = run.stage, run.task
+    return train_epoch(
+        network=run.network,
+        optimizer=run.optimizer,
+        batches=task.batches(data_seed(stage), run.epoch),
+        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
+        parameters=dict(run.network.named_parameters()),
+        mask={**run.mask, **run.companions},
+        precision=stage.protocol.precision,
+        progress=run.progress,
+        stop=run.stop,
+    )
 
 
 def all_finite(network: nn.Module) -> bool:

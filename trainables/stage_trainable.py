@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import torch
 from ray import tune
 from ray.tune import PlacementGroupFactory
 
+from rewind_ray.epoch import BrokenOff
 from rewind_ray.leases import claim, release
 from rewind_ray.ledger import Ledger
 from rewind_ray.stage import Job, Runtime, StageRun, finish_stage, run_epoch, start_stage
@@ -37,6 +41,7 @@ class StageTrainable(tune.Trainable):
         """Nothing yet: Tune may set up an actor and throw it away."""
         self._run: StageRun | None = None
         self._notes = Notes()
+        self._leave = Leave()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The actor goes on with another stage; the data set stays in memory."""
@@ -51,7 +56,12 @@ class StageTrainable(tune.Trainable):
         """
         self._notes.clear()
         try:
-            return self._train()
+            with self._leave:
+                return self._train()
+        except BrokenOff:  # what was trained of the epoch is saved
+            self._release()
+            self._leave.go()
+            raise
         except ValueError as error:
             self._release()
             return {"done": True, "failure": str(error)}
@@ -111,7 +121,37 @@ class StageTrainable(tune.Trainable):
                 rewind_epochs=tuple(self.config["rewind_epochs"]),
             )
             self._run = start_stage(job, runtime)
+            self._run.stop = self._leave.asked
         return self._run
+
+
+class Leave:
+    """A context in which SIGTERM, a spot machine's notice, waits until the run can break off.
+
+    Outside of it, and after ``go``, the signal does what it did before. Signals come to a process's
+    main thread only: in another nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._asked = False
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def go(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
 
 
 class Notes(logging.Handler):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from rewind_ray.leases import claim, owner_of
 from rewind_ray.ledger import Ledger
+from rewind_ray.partial import read_partial
 from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
@@ -187,3 +194,40 @@ def test_a_finished_stage_is_given_back(graph, tmp_path):
     while not trainable.train()["done"]:
         pass
     assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None
+
+
+def test_a_notice_saves_the_epoch_gives_the_stage_back_and_ends_the_process(tmp_path):
+    """SIGTERM, as a spot machine sends it: in a process of its own."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from tests.trainables.test_stage_trainable import config_of, long_epochs\n"
+        "from trainables.stage_trainable import StageTrainable\n"
+        "dense = next(iter(long_epochs().values()))\n"
+        "trainable = StageTrainable(config_of(dense, sys.argv[1]))\n"
+        "print('training', flush=True)\n"
+        "trainable.train()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout.readline() == "training\n"
+    dense = next(iter(long_epochs().values()))
+    ledger = Ledger(str(tmp_path))
+    while not ledger.points(dense.stage_id):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert owner_of(ledger, dense.stage_id) == "ours"
+    process.terminate()
+    assert process.wait(timeout=30) == -signal.SIGTERM
+    assert owner_of(ledger, dense.stage_id) is None
+    _, progress = read_partial(ledger, dense.stage_id, 1)
+    assert 0 < progress.updates < 10_000
+
+
+def long_epochs():
+    protocol = digits(epochs=4, schedule=Schedule(lr=0.1), steps_per_epoch=10_000)
+    return build_graph([dense_stage(protocol, 0)])
