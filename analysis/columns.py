@@ -56,10 +56,12 @@ def meanings() -> dict[str, str]:
 DETAILS = {
     "protocol": "how the dense network was trained, where rows of several protocols are together",
     "variant": "knobs of pruning and retraining that no other column tells, where they differ",
+    "knobs": "all of these knobs, whether they differ or not; 'none' without any, empty: not told",
     "source": "paper and place that published the number; empty for rows of one's own",
     "trials": "number of trials that a published row sums up; empty: a single one",
-    "test_accuracy_low": "lower end of the published 80% interval of test_accuracy",
+    "test_accuracy_low": "lower end of the published interval of test_accuracy",
     "test_accuracy_high": "its upper end",
+    "test_accuracy_std": "published standard deviation of test_accuracy over the trials",
 }
 """Columns that a table may have after those of ``ResultRow``; empty where a table lacks them."""
 
@@ -69,10 +71,12 @@ TELL_APART = ["protocol", "variant"]
 KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)} | {
     "protocol": "str",
     "variant": "str",
+    "knobs": "str",
     "source": "str",
     "trials": "int",
     "test_accuracy_low": "float",
     "test_accuracy_high": "float",
+    "test_accuracy_std": "float",
 }
 """Column -> str, int or float."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from rewind_ray.spec import Prune, Retrain, Stage, canonical
 
 PROTOCOL_DIGITS = 6
+NO_KNOBS = "none"
 
 IN_COLUMNS = {
     Prune: ("fraction", "criterion", "structure", "power"),
@@ -35,7 +36,8 @@ def details_of(stage: Stage) -> dict[str, str | None]:
     ways = [_way(step) for step in stage.chain[1:]]
     if any(way != ways[-1] for way in ways):
         parts.append(f"after {_digest(json.dumps(ways[:-1]))}")
-    return {"protocol": _digest(text), "variant": ", ".join(parts) or None}
+    told = ", ".join(parts)
+    return {"protocol": _digest(text), "variant": told or None, "knobs": told or NO_KNOBS}
 
 
 def keep_what_differs(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,73 +1,68 @@
-"""The frontier: accuracy against compression, speedup or search cost."""
+"""The frontier: accuracy against compression, speedup or search cost, or any of these."""
 
 from __future__ import annotations
 
 import logging
 
-import moocore
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import BadRows
+from analysis.fronts import OBJECTIVES, nondominated
 from analysis.points import PANEL, POINT, choose_retrain_epochs, density_levels, points_of
 
 log = logging.getLogger(__name__)
 
-MORE_IS_BETTER = {
-    "compression_ratio": True,
-    "speedup": True,
-    "flops_remaining": False,
-    "search_cost_epochs": False,
-    "search_cost_flops": False,
-}
+AGAINST = [name for name in OBJECTIVES if name != "test_accuracy"]
 """What accuracy may be weighed against."""
 
 BY = POINT
 """What may have a frontier of its own."""
 
 
-def pareto(rows: pd.DataFrame, by: str = "method", x: str = "compression_ratio") -> pd.DataFrame:
+def pareto(
+    rows: pd.DataFrame,
+    by: str = "method",
+    objectives: tuple[str, ...] = ("compression_ratio", "test_accuracy"),
+    all_settings: bool = False,
+) -> pd.DataFrame:
     """The points, with a column ``nondominated``: within a panel and one value of ``by``, no other
-    point is better in accuracy or ``x`` and as good in the other.
+    point is as good in all ``objectives`` and better in one.
 
-    The retraining time is chosen by validation accuracy first, except where it is what is weighed.
+    The retraining time is chosen by validation accuracy first (the papers' rule), except where it
+    is what is weighed, or with ``all_settings``. Raises ValueError for objectives that aren't two
+    or three of OBJECTIVES, and BadRows where no point has them all.
     """
     check_choice("--by", by, BY)
-    check_choice("--x", x, list(MORE_IS_BETTER))
+    check_objectives(objectives)
     points = points_of(rows)
-    if by != "retrain_epochs" and not x.startswith("search_cost_"):
+    weighs_cost = any(name.startswith("search_cost_") for name in objectives)
+    if by != "retrain_epochs" and not weighs_cost and not all_settings:
         points = choose_retrain_epochs(points)
     if by == "density":
         points = points.assign(density=density_levels(points, PANEL))
-    measured = points[points[[x, "test_accuracy"]].notna().all(axis="columns")]
+    measured = points[points[list(objectives)].notna().all(axis="columns")]
     unmeasured = len(points) - len(measured)
     if unmeasured:
-        log.warning("%d of %d points have no test_accuracy or %s", unmeasured, len(points), x)
+        named = " or ".join(objectives)
+        log.warning("%d of %d points have no %s", unmeasured, len(points), named)
     if measured.empty:
-        raise BadRows(f"no pruned row has both a test_accuracy and {x}")
-    groups = measured.groupby(list(dict.fromkeys([*PANEL, by])), dropna=False)
-    flags = pd.Series(False, index=measured.index, name="nondominated")
-    for _, group in groups:
-        flags[group.index] = is_nondominated(
-            group[x].to_numpy(), group["test_accuracy"].to_numpy(), more_is_better=MORE_IS_BETTER[x]
-        )
-    ordered = measured.assign(nondominated=flags)
-    return ordered.sort_values([*PANEL, by, x, *POINT], ignore_index=True)
-
-
-def is_nondominated(
-    x: ArrayLike, accuracy: ArrayLike, *, more_is_better: bool
-) -> NDArray[np.bool_]:
-    """No other point is at least as good in both and better in one. Equal points keep each other.
-
-    Neither may be NaN.
-    """
-    objectives = np.column_stack([x, accuracy]).astype(np.float64)
-    flags: NDArray[np.bool_] = moocore.is_nondominated(
-        objectives, maximise=[more_is_better, True], keep_weakly=True
+        raise BadRows(f"no pruned row has {' and '.join(objectives)}")
+    wanted = {name: OBJECTIVES[name] for name in objectives}
+    flags = nondominated(measured, wanted, within=list(dict.fromkeys([*PANEL, by])))
+    order = [*PANEL, by, *objectives[:1], *POINT]
+    return measured.assign(nondominated=flags).sort_values(
+        list(dict.fromkeys(order)), ignore_index=True
     )
-    return flags
+
+
+def check_objectives(objectives: tuple[str, ...]) -> None:
+    for name in objectives:
+        check_choice("--objectives", name, list(OBJECTIVES))
+    if not 2 <= len(set(objectives)) == len(objectives) <= 3:
+        raise ValueError(
+            f"--objectives are {' '.join(objectives) or 'none'}; give two or three different ones "
+            f"of {', '.join(OBJECTIVES)}"
+        )
 
 
 def check_choice(option: str, value: str, known: list[str]) -> None:

@@ -31,8 +31,10 @@ POINT = [
 FRACTION_DIGITS = 9  # 1 - 0.8 and 0.2 are the same fraction
 SAME_DENSITY = 0.0005  # relative
 
-WIDTH_OF_80 = 2 * 1.2816
-"""Of an interval that holds 80% of a normal distribution, in standard deviations."""
+WIDTH_OF_80 = {2: 0.904, 3: 1.353, 4: 1.618, 5: 1.791, 6: 1.906, 8: 2.047, 10: 2.109, 12: 2.168}
+"""Number of trials -> expected width of an interval from their 10th to their 90th percentile,
+linearly interpolated, in standard deviations of a normal distribution: what Mikler 2022 draws
+(docs/statistics.md)."""
 
 MEDIANS = [
     "test_accuracy",
@@ -52,9 +54,37 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
     a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
     them and counted in ``n_diverged``. A published row that sums up several trials counts as that
-    many seeds, and its interval is taken for their spread.
+    many seeds, and its interval is taken for their spread. ``test_accuracy_mean`` and
+    ``test_accuracy_std``, the sample standard deviation, are over seeds too.
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
+    """
+    pruned = pruned_rows(rows)
+    number = group_numbers(pruned, POINT)
+    _refuse_mixed_rows(pruned, number)
+    groups = pruned.groupby(number)
+    accuracy = groups["test_accuracy"]
+    points = pd.concat(
+        [
+            groups[[*POINT, "task"]].first(),
+            groups[["compression_ratio", *MEDIANS]].median(),
+            groups["test_accuracy_min"].min(),
+            groups["test_accuracy_max"].max(),
+            accuracy.mean().rename("test_accuracy_mean"),
+            accuracy.std().fillna(groups["test_accuracy_std"].median()).rename("test_accuracy_std"),
+            groups[["n_seeds", "n_diverged"]].sum(),
+        ],
+        axis="columns",
+    )
+    return points.sort_values(POINT, ignore_index=True)
+
+
+def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that medians are taken of, one a trial or published sum of trials.
+
+    With ``density`` made the same for those of one level, and ``accuracy_change``, ``n_seeds``,
+    ``n_diverged``, and the spread that a published row tells. What a diverged trial measured is
+    NaN. Raises BadRows if there are none.
     """
     pruned = with_shared_first_levels(rows)
     pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
@@ -66,31 +96,16 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
     measured = pruned["test_accuracy"].notna()
     low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
-    pruned = pruned.assign(
+    told = (high - low) / pruned["trials"].map(WIDTH_OF_80).astype("float64")
+    return pruned.assign(
         prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
         density=density_levels(pruned, POINT[:-1]),
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
+        test_accuracy_std=pruned["test_accuracy_std"].fillna(told),
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )
-    number = group_numbers(pruned, POINT)
-    _refuse_mixed_rows(pruned, number)
-    groups = pruned.groupby(number)
-    published = ((high - low) / WIDTH_OF_80).groupby(number).median()
-    points = pd.concat(
-        [
-            groups[[*POINT, "task"]].first(),
-            groups[["compression_ratio", *MEDIANS]].median(),
-            groups["test_accuracy_min"].min(),
-            groups["test_accuracy_max"].max(),
-            groups["test_accuracy"].mean().rename("test_accuracy_mean"),
-            groups["test_accuracy"].std().fillna(published).rename("test_accuracy_std"),
-            groups[["n_seeds", "n_diverged"]].sum(),
-        ],
-        axis="columns",
-    )
-    return points.sort_values(POINT, ignore_index=True)
 
 
 def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:

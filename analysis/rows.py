@@ -16,7 +16,7 @@ from pyarrow import csv as pa_csv
 from pyarrow import fs
 
 from analysis.columns import DETAILS, BadRows, as_rows
-from analysis.details import details_of, keep_what_differs
+from analysis.details import NO_KNOBS, details_of, keep_what_differs
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import COLUMNS, ResultRow
 from rewind_ray.storage import open_storage, read_bytes, write_atomically
@@ -54,13 +54,15 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
     """To a .csv or a .parquet, whole or not at all. Of DETAILS those that say something."""
-    telling = [name for name in DETAILS if (rows[name].notna() & (rows[name] != "")).any()]
+    told = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
+    telling = [name for name in DETAILS if told[name].any()]
     write_file(out, table_as_bytes(rows[[*COLUMNS, *telling]], suffix_of(out, TABLES)))
 
 
 # out
 
 TABLES = (".csv", ".parquet")
+FIGURES = (".png", ".svg", ".pdf")
 
 
 def suffix_of(out: str, allowed: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -39,13 +40,32 @@ def panel_name(panel: tuple[Any, ...]) -> str:
     return " · ".join(str(part) for part in panel if not pd.isna(part) and part != "")
 
 
-def panels_text(points: pd.DataFrame, baselines: pd.DataFrame, columns: list[str]) -> str:
-    """A table for each panel, under its name and the accuracy of its dense networks."""
+LINES_SHOWN = 60
+"""Of a panel; the rest is in --json and in a .csv."""
+
+
+def panels_text(
+    points: pd.DataFrame,
+    baselines: pd.DataFrame,
+    columns: list[str],
+    notes: Mapping[Any, str] | None = None,
+) -> str:
+    """A table for each panel, under its name and the accuracy of its dense networks.
+
+    notes: panel -> a line below its table.
+    """
     dense = baselines.set_index(PANEL)
     parts = []
     for panel, group in points.groupby(PANEL, dropna=False):
         assert isinstance(panel, tuple)
-        parts.append(f"{panel_name(panel)}: {_dense_text(dense, panel)}\n{_text(group, columns)}")
+        lines = [f"{panel_name(panel)}: {_dense_text(dense, panel)}"]
+        lines.append(_text(group.head(LINES_SHOWN), columns))
+        if len(group) > LINES_SHOWN:
+            more = len(group) - LINES_SHOWN
+            lines.append(f"... and {more} more: --json, or --out with a .csv, has all")
+        if notes and panel in notes:
+            lines.append(notes[panel])
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 

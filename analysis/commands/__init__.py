@@ -11,7 +11,9 @@ COMMANDS = (
     "pareto",
     "search-cost",
     "headline",
+    "compare",
     "claims",
+    "fairness",
     "reference",
 )
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import pandas as pd
 from tyro.conf import arg
 
+from analysis.attainment import attainment
 from analysis.commands.options import Json, Out, Rows
-from analysis.figures import FIGURES, frontier
-from analysis.pareto import BY, MORE_IS_BETTER, check_choice, pareto
+from analysis.fronts import OBJECTIVES, hypervolumes
+from analysis.pareto import AGAINST, BY, check_choice, check_objectives, pareto
 from analysis.points import PANEL, dense_baselines
-from analysis.rows import read_rows, suffix_of, table_as_bytes, write_file
+from analysis.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.tables import json_text, panels_text, records
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,21 @@ log = logging.getLogger(__name__)
 By = Annotated[str, arg(metavar="COLUMN", help=f"A frontier for each: {', '.join(BY)}.")]
 Against = Annotated[
     str,
-    arg(metavar="COLUMN", help=f"What accuracy is weighed against: {', '.join(MORE_IS_BETTER)}."),
+    arg(metavar="COLUMN", help=f"What accuracy is weighed against: {', '.join(AGAINST)}."),
+]
+Objectives = Annotated[
+    tuple[str, ...],
+    arg(
+        metavar="COLUMN",
+        help=f"Two or three to weigh instead, of {', '.join(OBJECTIVES)}.",
+        help_behavior_hint="(default: --x and test_accuracy)",
+    ),
+]
+AllSettings = Annotated[
+    bool, arg(help="All retraining times compete, not only that of the best validation accuracy.")
+]
+Attainment = Annotated[
+    bool, arg(help="Also what the best, half and the worst of the seeds attain (in --json).")
 ]
 
 
@@ -29,6 +44,9 @@ def pareto_command(
     *,
     by: By = "method",
     x: Against = "compression_ratio",
+    objectives: Objectives = (),
+    all_settings: AllSettings = False,
+    attainment: Attainment = False,
     json: Json = False,
     out: Out = None,
 ) -> None:
@@ -36,43 +54,99 @@ def pareto_command(
 
     Those that no other of their kind beats. Medians over seeds; of several retraining times the
     one with the best median validation accuracy. Accuracies in percent; change is against the
-    same seed's dense network.
+    same seed's dense network. The hypervolume is the area under a frontier: docs/statistics.md.
 
     Examples:
       python -m analysis pareto rows.csv
       python -m analysis pareto results --x search_cost_epochs --json
       python -m analysis pareto rows.parquet --out frontier.pdf
+      python -m analysis pareto results --objectives test_accuracy speedup search_cost_epochs
     """
     check_choice("--by", by, BY)
-    check_choice("--x", x, list(MORE_IS_BETTER))
+    check_choice("--x", x, AGAINST)
+    weighed = objectives or (x, "test_accuracy")
+    check_objectives(weighed)
     suffix = suffix_of(out, (*FIGURES, ".csv")) if out else None
     rows = read_rows(source)
-    points = pareto(rows, by, x)
+    points = pareto(rows, by, weighed, all_settings)
     baselines = dense_baselines(rows)
     if out and suffix == ".csv":
         write_file(out, table_as_bytes(points, ".csv"))
     elif out:
-        frontier(points, baselines, by, x, out)
+        draw(points, baselines, by, weighed, out)
+    volumes = volumes_of(points, by, weighed)
     if json:
-        print(json_text(pareto_json(points, baselines, by, x)), flush=True)
+        content = pareto_json(points, baselines, by, weighed) | {"hypervolume": records(volumes)}
+        if attainment:
+            content["attainment"] = records(attained(rows, by, weighed))
+        print(json_text(content), flush=True)
     else:
-        print(pareto_text(points, baselines, by, x), flush=True)
+        print(pareto_text(points, baselines, by, weighed, volumes), flush=True)
 
 
-def pareto_text(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str) -> str:
+def draw(
+    points: pd.DataFrame,
+    baselines: pd.DataFrame,
+    by: str,
+    objectives: tuple[str, ...],
+    out: str,
+) -> None:
+    """Accuracy against the first other objective."""
+    from analysis.figures import frontier  # matplotlib takes a second to import
+
+    against = [name for name in objectives if name != "test_accuracy"]
+    if len(against) == len(objectives):
+        raise ValueError("a figure shows test_accuracy; add it to --objectives, or write a .csv")
+    frontier(points, baselines, by, against[0], out)
+
+
+def volumes_of(points: pd.DataFrame, by: str, objectives: tuple[str, ...]) -> pd.DataFrame:
+    """Of the frontiers in accuracy and one other; empty for other objectives."""
+    against = [name for name in objectives if name != "test_accuracy"]
+    if len(objectives) != 2 or len(against) != 1:
+        return pd.DataFrame(columns=[*PANEL, by, "hypervolume"])
+    return hypervolumes(points, [by], against[0])
+
+
+def attained(rows: pd.DataFrame, by: str, objectives: tuple[str, ...]) -> pd.DataFrame:
+    against = [name for name in objectives if name != "test_accuracy"]
+    if len(objectives) != 2 or len(against) != 1:
+        raise ValueError("--attainment takes test_accuracy and one other objective")
+    return attainment(rows, by, against[0])
+
+
+def pareto_text(
+    points: pd.DataFrame,
+    baselines: pd.DataFrame,
+    by: str,
+    objectives: tuple[str, ...],
+    volumes: pd.DataFrame,
+) -> str:
     best = points[points["nondominated"]]
-    columns = dict.fromkeys([by, "method", "retrain_epochs", x])
-    shown = [name for name in columns if name not in ("compression_ratio", "density", *PANEL)]
+    columns = dict.fromkeys([by, "method", "retrain_epochs", *objectives])
+    told = ("compression_ratio", "density", "test_accuracy", *PANEL)
+    shown = [name for name in columns if name not in told]
     log.info("left out %d dominated points of %d", len(points) - len(best), len(points))
-    return panels_text(best, baselines, shown)
+    notes = {
+        panel: "hypervolume: "
+        + ", ".join(
+            f"{value} {volume:.3f}"
+            for value, volume in zip(group[by], group["hypervolume"], strict=True)
+        )
+        for panel, group in volumes.groupby(PANEL, dropna=False)
+    }
+    return panels_text(best, baselines, shown, notes)
 
 
-def pareto_json(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str) -> dict[str, Any]:
+def pareto_json(
+    points: pd.DataFrame, baselines: pd.DataFrame, by: str, objectives: tuple[str, ...]
+) -> dict[str, Any]:
     kept = points["nondominated"]
     plain = points.drop(columns="nondominated")
     return {
         "by": by,
-        "x": x,
+        "x": objectives[0],
+        "objectives": list(objectives),
         "baselines": records(baselines),
         "frontier": records(plain[kept]),
         "dominated": records(plain[~kept]),

@@ -12,8 +12,6 @@ from analysis.reference.facts import complete, facts, fractions, path, stage_ids
 PROTOCOL = "Wang et al. 2023"
 TRIALS = 3
 """At least; captions of the tables."""
-HALF_OF_80 = 1.2816
-"""Half the width of an interval that holds 80% of a normal distribution, in deviations."""
 SETUP = r"P(?P<pruned_at>\d+)(?:/k)?F(?P<epochs>\d+), \S+?(?: \(\+(?P<more>\d+) epochs\))?"
 """"P30F90, 1e-2 (+60 epochs)": pruned at epoch 30, retrained for 90 and 60 more."""
 DENSE_EPOCHS = 120
@@ -53,7 +51,7 @@ speedups count (docs/reference.md, tests/analysis/test_reference.py)."""
 
 
 def rows() -> pd.DataFrame:
-    """One row a cell: the mean of three trials, and an 80% interval from its deviation."""
+    """One row a cell: the mean of three trials, and their standard deviation."""
     tables = facts("wang2023_tables.csv")
     cells = with_trainability(tables[tables["table"] != 1])
     table = pd.concat([dense_row(), pruned_rows(cells)], ignore_index=True)
@@ -145,8 +143,9 @@ def pruned_rows(cells: pd.DataFrame) -> pd.DataFrame:
             "variant": lr.mask(scratch, kind),
             "source": f"{PROTOCOL}, " + cells["place"],
             "trials": TRIALS,
-            "test_accuracy_low": fractions(mean - HALF_OF_80 * deviation),
-            "test_accuracy_high": fractions(mean + HALF_OF_80 * deviation),
+            "test_accuracy_low": fractions(mean - deviation),
+            "test_accuracy_high": fractions(mean + deviation),
+            "test_accuracy_std": fractions(deviation),
         }
     )
 

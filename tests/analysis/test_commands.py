@@ -120,7 +120,9 @@ def test_tables_fit_into_120_columns(run, source, by, x):
 def test_pareto_json_is_all_there_is_on_stdout(run, source):
     result = run("pareto", source, "--json")
     content = strict_json(result.stdout)
-    assert set(content) == {"by", "x", "baselines", "frontier", "dominated"}
+    assert set(content) == {
+        *("by", "x", "objectives", "baselines", "frontier", "dominated", "hypervolume")
+    }
     assert len(content["frontier"]) + len(content["dominated"]) == 2 * 3 + 3
     assert {point["method"] for point in content["frontier"]} == {"finetune", "weight_rewind"}
 

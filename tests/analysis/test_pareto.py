@@ -2,14 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from analysis.columns import BadRows
-from analysis.pareto import BY, MORE_IS_BETTER, is_nondominated, pareto
-
-COARSE = st.integers(0, 5).map(float)  # few values: many ties
-FINE = st.floats(0, 1)
+from analysis.fronts import OBJECTIVES
+from analysis.pareto import AGAINST, BY, pareto
 
 
 def brute_force(x, accuracy, more_is_better):
@@ -17,19 +13,6 @@ def brute_force(x, accuracy, more_is_better):
     gain = x if more_is_better else [-value for value in x]
     pairs = list(zip(gain, accuracy, strict=True))
     return [not any(a >= x and b >= y and (a > x or b > y) for a, b in pairs) for x, y in pairs]
-
-
-@given(st.lists(st.tuples(COARSE, COARSE) | st.tuples(FINE, FINE), min_size=1), st.booleans())
-def test_nondominated_is_what_brute_force_finds(pairs, more_is_better):
-    x, accuracy = zip(*pairs, strict=True)
-    found = is_nondominated(x, accuracy, more_is_better=more_is_better)
-    assert list(found) == brute_force(x, accuracy, more_is_better)
-
-
-def test_equal_points_are_all_kept_and_weakly_dominated_ones_are_not():
-    x = [10, 10, 10, 5]
-    accuracy = [0.9, 0.9, 0.8, 0.9]
-    assert list(is_nondominated(x, accuracy, more_is_better=True)) == [True, True, False, False]
 
 
 def kept(points, name):
@@ -78,33 +61,72 @@ def test_search_cost_weighs_all_retraining_times(make_row, make_table):
         make_row(retrain_epochs=epochs, test_accuracy=accuracy, val_accuracy=accuracy)
         for epochs, accuracy in accuracies.items()
     )
-    assert kept(pareto(rows, x="search_cost_epochs"), "retrain_epochs") == [10, 40]
+    assert kept(
+        pareto(rows, objectives=("search_cost_epochs", "test_accuracy")), "retrain_epochs"
+    ) == [10, 40]
     assert list(pareto(rows)["retrain_epochs"]) == [40]
     assert list(pareto(rows, by="retrain_epochs")["retrain_epochs"]) == [10, 20, 40]
 
 
-@pytest.mark.parametrize("x", list(MORE_IS_BETTER))
+@pytest.mark.parametrize("x", AGAINST)
 def test_every_frontier_of_the_grid_is_brute_forces(grid, make_table, x):
-    points = pareto(make_table(grid), x=x)
+    points = pareto(make_table(grid), objectives=(x, "test_accuracy"))
     for _, group in points.groupby(["schedule_kind", "method"]):
-        expected = brute_force(list(group[x]), list(group["test_accuracy"]), MORE_IS_BETTER[x])
+        expected = brute_force(list(group[x]), list(group["test_accuracy"]), OBJECTIVES[x])
         assert list(group["nondominated"]) == expected
 
 
 def test_points_without_a_value_are_left_out_and_told(make_row, make_table, caplog):
     rows = make_table([make_row(stage_id="a", density=0.1), make_row(stage_id="b", density=0.2)])
     rows.loc[0, "speedup"] = np.nan
-    assert list(pareto(rows, x="speedup")["density"]) == [0.2]
-    assert "1 of 2 points have no test_accuracy or speedup" in caplog.text
+    assert list(pareto(rows, objectives=("speedup", "test_accuracy"))["density"]) == [0.2]
+    assert "1 of 2 points have no speedup or test_accuracy" in caplog.text
 
 
 def test_nothing_to_weigh(make_row, make_table):
-    with pytest.raises(BadRows, match="no pruned row has both"):
+    with pytest.raises(BadRows, match="no pruned row has compression_ratio and test_accuracy"):
         pareto(make_table([make_row(status="diverged")]))
 
 
 def test_unknown_choices_list_the_known(grid, make_table):
     with pytest.raises(ValueError, match=r"unknown --by 'mehtod'; known: network, .*method"):
         pareto(make_table(grid), by="mehtod")
-    with pytest.raises(ValueError, match="unknown --x 'sparsity'; known: compression_ratio"):
-        pareto(make_table(grid), x="sparsity")
+    with pytest.raises(ValueError, match="unknown --objectives 'sparsity'; known: test_accuracy"):
+        pareto(make_table(grid), objectives=("sparsity", "test_accuracy"))
+
+
+@pytest.mark.parametrize("objectives", [(), ("speedup",), ("speedup", "speedup")])
+def test_objectives_are_two_or_three_different_ones(make_row, make_table, objectives):
+    with pytest.raises(ValueError, match="give two or three different ones"):
+        pareto(make_table([make_row()]), objectives=objectives)
+
+
+def test_three_objectives_against_brute_force(make_row, make_table):
+    rng = np.random.default_rng(3)
+    rows = make_table(
+        make_row(
+            density=density,
+            prune_fraction=1 - density,
+            retrain_epochs=epochs,
+            test_accuracy=round(rng.uniform(0.8, 0.9), 2),
+            search_cost_epochs=epochs,
+        )
+        for density in (0.5, 0.4, 0.3, 0.2, 0.1)
+        for epochs in (10, 20, 30, 40)
+    )
+    names = ("test_accuracy", "compression_ratio", "search_cost_epochs")
+    points = pareto(rows, objectives=names)
+    values = points[list(names)].to_numpy() * [1, 1, -1]
+    expected = [
+        not any((other >= one).all() and (other > one).any() for other in values) for one in values
+    ]
+    assert list(points["nondominated"]) == expected and 0 < sum(expected) < len(expected)
+
+
+def test_all_settings_compete_where_asked(make_row, make_table):
+    rows = make_table(
+        make_row(retrain_epochs=epochs, val_accuracy=val, test_accuracy=test)
+        for epochs, val, test in [(10, 0.9, 0.91), (20, 0.91, 0.9)]
+    )
+    assert kept(pareto(rows), "retrain_epochs") == [20]
+    assert kept(pareto(rows, all_settings=True), "retrain_epochs") == [10]
