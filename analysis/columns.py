@@ -116,6 +116,8 @@ def _typed(table: pd.DataFrame, name: str) -> pd.Series:
     empty = values.isna()
     if name in NEVER_EMPTY and empty.any():
         raise ValueError(f"row {_position(empty)} has no {name} ({meanings()[name]})")
+    if empty.all():
+        return pd.Series(None, index=table.index, name=name, dtype=_dtype(name))
     if KINDS[name] == "str":
         return values.astype("str")
     numbers = pd.to_numeric(values, errors="coerce")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,12 +13,11 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import rewind_ray
 from rewind_ray.ledger import Ledger
 from rewind_ray.storage import free_bytes, read_bytes, write_atomically
+from sweeps.provenance import code_digest
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 CLOCK_SECONDS = 5.0
@@ -57,15 +55,6 @@ def facts_of_node(storage: str) -> dict[str, Any]:
         "storage": try_storage(storage),
         "time": time.time(),
     }
-
-
-def code_digest() -> str:
-    """Of the modules that make the numbers."""
-    digest = hashlib.sha256()
-    folder = Path(rewind_ray.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:8]
 
 
 def version_of(package: str) -> str | None:

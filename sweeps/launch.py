@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from sweeps.graph import Graph, build_graph
 from sweeps.naming import stage_title
 from sweeps.options import Options
 from sweeps.progress import Progress
+from sweeps.provenance import code_digest, git_commit
 from sweeps.scheduler import Scheduler, State
 from sweeps.showing import show_results
 
@@ -81,7 +81,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}"
     )
     code = DONE
-    record_sweep(sweep, graph, ledger)
+    record_sweep(sweep, graph, ledger, console)
     if not scheduler.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)
@@ -125,15 +125,35 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=110)
 
 
-def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger) -> None:
-    """What the sweep consists of, for the analysis, and the command that made it."""
+def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:
+    """What the sweep consists of, for the analysis, the command and the code that made it.
+
+    Warns where other code has begun it: its numbers may differ from those to come.
+    """
+    code = code_digest()
+    earlier = earlier_code(ledger, sweep.name)
+    if earlier and earlier[-1] != code:
+        console.print(
+            f"[yellow]the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
+            "finished stages stay as they are; each row tells its git_commit[/]",
+            soft_wrap=True,
+        )
     record: dict[str, Any] = {
         "sweep": sweep.name,
         "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
         "git_commit": git_commit(),
+        "code": list(dict.fromkeys([*earlier, code])),
         "stages": {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()},
     }
     ledger.write_sweep(sweep.name, record)
+
+
+def earlier_code(ledger: Ledger, name: str) -> list[str]:
+    """Digests of the code that has run the sweep before, in order."""
+    try:
+        return [str(digest) for digest in ledger.read_sweep(name)["code"]]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def prepare_data(sweep: Sweep) -> None:
@@ -169,19 +189,3 @@ def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
 def absolute(storage: str) -> str:
     """Ray's actors change their working directory."""
     return storage if "://" in storage else str(Path(storage).expanduser().absolute())
-
-
-def git_commit() -> str | None:
-    """Of the code that runs, with ``-dirty`` if it was changed since; None outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()

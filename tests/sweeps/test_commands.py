@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,19 @@ def test_a_sweep_ends_with_table_figure_and_next_commands(undisturbed):
     record = json.loads((storage / "sweeps" / "quickstart-smoke.json").read_text())
     assert set(record["stages"]) == {stage_id for stage_id, _ in rows(storage)}
     assert "--smoke" in record["command"]
+
+
+def test_other_code_than_before_is_told_and_recorded(undisturbed, storage):
+    finished, _ = undisturbed
+    shutil.copytree(finished, storage)
+    path = storage / "sweeps" / "quickstart-smoke.json"
+    record = json.loads(path.read_text())
+    (now,) = record["code"]
+    path.write_text(json.dumps(record | {"code": ["01234567"]}))
+    result = run(*QUICKSTART, "--storage", str(storage))
+    assert result.returncode == 0
+    assert f"the code has changed since this sweep last ran (01234567, now {now})" in result.stdout
+    assert json.loads(path.read_text())["code"] == ["01234567", now]
 
 
 def test_the_next_commands_work(undisturbed, tmp_path):

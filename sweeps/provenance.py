@@ -1,0 +1,34 @@
+"""Which code makes the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import rewind_ray
+
+
+def code_digest() -> str:
+    """Of the modules that make the numbers."""
+    digest = hashlib.sha256()
+    folder = Path(rewind_ray.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def git_commit() -> str | None:
+    """Of the code that runs, with ``-dirty`` if it was changed since; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
