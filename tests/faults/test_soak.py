@@ -1,0 +1,25 @@
+"""A short soak run: nodes lost, workers and drivers killed, files damaged; the same numbers."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.sweeps.running import ROOT
+
+
+@pytest.mark.slow
+def test_faults_change_nothing(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.soak", "--faults", "8", "--seeds", "1"),
+            *("--folder", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 faults" in done.stdout
+    assert "missing: 0, different from the undisturbed run: 0" in done.stdout
