@@ -1,0 +1,215 @@
+"""What the comparisons are worth: differences between methods, the papers' claims, fairness."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims import CLAIMS, VERDICTS, judge
+from analysis.columns import BadRows
+from analysis.compare import Comparison, compare, in_points, units
+from analysis.fairness import SHORT, Group, Pair, label_of_pairs
+from analysis.figures import METHOD_LABELS
+from analysis.report.blocks import Block, Cell, Section, Table, Words
+from analysis.report.material import Material
+from analysis.report.words import cut, listed, several, short_names
+from analysis.tables import panel_name
+
+MAX_COMPARED = 100_000
+"""Rows whose methods are compared; above, that can take minutes."""
+MAX_PAIRS = 15
+"""Of methods, in the table of comparisons: those closest to being shown to differ."""
+
+
+# Differences between methods
+
+
+def comparison(material: Material) -> Section | None:
+    """None where no two methods meet."""
+    title = "Which method is better"
+    if len(material.rows) > MAX_COMPARED:
+        text = (
+            f"Comparing the methods of {len(material.rows):,} rows takes longer than a report may: "
+            "python -m analysis compare does it."
+        )
+        return Section(id="comparison", title=title, blocks=(Words(text=text, kind="note"),))
+    try:
+        compared = compare(material.rows)
+    except BadRows:
+        return None
+    blocks = (
+        Words(text=in_words(compared)),
+        pairs_table(compared.overall),
+        Words(text=HOW_COMPARED, kind="note"),
+    )
+    return Section(id="comparison", title=title, blocks=blocks)
+
+
+HOW_COMPARED = (
+    "Each method at the retraining time that validation accuracy chose for it. Differences are in "
+    "points of mean test accuracy; p is of an exact permutation test, corrected for the number of "
+    "comparisons (Holm). python -m analysis compare shows every compression by itself, and how "
+    "many seeds a difference would need."
+)
+
+
+def in_words(compared: Comparison) -> str:
+    pairs, lines = compared.overall, compared.scenarios
+    shown = int((pairs["better"] != "").sum())
+    hopeless = int((~pairs["could_show"]).sum())
+    alone = int((lines["better"] != "").sum())
+    few = f" {hopeless:,} of them have too few seeds to show any." if hopeless else ""
+    return (
+        f"Over all compressions {shown or 'none'} of {several(len(pairs), 'pair')} of methods show "
+        f"a difference.{few} At single compressions {alone or 'none'} of "
+        f"{several(len(lines), 'comparison')} do."
+    )
+
+
+def pairs_table(pairs: pd.DataFrame) -> Table:
+    apart = pairs.assign(apart=-pairs["lead"].abs(), far=-pairs["difference"].abs())
+    ordered = apart.sort_values(["p_holm", "p", "apart", "far"], kind="stable")
+    lines = [
+        (
+            f"{_label(line.a)} against {_label(line.b)}",
+            f"{line.ahead} of {line.scenarios}",
+            in_points(line.difference).replace("-", "−"),
+            f"{line.p_holm:.2g}",
+            f"{line.n} {units(line.design)}",
+            _outcome(line),
+        )
+        for line in ordered.head(MAX_PAIRS).itertuples()
+    ]
+    more = f", {MAX_PAIRS} of {len(pairs):,}" if len(pairs) > MAX_PAIRS else ""
+    return Table(
+        caption=f"Pairs of methods, over all compressions{more}",
+        columns=("methods", "first ahead", "difference", "p", "over", "overall"),
+        lines=tuple(lines),
+        numeric=frozenset(["first ahead", "difference", "p"]),
+    )
+
+
+def _outcome(line: Any) -> str:
+    if line.better:
+        return f"{_label(line.better)} better"
+    return "no difference shown" + ("" if line.could_show else ": too few seeds")
+
+
+def _label(contender: str) -> str:
+    """``lr_rewind, alpha 0`` is learning-rate rewinding, alpha 0."""
+    return re.sub(r"^\w+", lambda method: METHOD_LABELS.get(method[0], method[0]), contender)
+
+
+# Claims
+
+
+def claims(material: Material) -> Section | None:
+    """None where no claim can be judged."""
+    try:
+        verdicts, _ = judge(material.rows)
+    except BadRows:
+        return None
+    text = (
+        "What the papers claim, judged on these results in every scenario by itself. Differences "
+        "are the mean over compressions, in points, with their 90% interval. Seeds of all points "
+        "of a scenario tell how far seeds scatter, taken to be normal; the comparison above takes "
+        "nothing for granted and tests each compression by itself, so it needs more seeds."
+    )
+    blocks = (Words(text=text), claims_table(verdicts))
+    return Section(id="claims", title="The papers' claims", blocks=blocks)
+
+
+def claims_table(verdicts: pd.DataFrame) -> Table:
+    names, common = short_names(verdicts)
+    alike = len(set(names)) == 1
+    places = pd.Series("" if alike else names, index=verdicts.index)
+    lines: list[tuple[Cell, ...]] = []
+    for name, claim in CLAIMS.items():
+        scenarios = verdicts[verdicts["claim"] == name]
+        counts = Counter(scenarios["verdict"])
+        tally = ", ".join(f"{counts[each]} {each}" for each in VERDICTS if counts[each])
+        lines.append((f"{claim.text} ({claim.source}): {tally or 'nothing to judge it by'}",))
+        lines += [
+            _scenario(line, place)
+            for line, place in zip(scenarios.itertuples(), places[scenarios.index], strict=True)
+        ]
+    numbers = ("difference", "from", "to", "points", "for", "against")
+    return cut(
+        Table(
+            caption=f"Claims: {names[0] if alike else common}".removesuffix(": "),
+            columns=("methods", "scenario", "verdict", *numbers),
+            lines=tuple(lines),
+            numeric=frozenset(numbers),
+        )
+    )
+
+
+def _scenario(line: Any, place: str) -> tuple[Cell, ...]:
+    step = "" if pd.isna(line.step) else f"{100 * line.step:.3g} % a step"
+    where = panel_name((place, line.variant, step))
+    interval = (line.difference, line.difference_low, line.difference_high)
+    return (
+        f"{_label(line.method)} with {_label(line.method_other)}",
+        where,
+        line.verdict,
+        *("" if pd.isna(each) else in_points(each).replace("-", "−") for each in interval),
+        *map(str, (line.n_points, line.n_supported, line.n_contradicted)),
+    )
+
+
+# Fairness
+
+
+def fair(material: Material) -> Section | None:
+    """None where nothing is compared."""
+    if not material.pairs:
+        return None
+    label = label_of_pairs(list(material.pairs))
+    text = (
+        "How alike two methods were treated decides what their difference can be ascribed to. Of "
+        "the comparison setups of Wang et al. 2023, from S1, the loosest, to S4.2, this is the "
+        "strictest that each pair of methods satisfies, and what breaks the next."
+    )
+    summed_up = [Words(text=f"{label[0].upper()}{label[1:]}.")] if label else []
+    blocks: list[Block] = [*summed_up, Words(text=text), setups_table(material.pairs)]
+    return Section(id="fairness", title="Fairness", blocks=tuple(blocks))
+
+
+def setups_table(pairs: tuple[Pair, ...]) -> Table:
+    """Equal verdicts together, the strictest first."""
+    verdicts: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        status = pair.breaks.status if pair.breaks else None
+        verdicts[pair.setup, pair.beside, pair.next_setup, pair.broken, status].append(pair)
+    lines: list[tuple[Cell, ...]] = []
+    for (setup, beside, next_setup, broken, status), found in verdicts.items():
+        satisfied = [name for name in (setup, *beside) if name]
+        lines.append(
+            (
+                ", ".join(satisfied) or "none",
+                "; ".join(SHORT[name] for name in satisfied),
+                f"{next_setup} wants {broken}: {status}" if next_setup else "",
+                f"{len(found):,}",
+                listed([_names(pair) for pair in found]),
+            )
+        )
+    return cut(
+        Table(
+            caption="Pairs by what they satisfy",
+            columns=("setup", "what is alike", "what breaks the next", "pairs", "such as"),
+            lines=tuple(lines),
+            numeric=frozenset(["pairs"]),
+        )
+    )
+
+
+def _names(pair: Pair) -> str:
+    a, b = (_group(group) for group in (pair.a, pair.b))
+    return f"{a} and {b} on {pair.a.network}"
+
+
+def _group(group: Group) -> str:
+    return ", ".join(part for part in (_label(group.method), group.variant) if part)

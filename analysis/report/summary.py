@@ -1,0 +1,247 @@
+"""The first section: what came out, in words and numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.fairness import label_of_pairs
+from analysis.figures import line_labels
+from analysis.headline import NO_DROP, SMALL_DROP, headlines
+from analysis.points import PANEL
+from analysis.report.blocks import Block, Cell, Facts, Section, Table, Words
+from analysis.report.material import Material
+from analysis.report.progress import progress_of
+from analysis.report.words import cut, lines_of, listed, several, short_names, signed
+from analysis.tables import count, panel_name, percent, times
+
+DROPS = {"no drop": NO_DROP, "at most 1 point lost": SMALL_DROP}
+
+HOW_CHOSEN = (
+    "Compressions are the highest at which the median over seeds stays within the drop, each seed "
+    "against its own dense network; a drop below 0.05 points is none. Each method's retraining "
+    "time is the one with the best median validation accuracy. Of methods that get equally far the "
+    "one with the highest test accuracy is named first; with few seeds that order can be chance."
+)
+
+SAME_LEVEL = 0.995  # seeds and methods that remove filters differ slightly in density
+
+
+def summary(material: Material) -> Section:
+    found = found_headlines(material.points)
+    blocks: list[Block] = [
+        Words(text=progress_of(sweep), kind="warning")
+        for sweep in material.sweeps
+        if sweep.there < sweep.asked
+    ]
+    if len(found):
+        blocks += [Words(text=lead(found), kind="lead"), best_table(found, material)]
+    blocks.append(Facts(texts=tuple(facts_of(material))))
+    if len(found):
+        blocks += [methods_table(found), Words(text=how_chosen(found), kind="note")]
+    return Section(id="summary", title="Summary", blocks=tuple(blocks))
+
+
+def found_headlines(points: pd.DataFrame) -> pd.DataFrame:
+    """Of every curve and drop, with its ``line``; empty where no accuracy can be compared."""
+    if points["accuracy_change"].isna().all():
+        return points.head(0)
+    found = headlines(points.drop(columns="chosen_by"), tuple(DROPS.values()))
+    return found.assign(line=line_labels(found.assign(prune_fraction=found["step"]), "method"))
+
+
+# In words
+
+
+def lead(found: pd.DataFrame) -> str:
+    without, within = (found[found["max_drop"] == drop] for drop in DROPS.values())
+    if found[PANEL].drop_duplicates().shape[0] > 1:
+        return (
+            f"Median accuracy holds {_farthest(without)}; with at most 1 point lost the networks "
+            f"shrink {_farthest(within)}."
+        )
+    ways = f"{several(len(without), 'way')} of retraining"
+    kept = (
+        f"Of {ways} {_how_many(without)} keep the median accuracy {_up_to(without)}"
+        if without["compression_ratio"].notna().any()
+        else f"None of {ways} keeps the median accuracy at any compression that was tried"
+    )
+    return f"{kept}; losing at most 1 point, {_how_many(within)} get {_up_to(within)}."
+
+
+def _farthest(found: pd.DataFrame) -> str:
+    if found["compression_ratio"].isna().all():
+        return "nowhere"
+    names, _ = short_names(found)
+    position = int(found["compression_ratio"].argmax())
+    return f"{_up_to(found)} ({names[position]}, {found['line'].iloc[position]})"
+
+
+def _up_to(found: pd.DataFrame) -> str:
+    highest = found["compression_ratio"].max()
+    return "anywhere" if pd.isna(highest) else f"up to {times(highest)}"
+
+
+def _how_many(found: pd.DataFrame) -> str:
+    ratio = found["compression_ratio"]
+    return f"{int((ratio >= ratio.max() * SAME_LEVEL).sum()) or 'none'}"
+
+
+def how_chosen(found: pd.DataFrame) -> str:
+    lucky = int((found["n_lower_failures"] > 0).sum())
+    if not lucky:
+        return HOW_CHOSEN
+    return (
+        f"{HOW_CHOSEN} {lucky} of the compressions are lucky ones: the same method lost more at a "
+        "lower compression."
+    )
+
+
+def facts_of(material: Material) -> list[str]:
+    rows, points = material.rows, material.points
+    n_dense = int((rows["level"] == 0).sum())
+    statuses = rows["status"].value_counts()
+    diverged, collapsed = int(statuses.get("diverged", 0)), int(statuses.get("collapsed", 0))
+    facts = [
+        f"{several(len(rows), 'result')}: {several(n_dense, 'dense network')} and "
+        f"{several(len(rows) - n_dense, 'pruned one')}; "
+        + (
+            f"{several(diverged, 'result')} diverged, kept out of medians and counted."
+            if diverged
+            else "none diverged."
+        )
+    ]
+    if collapsed:
+        facts.append(
+            f"In {several(collapsed, 'network')} a whole layer is gone; they count as measured."
+        )
+    if points.empty:
+        facts.append("No pruned network is there yet.")
+    else:
+        facts += points_facts(points)
+    if label := label_of_pairs(list(material.pairs)):
+        facts.append(f"{label[0].upper()}{label[1:]}.")
+    return [
+        *facts,
+        *(progress_of(sweep) for sweep in material.sweeps if sweep.there == sweep.asked),
+    ]
+
+
+def points_facts(points: pd.DataFrame) -> list[str]:
+    facts = [f"{several(len(points), 'point')}, each the median of {seeds_of(points)}."]
+    if points["n_seeds"].max() == 1:
+        facts.append("With one seed, nothing tells how far another would differ.")
+    panels = points.groupby(PANEL, dropna=False)["accuracy_change"].count()
+    alone = [panel_name(panel) for panel in panels.index[panels == 0]]
+    if alone:
+        facts.append(f"Without a dense accuracy to compare with: {listed(alone)}.")
+    by_test = int((points["chosen_by"] == "test_accuracy").sum())
+    if by_test:
+        facts.append(
+            f"The retraining times of {several(by_test, 'point')} are chosen by test accuracy, for "
+            "want of a validation accuracy: that flatters them."
+        )
+    return facts
+
+
+def seeds_of(points: pd.DataFrame) -> str:
+    """Of a point."""
+    fewest, most = points["n_seeds"].min(), points["n_seeds"].max()
+    if points.empty or fewest == most:
+        return "" if points.empty else several(int(most), "seed")
+    return f"{fewest:,} to {several(int(most), 'seed')}"
+
+
+# In numbers
+
+
+def best_table(found: pd.DataFrame, material: Material) -> Table:
+    """A line a panel: how far any method gets at each drop."""
+    dense = _by_panel(material.baselines)
+    of_panel = _by_panel(material.points.drop_duplicates(PANEL))
+    groups = list(found.groupby(PANEL, dropna=False))
+    names, common = short_names(pd.DataFrame([panel for panel, _ in groups], columns=PANEL))
+    lines: list[tuple[Cell, ...]] = []
+    for name, (panel, group) in zip(names, groups, strict=True):
+        assert isinstance(panel, tuple)
+        full_name = panel_name(panel)
+        unit = "BLEU" if of_panel[full_name]["task"] == "translation" else "%"
+        best = (_best(group[group["max_drop"] == drop], unit) for drop in DROPS.values())
+        lines.append((name, _dense(dense[full_name], unit), *best))
+    return cut(
+        Table(
+            caption=_caption("How small the networks get", common),
+            columns=("networks", "dense accuracy", *DROPS),
+            lines=tuple(lines),
+        )
+    )
+
+
+def _by_panel(table: pd.DataFrame) -> dict[str, dict[Any, Any]]:
+    names = [panel_name(panel) for panel in lines_of(table[PANEL])]
+    return dict(zip(names, table.to_dict("records"), strict=True))
+
+
+def _caption(text: str, common: str) -> str:
+    return f"{text}: {common}" if common else text
+
+
+def _dense(baseline: dict[str, Any], unit: str) -> Cell:
+    low, high = percent(baseline["test_accuracy_min"]), percent(baseline["test_accuracy_max"])
+    n_seeds = baseline["n_seeds"]
+    n = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n_seeds}"
+    spread = f"{low}–{high}, {n}" if low != high else n
+    return (f"{percent(baseline['test_accuracy'])} {unit}", spread)
+
+
+def _best(candidates: pd.DataFrame, unit: str) -> Cell:
+    """The highest compression that any curve of a panel reaches, and which do."""
+    reached = candidates[candidates["compression_ratio"].notna()]
+    if reached.empty:
+        return ("none", "every method loses more")
+    level = reached["compression_ratio"].max() * SAME_LEVEL
+    best = reached[reached["compression_ratio"] >= level]
+    best = best.sort_values("test_accuracy", ascending=False, kind="stable")
+    names = [f"{line.line} {percent(line.test_accuracy)} {unit}" for line in best.itertuples()]
+    return (times(best["compression_ratio"].median()), listed(names))
+
+
+def methods_table(found: pd.DataFrame) -> Table:
+    """A line a curve; what stands beside is of the compression with the larger drop."""
+    without = found[found["max_drop"] == NO_DROP].set_index([*PANEL, "line"])
+    within = found[found["max_drop"] == SMALL_DROP].set_index([*PANEL, "line"])
+    table = within.assign(lossless=without["compression_ratio"]).reset_index()
+    table = table.sort_values(
+        [*PANEL, "compression_ratio", "test_accuracy"],
+        ascending=[True] * len(PANEL) + [False, False],
+        na_position="last",
+    )
+    names, common = short_names(table)
+    lines: list[tuple[Cell, ...]] = []
+    before = names[0] if len(set(names)) == 1 else None
+    for name, row in zip(names, table.to_dict("records"), strict=True):
+        if name != before:
+            lines.append((name,))
+        before = name
+        lines.append(
+            (
+                row["line"],
+                times(row["lossless"]) or "none",
+                times(row["compression_ratio"]) or "none",
+                percent(row["test_accuracy"]),
+                signed(row["accuracy_change"]),
+                times(row["speedup"]),
+                count(row["search_cost_epochs"]),
+                count(row["n_seeds"]),
+            )
+        )
+    numbers = (*DROPS, "accuracy there", "change", "speedup", "search cost", "seeds")
+    return cut(
+        Table(
+            caption=_caption("How far each method gets", common),
+            columns=("method", *numbers),
+            lines=tuple(lines),
+            numeric=frozenset(numbers),
+        )
+    )
