@@ -13,7 +13,7 @@ from math import comb, prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import signal, special, stats
 
 Floats = NDArray[np.float64]
 
@@ -243,7 +243,7 @@ def stratified_p(strata: list[tuple[Floats, Floats]]) -> float:
     for a, b in strata:
         lost = np.append(np.concatenate([a, b]) @ _swaps(len(a), len(b)), 0)
         sums = np.rint(lost.max() - lost).astype(np.int64)  # from the lowest up
-        shares = np.convolve(shares, np.bincount(sums) / len(sums))
+        shares = signal.convolve(shares, np.bincount(sums) / len(sums)).clip(0)  # long ones by FFT
         place += sums[-1]
     return float(min(1, 2 * min(shares[: place + 1].sum(), shares[place:].sum())))
 
