@@ -15,6 +15,7 @@ COMMANDS = (
     "claims",
     "fairness",
     "reference",
+    "figure",
     "report",
 )
 

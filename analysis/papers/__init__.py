@@ -1,0 +1,44 @@
+"""Every figure and table of the papers, from own rows, from published ones, or from both."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from analysis.papers import mikler2022, renda2020, wang2023
+from analysis.papers.content import Content
+from analysis.papers.material import Source
+from analysis.papers.registry import PaperFigure
+from analysis.reference import published
+
+FIGURES: dict[str, PaperFigure] = {
+    **renda2020.FIGURES,
+    **mikler2022.FIGURES,
+    **wang2023.FIGURES,
+}
+
+PAPERS = {
+    "renda2020": renda2020.PAPER,
+    "mikler2022": mikler2022.PAPER,
+    "wang2023": wang2023.PAPER,
+}
+
+
+def figure_named(name: str) -> PaperFigure:
+    """Raises ValueError, listing the known ones, for an unknown name."""
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
+    return FIGURES[name]
+
+
+@cache
+def published_source(paper: str) -> Source:
+    return Source(rows=published(paper), paper=PAPERS[paper])
+
+
+def make(name: str, own: Source | None, *, overlay: bool = False) -> Content:
+    """own: None for published results alone. overlay: draw these beside own ones."""
+    figure = figure_named(name)
+    theirs = published_source(name.partition(".")[0])
+    if own is None:
+        return figure.make(theirs, None)
+    return figure.make(own, theirs if overlay else None)
