@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from analysis.columns import DETAILS, BadRows, as_rows
 from analysis.details import NO_KNOBS, details_of, keep_what_differs
-from rewind_ray.ledger import Ledger
+from rewind_ray.ledger import DamagedRecord, Ledger
 from rewind_ray.result import COLUMNS, ResultRow
 from rewind_ray.storage import open_storage, read_bytes, write_atomically
 
@@ -120,15 +120,14 @@ def _from_parquet(data: bytes, source: str) -> pd.DataFrame:
 
 def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
     wanted = None if sweep is None else _rows_of_sweep(ledger, sweep)
-    stage_ids = ledger.stage_ids() if wanted is None else sorted({key[0] for key in wanted})
+    listed = ledger.listed(None if wanted is None else {key[0] for key in wanted})
+    there = [
+        (stage_id, length)
+        for stage_id in listed.stage_ids()
+        for length in listed.row_epochs(stage_id)
+        if wanted is None or (stage_id, length) in wanted
+    ]
     with ThreadPoolExecutor(READERS) as readers:
-        lengths = readers.map(lambda stage_id: _lengths(ledger, stage_id), stage_ids)
-        there = [
-            (stage_id, length)
-            for stage_id, found in zip(stage_ids, lengths, strict=True)
-            for length in found
-            if wanted is None or (stage_id, length) in wanted
-        ]
         read = list(readers.map(lambda key: _read_row(ledger, *key), there))
         rows = [row for row in read if row is not None]
         known = list(dict.fromkeys(row.stage_id for row in rows))
@@ -147,30 +146,17 @@ def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
 
 def _rows_of_sweep(ledger: Ledger, sweep: str) -> set[tuple[str, int]]:
     """The keys of the rows that the sweep asked for."""
-    record = ledger.read_sweep(sweep)
     try:
-        return {
-            (stage, int(length)) for stage, asked in record["stages"].items() for length in asked
-        }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise BadRows(f"sweeps/{sweep}.json in {ledger.uri} lists no stages: {error!r}") from error
-
-
-def _lengths(ledger: Ledger, stage_id: str) -> list[int]:
-    try:
-        return ledger.row_epochs(stage_id)
-    except (ValueError, NotADirectoryError) as error:
-        log.warning("skipped stages/%s: %s", stage_id, error)
-        return []
+        asked = ledger.sweep_rows(sweep)
+    except DamagedRecord as error:
+        raise BadRows(str(error)) from error
+    return {(stage_id, length) for stage_id, lengths in asked.items() for length in lengths}
 
 
 def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | None:
     """None, with a warning, for a row that can't be read: one bad file doesn't cost a sweep."""
     try:
-        row = ledger.read_row(stage_id, train_epochs)
-        if (row.stage_id, row.train_epochs) != (stage_id, train_epochs):
-            raise ValueError(f"it holds stage {row.stage_id} at {row.train_epochs} epochs")
-        return row
+        return ledger.read_row(stage_id, train_epochs)
     except (ValueError, FileNotFoundError) as error:
         log.warning("skipped stages/%s/rows/%04d.json: %s", stage_id, train_epochs, error)
         return None

@@ -24,6 +24,7 @@ from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
 
 UPDATES_AN_EPOCH = 2000
+STAGE = "0" * 16
 
 
 def main(
@@ -78,10 +79,10 @@ def point_seconds(
     for epoch in range(repeats):
         begun = time.perf_counter()
         data = checkpoint.to_bytes(checkpoint.capture(network, optimizer, mask))
-        ledger.write_point(name, epoch, data, {"epoch": epoch})
+        ledger.write_point(STAGE, epoch, data, {"epoch": epoch})
         written.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-        checkpoint.from_bytes(ledger.read_point(name, epoch))
+        checkpoint.from_bytes(ledger.read_point(STAGE, epoch))
         read.append(time.perf_counter() - begun)
         size = len(data)
     return statistics.median(written), statistics.median(read), size

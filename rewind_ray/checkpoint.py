@@ -23,6 +23,12 @@ from rewind_ray.pruning.shrink import (
 )
 
 FORMAT = "1"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights and momentum may be."""
+LONGEST_NAME, MOST_DIMENSIONS = 500, 8
+"""Of a tensor of any network."""
+HEADER_LIMIT = 2**24
+"""Bytes of a rewind point's header: some 100,000 tensors."""
 PARTS = ("weights", "buffers", "momentum", "mask")
 CUT = "cut/json"
 """A tensor and not metadata: safetensors writes several metadata in any order, and equal points
@@ -139,29 +145,42 @@ def to_bytes(point: RewindPoint) -> bytes:
 
 
 def from_bytes(data: bytes) -> RewindPoint:
-    """Raises ValueError if the bytes are no rewind point."""
+    """Raises ValueError if the bytes are no rewind point.
+
+    Weights and momentum that aren't finite are none either: no diverged training has one.
+    """
+    header = int.from_bytes(data[:8], "little")
+    if header > HEADER_LIMIT:
+        raise ValueError(f"this is no rewind point: a header of {header:,} bytes")
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"this is no rewind point: {error}") from error
+    except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"this is no rewind point: {str(error)[:500]}") from error
     cut = _cut_of(tensors.pop(CUT)) if CUT in tensors else None
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
-        if part not in parts:
-            raise ValueError(f"this is no rewind point: unknown tensor {key!r}")
+        if part not in parts or len(key) > LONGEST_NAME or tensor.dim() > MOST_DIMENSIONS:
+            raise ValueError(f"this is no rewind point: unknown tensor {key[:80]!r}")
         parts[part][name] = tensor
     for name, packed in parts["mask"].items():
         if name not in parts["weights"]:
             raise ValueError(f"this is no rewind point: a mask for {name!r}, which has no weights")
         parts["mask"][name] = unpack_bits(packed, parts["weights"][name].shape)
+    for part in ("weights", "momentum"):
+        for name, tensor in parts[part].items():
+            if tensor.dtype not in FLOATS or not bool(tensor.isfinite().all()):
+                raise ValueError(f"this is no rewind point: {part} of {name!r} aren't finite")
     return RewindPoint(**parts, cut=cut)
 
 
 def _cut_of(text: Tensor) -> Cut:
     if text.dtype != torch.uint8 or text.dim() != 1:
         raise ValueError(f"this is no rewind point: a cut of {text.dtype} {tuple(text.shape)}")
-    return cut_from_json(text.numpy().tobytes().decode(errors="replace"))
+    try:
+        return cut_from_json(text.numpy().tobytes().decode())
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"this is no rewind point: {str(error)[:500]}") from error
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -183,13 +202,16 @@ def unpack_bits(packed: Tensor, shape: torch.Size) -> Tensor:
 def _check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     found = {name: tuple(tensor.shape) for name, tensor in given.items()}
-    if expected == found:
-        return
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise ValueError(
                 f"the {what} don't fit the network: {name} has shape {found.get(name)}, "
                 f"the network wants {expected.get(name)}"
+            )
+        if own[name].dtype != given[name].dtype:
+            raise ValueError(
+                f"the {what} don't fit the network: {name} is of {given[name].dtype}, "
+                f"the network wants {own[name].dtype}"
             )
 
 

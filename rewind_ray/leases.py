@@ -22,8 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rewind_ray.ledger import Ledger
-from rewind_ray.storage import read_bytes, write_atomically
+from rewind_ray.storage import delete, read_json, write_atomically
 
+LIMIT = 2**16
+"""Bytes of a lease or a heartbeat; those written have some hundred."""
 HEARTBEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 SETTLING_SECONDS = 0.5
@@ -80,9 +82,8 @@ def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = No
 def owner_of(ledger: Ledger, stage_id: str) -> str | None:
     """The token of the driver that has the stage; None if nobody has, or nobody can tell."""
     try:
-        return str(
-            json.loads(read_bytes(ledger.filesystem, lease_path(ledger, stage_id)))["driver"]
-        )
+        lease = read_json(ledger.filesystem, lease_path(ledger, stage_id), LIMIT)
+        return str(lease["driver"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
 
@@ -90,7 +91,7 @@ def owner_of(ledger: Ledger, stage_id: str) -> str | None:
 def release(ledger: Ledger, stage_id: str, token: str) -> None:
     """Give the stage back, if ``token`` has it."""
     if owner_of(ledger, stage_id) == token:
-        ledger.filesystem.delete_file(lease_path(ledger, stage_id))
+        delete(ledger.filesystem, lease_path(ledger, stage_id))
 
 
 def lease_path(ledger: Ledger, stage_id: str) -> str:
@@ -134,7 +135,7 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
         with suppress(OSError):  # the storage is away: others find out by waiting
-            self._ledger.filesystem.delete_file(driver_path(self._ledger, self._driver.token))
+            delete(self._ledger.filesystem, driver_path(self._ledger, self._driver.token))
 
     def _beat(self) -> None:
         number = 0
@@ -168,9 +169,9 @@ class Watch:
         """token -> its last heartbeat, and when we first saw that one."""
 
     def is_dead(self, token: str) -> bool:
+        asked = self._clock()
         try:
-            data = read_bytes(self._ledger.filesystem, driver_path(self._ledger, token))
-            record = json.loads(data)
+            record = read_json(self._ledger.filesystem, driver_path(self._ledger, token), LIMIT)
             beat, place = record["beat"], record["place"]
             pid, born = int(record["pid"]), record["born"]
         except FileNotFoundError:
@@ -182,7 +183,8 @@ class Watch:
             return True
         now = self._clock()
         last, since = self._seen.get(token, (object(), now))
-        if last != beat:
+        # while the storage was away nobody could write a heartbeat either
+        if last != beat or now - asked > HEARTBEAT_SECONDS:
             self._seen[token] = (beat, now)
             return False
         return now - since > self._patience

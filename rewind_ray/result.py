@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from rewind_ray.storage import check_fields, parse_json
+
 STATUSES = ("done", "diverged", "collapsed")
 
 
@@ -117,7 +119,8 @@ def row_to_json(row: ResultRow) -> bytes:
 def row_from_json(data: bytes) -> ResultRow:
     """Raises ValueError if the data is not a row."""
     try:
-        values: dict[str, Any] = json.loads(data)
+        values: dict[str, Any] = parse_json(data)
+        check_fields(ResultRow, values)
         return ResultRow(**values)
-    except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"this is no result row: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"this is no result row: {str(error)[:500]}") from error

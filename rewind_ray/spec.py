@@ -11,11 +11,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rewind_ray.retraining import FACTOR, WARMUP, Method, method_named
 from rewind_ray.schedule import Schedule
+from rewind_ray.storage import WHOLE_LIMIT, check_fields
 
+T = TypeVar("T")
+
+STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
+"""Of a description that is read: pruning steps, and options of the network."""
 FRACTION_DIGITS = 12
 """1 - 0.8 and 0.2 are the same fraction, and must give the same id."""
 
@@ -423,18 +428,32 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     """Inverse of ``stage_to_dict``. Raises ValueError if the data is not a stage's."""
     try:
         protocol = dict(data["protocol"])
-        protocol["schedule"] = Schedule(**protocol["schedule"])
-        stage = dense_stage(Protocol(**protocol), data["seed"], data["baseline_epochs"])
+        protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
+        if len(protocol.get("network_options", ())) > OPTIONS_LIMIT:
+            raise ValueError(f"more than {OPTIONS_LIMIT} network_options")
+        if len(data["steps"]) > STEPS_LIMIT:
+            raise ValueError(f"more than {STEPS_LIMIT} steps")
+        if not max(data["seed"], data["baseline_epochs"]) < WHOLE_LIMIT:
+            raise ValueError(f"seed or baseline_epochs is not below {WHOLE_LIMIT}")
+        stage = dense_stage(_made_from(Protocol, protocol), data["seed"], data["baseline_epochs"])
         for step in data["steps"]:
-            stage = retrain_stage(stage, Prune(**step["prune"]), Retrain(**step["retrain"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no stage's description: {error!r}") from error
-    if stage.stage_id != data.get("stage_id", stage.stage_id):
+            prune = _made_from(Prune, step["prune"])
+            stage = retrain_stage(stage, prune, _made_from(Retrain, step["retrain"]))
+        claimed = data.get("stage_id", stage.stage_id)
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
+        raise ValueError(f"this is no stage's description: {repr(error)[:500]}") from error
+    if stage.stage_id != claimed:
         raise ValueError(
-            f"the description says stage {data['stage_id']}, but its content is stage "
+            f"the description says stage {repr(claimed)[:40]}, but its content is stage "
             f"{stage.stage_id}: it was edited, or made by another version of this package"
         )
     return stage
+
+
+def _made_from(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Raises ValueError or TypeError where they don't fit."""
+    check_fields(kind, values)
+    return kind(**values)
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Examples:
   python -m sweeps smoke --only wang2023
   python -m sweeps doctor --storage results
   python -m sweeps calibrate --network resnet56 --precision bf16
+  python -m sweeps storage verify results
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from sweeps.calibrate import calibrate_command
 from sweeps.doctor import doctor_command
+from sweeps.storage import storage_command
 
 HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
@@ -76,6 +78,7 @@ def main() -> None:
     app.command(smoke_command, name="smoke")
     app.command(doctor_command, name="doctor")
     app.command(calibrate_command, name="calibrate")
+    app.command(storage_command, name="storage")
     code = app.cli(
         prog="python -m sweeps",
         description=__doc__,

@@ -82,9 +82,16 @@ class Boards:
         """Purging what an interrupted run may have written from this stage on."""
         if stage.stage_id not in self._open:
             root = self._staging.name if self._staging else self.folder
-            folder = f"{root}/{self._names[stage.stage_id]}"
+            folder = f"{root}/{self._name(stage)}"
             self._open[stage.stage_id] = SummaryWriter(folder, purge_step=first_step + 1)
         return self._open[stage.stage_id]
+
+    def _name(self, stage: Stage) -> str:
+        """Of its chain; a graph that has grown keeps the names it had."""
+        if stage.stage_id not in self._names:
+            self._names = chain_names(self.graph) | self._names
+            self._last = lineages(self.graph)
+        return self._names[stage.stage_id]
 
     def _add_hparams(self, writer: SummaryWriter, stage_id: str, train_epochs: int) -> None:
         row = self.ledger.read_row(stage_id, train_epochs)

@@ -21,13 +21,14 @@ import tyro
 from rewind_ray.datasets import resolve
 from rewind_ray.protocols import protocol_named
 from rewind_ray.retraining import method_named
-from rewind_ray.schedule import Schedule
 from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
 from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
 
 SEEDS = 3
+KNOB_LR = 0.01
+"""Top rate of step and cosine; Wang et al. 2023, Tab. 4: "P30F90, 1e-2"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,10 @@ class Training:
     """Learning rate before the first drop; the protocol's if left out."""
     drops: tuple[int, ...] = ()
     """Epochs at which the learning rate drops; the protocol's if left out."""
+    validation: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
+    """Share of the test set that validates and no longer tests; the protocol's if left out."""
+    train_examples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Train on this many images only, a fixed random choice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +89,13 @@ class Comparison:
     """Cut pruned filters out physically and retrain the smaller dense network."""
     restore_momentum: bool = False
     """Start retraining with the momentum of the weights it starts from."""
-    knob_lr: Annotated[float, tyro.conf.arg(metavar="RATE")] = 0.01
-    """Top rate of the methods step and cosine."""
+    knob_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    """Top rate of the methods that take one of their own; the schedule's if left out, and 0.01
+    for step and cosine, which need one."""
+    knob_drops: tuple[float, ...] = ()
+    """Of the method step: epochs of retraining at which the rate drops."""
+    knob_factor: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
+    """Of the method step: what each drop multiplies the rate by; 0.1 if left out."""
     alpha: tuple[float, ...] = (0.5,)
     """Of the method blend: 0 starts from the rewound weights, 1 from the final ones."""
     speedup: float = 2.0
@@ -143,8 +153,12 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
     knobs: dict[str, Any] = {
         "restore_momentum": comparison.restore_momentum and method.weights != "fresh"
     }
-    if "lr" in method.needs:
+    if "lr" in (*method.needs, *method.takes):
         knobs["lr"] = comparison.knob_lr
+    if "lr" in method.needs and comparison.knob_lr is None:
+        knobs["lr"] = KNOB_LR
+    if "drops" in method.takes:
+        knobs |= {"drops": comparison.knob_drops, "factor": comparison.knob_factor}
     if "speedup" in method.needs:
         knobs["speedup"] = comparison.speedup
     for alpha in comparison.alpha if "alpha" in method.needs else (None,):
@@ -163,8 +177,18 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     epochs = training.epochs or protocol.epochs
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
-    schedule = Schedule(lr=training.lr or old.lr, drops=tuple(drops), factor=old.factor)
-    return replace(protocol, epochs=epochs, schedule=schedule), folder
+    schedule = replace(
+        old,
+        lr=training.lr or old.lr,
+        drops=tuple(drops),
+        warmup_epochs=old.warmup_epochs * epochs / protocol.epochs,
+    )
+    changes: dict[str, Any] = {"epochs": epochs, "schedule": schedule}
+    if training.validation is not None:
+        changes |= {"validation": "test", "validation_fraction": training.validation}
+    if training.train_examples is not None:
+        changes["train_examples"] = training.train_examples
+    return replace(protocol, **changes), folder
 
 
 def scaled_drop(drop: float, old_epochs: int, epochs: int) -> int:

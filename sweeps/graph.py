@@ -85,7 +85,8 @@ def add(stage: Stage, graph: Graph) -> None:
 
 def unfinished(graph: Graph, ledger: Ledger) -> Graph:
     """The nodes of which something is missing in the ledger."""
-    return {stage_id: node for stage_id, node in graph.items() if missing_epochs(ledger, node.job)}
+    listed = ledger.listed(graph)
+    return {stage_id: node for stage_id, node in graph.items() if missing_epochs(listed, node.job)}
 
 
 # Cost

@@ -131,7 +131,8 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     Warns where other code has begun it: its numbers may differ from those to come.
     """
     code = code_digest()
-    earlier = earlier_code(ledger, sweep.name)
+    before = record_before(ledger, sweep.name)
+    earlier = before["code"]
     if earlier and earlier[-1] != code:
         console.print(
             f"[yellow]the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
@@ -143,17 +144,29 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
         "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
         "git_commit": git_commit(),
         "code": list(dict.fromkeys([*earlier, code])),
-        "stages": {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()},
+        "stages": {
+            stage_id: sorted({*before["stages"].get(stage_id, ()), *lengths})
+            for stage_id, lengths in (before["stages"] | rows_asked(graph)).items()
+        },
     }
     ledger.write_sweep(sweep.name, record)
 
 
-def earlier_code(ledger: Ledger, name: str) -> list[str]:
-    """Digests of the code that has run the sweep before, in order."""
+def rows_asked(graph: Graph) -> dict[str, list[int]]:
+    return {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()}
+
+
+def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
+    """``code``, digests of what has run the sweep before, in order, and the ``stages`` it had:
+    with fewer seeds it still needs those of the others."""
     try:
-        return [str(digest) for digest in ledger.read_sweep(name)["code"]]
-    except (KeyError, TypeError, ValueError):
-        return []
+        record = ledger.read_sweep(name)
+        return {
+            "code": [str(digest) for digest in record["code"]],
+            "stages": {stage: [int(n) for n in asked] for stage, asked in record["stages"].items()},
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {"code": [], "stages": {}}
 
 
 def prepare_data(sweep: Sweep) -> None:
@@ -179,11 +192,13 @@ def report_trouble(scheduler: Scheduler, console: Console) -> None:
 
 
 def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
-    return [
-        ledger.read_row(stage_id, epochs)
+    listed = ledger.listed(graph)
+    rows = ledger.read_rows(
+        (stage_id, epochs)
         for stage_id, node in graph.items()
-        for epochs in sorted(node.row_epochs.intersection(ledger.row_epochs(stage_id)))
-    ]
+        for epochs in sorted(node.row_epochs.intersection(listed.row_epochs(stage_id)))
+    )
+    return list(rows.values())
 
 
 def absolute(storage: str) -> str:

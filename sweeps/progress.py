@@ -45,7 +45,7 @@ class Progress:
         self.graph = graph
         self.scheduler = scheduler
         self.console = console
-        self._stopped, self._total = -1, 0
+        self._counted, self._total = (-1, -1), 0
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
         done_before = [n for i, n in graph.items() if scheduler.states[i] == State.DONE]
@@ -72,8 +72,9 @@ class Progress:
     @property
     def epochs_total(self) -> int:
         """Without those of stages that turned out not to be needed."""
-        if self._stopped != self.scheduler.counts[State.STOPPED]:
-            self._stopped = self.scheduler.counts[State.STOPPED]
+        counted = (self.scheduler.counts[State.STOPPED], self.scheduler.grown)
+        if self._counted != counted:
+            self._counted = counted
             states = self.scheduler.states
             self._total = sum(
                 node.epochs for i, node in self.graph.items() if states[i] != State.STOPPED
@@ -116,11 +117,11 @@ class Progress:
         if not self._live:
             self._print(line)
 
-    def defer(self, node: Node) -> None:
-        """Another sweep trains it, so it doesn't run here."""
+    def defer(self, node: Node, why: str) -> None:
+        """It doesn't run any more, and isn't finished."""
         running = self.running.pop(node.stage_id)
         self.epochs_done -= running.epoch
-        self._line(node, State.ELSEWHERE, "another sweep trains it")
+        self._line(node, self.scheduler.states[node.stage_id], why)
 
     def finished_elsewhere(self, node: Node) -> None:
         self.epochs_done += node.epochs
@@ -153,6 +154,10 @@ class Progress:
         stages = f"{self.name}: {', '.join(parts)} of {len(self.scheduler.graph)} stages"
         return f"{stages}; {epochs}; {self._time()}"
 
+    def done_of_total(self) -> tuple[int, int]:
+        """What the bar shows: epochs."""
+        return self.epochs_done, self.epochs_total
+
     def _time(self) -> str:
         if self.scheduler.ended and self.begun is not None:
             return f"trained for {duration(time.monotonic() - self.begun)}"
@@ -176,7 +181,8 @@ class Progress:
                 "–" if speed is None else f"{speed:,.0f}",
             )
         whole = Table.grid(expand=True)
-        whole.add_row(ProgressBar(total=self.epochs_total, completed=self.epochs_done))
+        done, total = self.done_of_total()
+        whole.add_row(ProgressBar(total=total, completed=done))
         parts: list[Text | Table] = [*self.ended, Text(self.summary(), style="bold"), whole, table]
         if len(running) > RUNNING_SHOWN:
             parts.append(Text(f"… and {len(running) - RUNNING_SHOWN} more", style="dim"))

@@ -10,8 +10,8 @@ from rewind_ray.leases import Watch, owner_of
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
-from rewind_ray.stage import missing_epochs
-from sweeps.graph import Graph, Node, longest_first
+from rewind_ray.stage import Job, missing_epochs
+from sweeps.graph import Graph, Node, add, longest_first
 
 
 class State(StrEnum):
@@ -52,38 +52,102 @@ class Scheduler:
         """Why a stage failed or is blocked."""
         self.instead_of: dict[str, str] = {}
         """Ready stages that a dead driver had, and that driver."""
+        self.grown = 0
+        """Times that stages were added."""
+        self._jobs: dict[str, Job] = {}
+        """What was wanted of stages when they were handed out."""
         self._owners: dict[str, str] = {}
         """Stages trained elsewhere, and the drivers that have them."""
         self._priorities = longest_first(graph)
         self._ready: list[tuple[int, int, str]] = []
         self._positions = {stage_id: position for position, stage_id in enumerate(graph)}
-        for node in graph.values():
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """What is done already: a few requests for all stages, and not some for each."""
+        live, self.ledger = self.ledger, self.ledger.listed(self.graph)
+        self._rows = self.ledger.read_rows(
+            (stage_id, epoch)
+            for stage_id, node in self.graph.items()
+            for epoch in node.row_epochs.intersection(self.ledger.row_epochs(stage_id))
+        )
+        for node in self.graph.values():
             if node.parent_id is None:
                 self._unlock(node)
+        self.ledger = live
+        self._rows.clear()
 
     @property
     def ended(self) -> bool:
         """Nothing runs, and nothing can become ready any more."""
         return sum(self.counts[state] for state in ENDED) == len(self.graph)
 
+    def extend(self, chain: list[Stage]) -> None:
+        """Want these stages too, parents first from the baseline on.
+
+        A stage that is known at another length is trained on; one that a chain's end had made
+        needless is wanted again.
+        """
+        self.grown += 1
+        behind = 0
+        for stage in reversed(chain):
+            behind += stage.train_epochs
+            known = self._priorities.get(stage.stage_id, 0)
+            self._priorities[stage.stage_id] = max(known, behind)
+        for stage in chain:
+            if stage.stage_id not in self.graph:
+                self.counts[State.WAITING] += 1
+                self.states[stage.stage_id] = State.WAITING
+                self._positions[stage.stage_id] = len(self.graph)
+            elif self.states[stage.stage_id] == State.STOPPED:
+                self._set(stage.stage_id, State.WAITING)
+                del self.reasons[stage.stage_id]
+            add(stage, self.graph)
+        for stage in chain:
+            node = self.graph[stage.stage_id]
+            if self.states[stage.stage_id] in (State.DONE, State.DIVERGED):
+                self._unlock(node)  # something more may be wanted of it
+            elif self.states[stage.stage_id] == State.WAITING:
+                self._place(node)
+
+    def _place(self, node: Node) -> None:
+        """What is a stage that has just been added: ready, waiting, or blocked?"""
+        if node.parent_id is None:
+            self._unlock(node)
+            return
+        assert node.stage.parent is not None
+        parent, epochs = self.graph[node.parent_id], node.stage.parent.train_epochs
+        if self.states[parent.stage_id] in (State.FAILED, State.BLOCKED, State.STOPPED):
+            why = self.reasons[parent.stage_id]
+            stopped = self.states[parent.stage_id] == State.STOPPED
+            self._block(node, why, State.STOPPED if stopped else State.BLOCKED)
+        elif epochs in self.ledger.row_epochs(parent.stage_id):
+            self._release(node, self.ledger.read_row(parent.stage_id, epochs))
+
     def next_ready(self) -> Node | None:
         """The ready stage with the longest chain behind it, now running; None if none is ready."""
-        if not self._ready:
-            return None
-        _, _, stage_id = heapq.heappop(self._ready)
-        self._set(stage_id, State.RUNNING)
-        return self.graph[stage_id]
+        while self._ready:
+            _, _, stage_id = heapq.heappop(self._ready)
+            if self.states[stage_id] == State.READY:
+                self._set(stage_id, State.RUNNING)
+                self._jobs[stage_id] = self.graph[stage_id].job
+                return self.graph[stage_id]
+        return None
 
     def finish(self, stage_id: str, error: str | None = None) -> None:
         """A running stage has come to its end: the ledger says how."""
         node = self.graph[stage_id]
-        missing = [] if error else missing_epochs(self.ledger, node.job)
+        missing = [] if error else missing_epochs(self.ledger, self._jobs[stage_id])
         if error or missing:
             self.reasons[stage_id] = error or f"ended without epochs {missing}"
             self._set(stage_id, State.FAILED)
             self._block_descendants(node, f"its ancestor {stage_id} failed")
             return
-        self._settle(node)
+        self._unlock(node)
+
+    def put_back(self, stage_id: str) -> None:
+        """A running stage is to be handed out once more."""
+        self._unlock(self.graph[stage_id])
 
     def defer(self, stage_id: str, owner: str) -> None:
         """A running stage turned out to be another driver's: wait for its row."""
@@ -108,7 +172,10 @@ class Scheduler:
     def _settle(self, node: Node) -> None:
         """All that can be had of the stage is in the ledger."""
         stage_id = node.stage_id
-        rows = {epoch: self.ledger.read_row(stage_id, epoch) for epoch in node.row_epochs}
+        rows = {
+            epoch: self._rows.get((stage_id, epoch)) or self.ledger.read_row(stage_id, epoch)
+            for epoch in node.row_epochs
+        }
         diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
         self._set(stage_id, State.DIVERGED if diverged else State.DONE)
         if diverged:
@@ -116,15 +183,22 @@ class Scheduler:
         for child_id in node.children:
             child = self.graph[child_id]
             assert child.stage.parent is not None
-            parent_epochs = child.stage.parent.train_epochs
-            if parent_epochs in diverged:
-                self._block(child, f"its ancestor {stage_id} diverged")
-            elif self._stop and self._stop(node.stage, rows[parent_epochs]):
-                self._block(child, f"the chain ended with {stage_id}", State.STOPPED)
-            else:
-                self._unlock(child)
+            if self.states[child_id] == State.WAITING:
+                self._release(child, rows[child.stage.parent.train_epochs])
+
+    def _release(self, child: Node, row: ResultRow) -> None:
+        """The row of its parent that a waiting stage goes on from is there."""
+        parent = child.stage.parent
+        assert parent is not None
+        if row.status == "diverged":
+            self._block(child, f"its ancestor {parent.stage_id} diverged")
+        elif self._stop and self._stop(parent, row):
+            self._block(child, f"the chain ended with {parent.stage_id}", State.STOPPED)
+        else:
+            self._unlock(child)
 
     def _unlock(self, node: Node) -> None:
+        """Ready if something is missing of it."""
         if not missing_epochs(self.ledger, node.job):
             self._settle(node)
             return

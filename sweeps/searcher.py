@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
@@ -18,6 +19,22 @@ from sweeps.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+
+
+class Source(Protocol):
+    """Adds stages to the scheduler while a sweep runs."""
+
+    ended: bool
+    """It will add no more."""
+
+    def begin(self, driver: str, slots: int) -> None:
+        """The driver's token, and how many stages can run at once."""
+
+    def settle(self) -> None:
+        """Look at what has ended."""
+
+    def more(self) -> bool:
+        """Add stages, because a slot is idle. False if there is nothing to add now."""
 
 
 class GraphSearcher(Searcher):  # type: ignore[misc]
@@ -35,14 +52,21 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         gpus: float,
         driver: str,
         watch: Watch,
+        most_cpus: float = math.inf,
+        source: Source | None = None,
     ) -> None:
-        """driver: the token that stages are claimed with. watch: of the other drivers."""
+        """driver: the token that stages are claimed with. watch: of the other drivers. most_cpus:
+        of the largest node."""
         super().__init__()
         self.scheduler = scheduler
         self.driver = driver
         self.finished_elsewhere: list[Node] = []
         """To be taken out by whoever shows them."""
+        self.crowded_out: set[str] = set()
+        """Stages that ran out of memory once."""
         self._watch = watch
+        self._most_cpus = most_cpus
+        self._source = source
         self._looked = time.monotonic()
         self.trials: dict[str, str] = {}
         """trial_id -> stage_id of the running ones."""
@@ -55,9 +79,9 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self.look_elsewhere()
-        node = self.scheduler.next_ready()
+        node = self._next_node()
         if node is None:
-            return Searcher.FINISHED if self.scheduler.ended else None
+            return Searcher.FINISHED if self.ended else None
         self.trials[trial_id] = node.stage_id
         self._ledger.write_spec(node.stage)
         return {
@@ -67,7 +91,29 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             "driver": self.driver,
             "instead_of": self.scheduler.instead_of.get(node.stage_id),
             **self._settings,
+            **(self._more_room() if node.stage_id in self.crowded_out else {}),
         }
+
+    @property
+    def ended(self) -> bool:
+        """Nothing runs, and nothing will become ready or be added any more."""
+        return self.scheduler.ended and (self._source is None or self._source.ended)
+
+    def _next_node(self) -> Node | None:
+        if self._source is None:
+            return self.scheduler.next_ready()
+        while True:
+            self._source.settle()
+            node = self.scheduler.next_ready()
+            if node is not None or not self._source.more():
+                return node
+
+    def _more_room(self) -> dict[str, float]:
+        """Twice the share of a device, so that a trial has half as many neighbours."""
+        cpus, gpus = self._settings["cpus"], self._settings["gpus"]
+        if gpus:
+            return {"gpus": min(1.0, 2 * gpus)}
+        return {"cpus": max(cpus, min(2 * cpus, self._most_cpus))}
 
     def look_elsewhere(self) -> None:
         """Now and then: what have other drivers finished, given up or died with?"""
@@ -88,7 +134,14 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         if owner and not error:
             self.scheduler.defer(stage_id, owner)
             return
+        crowded = (result or {}).get("out_of_memory")
+        if crowded and not error and stage_id not in self.crowded_out:
+            self.crowded_out.add(stage_id)
+            self.scheduler.put_back(stage_id)
+            return
         failure = "its trial failed" if error else (result or {}).get("failure")
+        if crowded:
+            failure = f"out of memory, with fewer neighbours too: {crowded}"
         try:
             if error:  # its worker couldn't any more
                 release(self._ledger, stage_id, self.driver)

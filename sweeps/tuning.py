@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # verbose=0 then means silence
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from pyarrow import fs
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
@@ -29,7 +30,7 @@ from sweeps.naming import percent, stage_title
 from sweeps.options import Options, gpu_share
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
-from sweeps.searcher import GraphSearcher
+from sweeps.searcher import GraphSearcher, Source
 from trainables.stage_trainable import StageTrainable
 
 MAX_FAILURES = 8
@@ -55,8 +56,10 @@ def train_graph(
     progress: Progress,
     boards: Boards,
     sweep: str,
+    source: Source | None = None,
 ) -> None:
-    """Train all that is missing. Returns when nothing can run any more, or after Ctrl-C."""
+    """Train all that is missing, and what ``source`` adds. Returns when nothing can run any more,
+    or after Ctrl-C."""
     start_ray(options.address)
     gpus = gpu_share(options.gpus_per_trial)
     resources = ray.cluster_resources()
@@ -72,20 +75,26 @@ def train_graph(
         gpus,
         driver.token,
         Watch(scheduler.ledger),
+        max(node["Resources"].get("CPU", 0) for node in ray.nodes()),
+        source,
     )
+    at_once = options.max_concurrent or slots(options, gpus, resources)
+    if source is not None:
+        source.begin(driver.token, at_once)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     tuner = tune.Tuner(
         StageTrainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
-            max_concurrent_trials=options.max_concurrent or slots(options, gpus, resources),
+            max_concurrent_trials=at_once,
             reuse_actors=True,
             trial_dirname_creator=stage_folder,
         ),
         run_config=RunConfig(
             name=started,
-            storage_path=tune_folder(scheduler, sweep),
+            storage_path=f"{scheduler.ledger.root}/tune/{sweep}",
+            storage_filesystem=tune_filesystem(scheduler),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
             callbacks=[Monitor(searcher, progress, boards)],
@@ -119,12 +128,10 @@ def slots(options: Options, gpus: float, resources: dict[str, float]) -> int:
     return max(1, min(by_cpu, by_gpu))
 
 
-def tune_folder(scheduler: Scheduler, sweep: str) -> str:
-    ledger = scheduler.ledger
-    path = f"{ledger.root}/tune/{sweep}"
-    if ledger.filesystem.type_name == "local":
-        return path
-    return f"{ledger.uri.rstrip('/')}/tune/{sweep}"
+def tune_filesystem(scheduler: Scheduler) -> fs.FileSystem | None:
+    """The ledger's, so that its endpoint and region hold for Tune too; None: the local one."""
+    filesystem = scheduler.ledger.filesystem
+    return None if filesystem.type_name == "local" else filesystem
 
 
 def stage_folder(trial: Trial) -> str:
@@ -182,8 +189,13 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def _end(self, node: Node) -> None:
         if node.stage_id not in self.progress.running:
             return
-        if self.searcher.scheduler.states[node.stage_id] == State.ELSEWHERE:
-            self.progress.defer(node)
+        state = self.searcher.scheduler.states[node.stage_id]
+        if state == State.ELSEWHERE:
+            self.progress.defer(node, "another sweep trains it")
+        elif state == State.READY and node.stage_id not in self.searcher.crowded_out:
+            self.progress.defer(node, "more of it was asked for; it goes on")
+        elif state == State.READY:
+            self.progress.defer(node, "out of memory; once more, with fewer neighbours")
         else:
             self.progress.end(node, self._outcome(node))
 

@@ -51,8 +51,9 @@ class StageTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train for an epoch, or for as many as fit in STEP_SECONDS.
 
-        A ValueError would come again at every try, so it ends the trial; other exceptions may be
-        the machine's or the storage's, and Tune tries again.
+        A ValueError would come again at every try, so it ends the trial, and so does a want of
+        memory, for which the searcher finds more room; other exceptions may be the machine's or
+        the storage's, and Tune tries again.
         """
         self._notes.clear()
         try:
@@ -65,6 +66,13 @@ class StageTrainable(tune.Trainable):
         except ValueError as error:
             self._release()
             return {"done": True, "failure": str(error)}
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._release()
+            self._run = None
+            torch.cuda.empty_cache()
+            return {"done": True, "out_of_memory": str(error).splitlines()[0]}
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
@@ -123,6 +131,12 @@ class StageTrainable(tune.Trainable):
             self._run = start_stage(job, runtime)
             self._run.stop = self._leave.asked
         return self._run
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a GPU torch says so by the exception's type, on a CPU in words."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "can't allocate memory" in str(error)
 
 
 class Leave:

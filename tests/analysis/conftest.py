@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -127,4 +128,14 @@ def grid() -> list[ResultRow]:
                 )
             )
             parent = f"iterative-{level}-{seed}"
-    return rows
+    return [with_stored_ids(row) for row in rows]
+
+
+def with_stored_ids(row: ResultRow) -> ResultRow:
+    """With ids as a storage has them."""
+    names = {"stage_id": row.stage_id, "parent_id": row.parent_id, "baseline_id": row.baseline_id}
+    return replace(row, **{key: name and stored_id(name) for key, name in names.items()})
+
+
+def stored_id(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.ledger import Ledger
 from rewind_ray.schedule import Schedule
@@ -124,6 +126,33 @@ def test_what_others_train_is_waited_for(storage, monkeypatch):
         searcher.look_elsewhere()
         assert [node.stage_id for node in searcher.finished_elsewhere] == [stage_id]
     assert scheduler.states[stage_id] == State.DONE
+
+
+def test_a_stage_out_of_memory_gets_more_room_once(storage):
+    scheduler = scheduler_of(two_chains(), storage)
+    watch = Watch(scheduler.ledger)
+    runtime = {"storage": str(storage)}
+    for share, larger, most in [(0.25, 0.5, 8), (1.0, 1.0, 8)]:
+        scheduler = scheduler_of(two_chains(), storage)
+        searcher = GraphSearcher(scheduler, runtime, 1, share, "ours", watch, most)
+        first = searcher.suggest("a")
+        searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
+        assert scheduler.states[first["stage_id"]] == State.READY
+        again = searcher.suggest("b")
+        assert (again["stage_id"], again["gpus"]) == (first["stage_id"], larger)
+        searcher.on_trial_complete("b", result={"done": True, "out_of_memory": "tried 9 GiB"})
+        assert scheduler.states[first["stage_id"]] == State.FAILED
+        assert "tried 9 GiB" in scheduler.reasons[first["stage_id"]]
+
+
+@pytest.mark.parametrize(("cpus", "most", "larger"), [(1, 8, 2), (1, 1, 1), (0.5, 8, 1), (6, 8, 8)])
+def test_more_room_on_a_cpu_is_more_cores(storage, cpus, most, larger):
+    scheduler = scheduler_of(two_chains(), storage)
+    watch = Watch(scheduler.ledger)
+    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus, 0, "us", watch, most)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
+    assert searcher.suggest("b")["cpus"] == larger
 
 
 def test_what_a_dead_driver_had_is_handed_out_again(storage, monkeypatch):

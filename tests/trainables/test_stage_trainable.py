@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,32 @@ def test_a_notice_saves_the_epoch_gives_the_stage_back_and_ends_the_process(tmp_
 def long_epochs():
     protocol = digits(epochs=4, schedule=Schedule(lr=0.1), steps_per_epoch=10_000)
     return build_graph([dense_stage(protocol, 0)])
+
+
+def test_a_want_of_memory_is_reported(tmp_path):
+    """A real one: the process may not grow, and the network needs much more."""
+    code = (
+        "import resource, sys\n"
+        "from tests.trainables.test_stage_trainable import config_of, large_network\n"
+        "from trainables.stage_trainable import StageTrainable\n"
+        "dense = next(iter(large_network().values()))\n"
+        "trainable = StageTrainable(config_of(dense, sys.argv[1]))\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "size = pages * resource.getpagesize() + 500 * 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "print(trainable.train().get('out_of_memory'))\n"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",  # a thread's stack counts as memory too
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment
+    )
+    assert "can't allocate memory" in done.stdout, done.stdout + done.stderr
+    assert owner_of(Ledger(str(tmp_path)), next(iter(large_network()))) is None
+
+
+def large_network():
+    protocol = digits(epochs=1, schedule=Schedule(lr=0.1))
+    return build_graph([dense_stage(replace(protocol, network="wrn_16_8", batch_size=512), 0)])

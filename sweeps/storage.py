@@ -1,0 +1,312 @@
+"""A storage: what is in it, what of it no sweep needs, and whether it is sound.
+
+Examples:
+  python -m sweeps storage status results
+  python -m sweeps storage gc s3://bucket/results
+  python -m sweeps storage gc s3://bucket/results --delete
+  python -m sweeps storage verify results --json
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import logging
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rewind_ray.housekeeping import (
+    REASONS,
+    Amount,
+    Damage,
+    Garbage,
+    Holdings,
+    collect,
+    delete_garbage,
+    holdings,
+    read_records,
+    to_verify,
+    verify,
+)
+from rewind_ray.ledger import DamagedRecord, Ledger
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+SHOWN = 20
+"""Paths of a kind that are printed; --json prints all."""
+KINDS = {
+    "tensors": "rewind points",
+    "metrics": "metrics of epochs",
+    "row": "result rows",
+    "spec": "descriptions",
+    "lease": "leases",
+    "sweep": "sweeps' records",
+    "driver": "drivers' heartbeats",
+    "tensorboard": "TensorBoard",
+    "tune": "Ray Tune's files",
+    "figures": "figures",
+    "temporary": "unfinished files",
+    "other": "others",
+}
+URI = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URI")]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How much of what is there, and how far the sweeps are."""
+
+    uri: URI
+    """Local folder or URI (s3://, gs://)."""
+    json: bool = False
+    """Print only JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gc:
+    """What no sweep needs: shown, and deleted only with --delete.
+
+    Stages that no sweep lists, rewind points that no stage needs, and what writers left that died.
+    Nothing younger than an hour, and nothing of a stage with a file younger than that.
+    """
+
+    uri: URI
+    """Local folder or URI (s3://, gs://)."""
+    delete: bool = False
+    """Delete it."""
+    keep: Literal["all", "referenced"] = "all"
+    """Rewind points of the baselines that stay: every epoch's, or only those that a stage of some
+    sweep starts from."""
+    json: bool = False
+    """Print only JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Every checksum, row and description: what is damaged, and the way out."""
+
+    uri: URI
+    """Local folder or URI (s3://, gs://)."""
+    json: bool = False
+    """Print only JSON."""
+
+
+Action = (
+    Annotated[Status, tyro.conf.subcommand("status", prefix_name=False)]
+    | Annotated[Gc, tyro.conf.subcommand("gc", prefix_name=False)]
+    | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
+)
+
+
+def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
+    """A storage: what is in it, what of it no sweep needs, and whether it is sound."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        match action:
+            case Status():
+                return show_status(action)
+            case Gc():
+                return collect_garbage(action)
+            case Verify():
+                return verify_storage(action)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        typed = isinstance(error, (ValueError, FileNotFoundError))
+        return WRONG_USAGE if typed and not isinstance(error, DamagedRecord) else FAILED
+
+
+def existing(uri: str) -> Ledger:
+    """Raises FileNotFoundError where no storage is."""
+    ledger = Ledger(uri)
+    if not ledger.stage_ids() and not ledger.sweeps():
+        raise FileNotFoundError(f"no stages and no sweeps in {uri}; give the root of a storage")
+    return ledger
+
+
+def make_console() -> Console:
+    """As wide as the terminal; 110 columns where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=110)
+
+
+def print_json(content: Any) -> None:
+    print(json_text.dumps(content, indent=1))
+
+
+# status
+
+
+def show_status(action: Status) -> int:
+    ledger = existing(action.uri)
+    records, damaged = read_records(ledger)
+    with waiting("listing"):
+        entries = ledger.entries()
+    whole, sweeps = holdings(entries, records)
+    if action.json:
+        described = {name: describe(found) for name, found in sweeps.items()}
+        print_json(
+            {"storage": ledger.uri, **describe(whole), "sweeps": described, "damaged": damaged}
+        )
+    else:
+        console = make_console()
+        print(f"storage {ledger.uri}")
+        console.print(kinds_table(whole.kinds))
+        console.print(sweeps_table(whole, sweeps))
+    for error in damaged.values():
+        print(f"error: {error}", file=sys.stderr)
+    return FAILED if damaged else DONE
+
+
+def describe(found: Holdings) -> dict[str, Any]:
+    kinds = {kind: asdict(amount) for kind, amount in found.kinds.items()}
+    return asdict(found) | {"not_begun": found.not_begun, "kinds": kinds}
+
+
+def kinds_table(kinds: dict[str, Amount]) -> Table:
+    table = Table()
+    table.add_column("")
+    table.add_column("files", justify="right")
+    table.add_column("size", justify="right")
+    for kind, title in KINDS.items():
+        if kind in kinds:
+            table.add_row(title, f"{kinds[kind].files:,}", decimal(kinds[kind].bytes))
+    files = sum(amount.files for amount in kinds.values())
+    table.add_section()
+    table.add_row("all", f"{files:,}", decimal(sum(amount.bytes for amount in kinds.values())))
+    return table
+
+
+def sweeps_table(whole: Holdings, sweeps: dict[str, Holdings]) -> Table:
+    table = Table(caption="Stages that sweeps share are counted by each.", caption_justify="left")
+    table.add_column("sweep", overflow="fold")
+    for title in ("stages", "done", "half-done", "rows", "rewind points"):
+        table.add_column(title, justify="right")
+    for title in ("their size", "TensorBoard", "Tune"):
+        table.add_column(title, justify="right")
+    for name, found in sweeps.items():
+        table.add_row(escape(name), *numbers(found))
+    table.add_section()
+    table.add_row("all stages", *numbers(whole))
+    return table
+
+
+def numbers(found: Holdings) -> list[str]:
+    sizes = {kind: found.kinds.get(kind, Amount()) for kind in ("tensors", "tensorboard", "tune")}
+    return [
+        *(f"{count:,}" for count in (found.stages, found.done, found.half_done)),
+        f"{found.rows:,} of {max(found.rows, found.rows_wanted):,}",
+        f"{sizes['tensors'].files:,}",
+        *(decimal(amount.bytes) for amount in sizes.values()),
+    ]
+
+
+# gc
+
+
+def collect_garbage(action: Gc) -> int:
+    ledger = existing(action.uri)
+    look = delete_garbage if action.delete else collect
+    with waiting("deleting" if action.delete else "listing"):
+        found = look(ledger, action.keep)
+    if action.json:
+        print_json(
+            {
+                "storage": ledger.uri,
+                "deleted": action.delete,
+                "bytes": sum(item.bytes for item in found),
+                "garbage": [describe_garbage(item) for item in found],
+            }
+        )
+    else:
+        print_garbage(found, action.delete)
+    return DONE
+
+
+def describe_garbage(item: Garbage) -> dict[str, Any]:
+    paths = [entry.file.path for entry in item.entries]
+    return {
+        "reason": item.reason,
+        "stage_id": item.stage_id,
+        "rows": sum(entry.kind == "row" for entry in item.entries),
+        "bytes": item.bytes,
+        "paths": paths,
+    }
+
+
+def print_garbage(found: list[Garbage], deleted: bool) -> None:
+    if not found:
+        print("Nothing that no sweep needs.")
+        return
+    for reason, title in REASONS.items():
+        items = [item for item in found if item.reason == reason]
+        if items:
+            print(f"{len(items):,} {title}, {decimal(sum(item.bytes for item in items))}")
+            print_first(line_of(item) for item in items)
+    size = decimal(sum(item.bytes for item in found))
+    print(f"{size} deleted." if deleted else f"{size} in all. --delete deletes it.")
+
+
+def line_of(item: Garbage) -> str:
+    if item.reason != "stage":
+        return f"  {item.entries[0].file.path}  {decimal(item.bytes)}"
+    rows = sum(entry.kind == "row" for entry in item.entries)
+    return f"  stages/{item.stage_id}  {decimal(item.bytes)}, {rows} result rows"
+
+
+def print_first(lines: Iterable[str]) -> None:
+    lines = list(lines)
+    print("\n".join(lines[:SHOWN]))
+    if len(lines) > SHOWN:
+        print(f"  and {len(lines) - SHOWN:,} more; --json lists all")
+
+
+# verify
+
+
+def verify_storage(action: Verify) -> int:
+    ledger = existing(action.uri)
+    with waiting("listing"):
+        entries = to_verify(ledger.entries())
+    total = sum(entry.file.size for entry in entries)
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=total)
+        damaged = verify(ledger, entries, lambda entry: bar.advance(task, entry.file.size))
+    counts = {kind: sum(entry.kind == kind for entry in entries) for kind in KINDS}
+    checked = {kind: count for kind, count in counts.items() if count}
+    if action.json:
+        print_json(
+            {
+                "storage": ledger.uri,
+                "checked": checked,
+                "bytes": total,
+                "damaged": [describe_damage(item) for item in damaged],
+            }
+        )
+    else:
+        for item in damaged:
+            print(f"damaged  {item.path}: {item.error}\n         {item.way_out}")
+        listed = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in checked.items())
+        print(f"{listed or 'no files'} checked, {decimal(total)}: {len(damaged):,} damaged")
+    return FAILED if damaged else DONE
+
+
+def describe_damage(item: Damage) -> dict[str, str]:
+    return asdict(item) | {"way_out": item.way_out}
+
+
+# progress, on stderr and only where somebody looks at it
+
+
+def waiting(what: str) -> Any:
+    return Console(stderr=True).status(what)
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
