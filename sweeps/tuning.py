@@ -65,7 +65,10 @@ def train_graph(
     resources = ray.cluster_resources()
     if gpus is None:
         gpus = 1.0 if resources.get("GPU") else 0.0
-    check_room(options.cpus_per_trial, gpus, resources)
+    if shortage := shortage_of(options.cpus_per_trial, gpus, resources):
+        if options.address == "local":
+            raise ValueError(shortage)
+        progress.note(f"{shortage}. Waiting for the cluster to grow")
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
     driver = this_driver()
     searcher = GraphSearcher(
@@ -110,21 +113,22 @@ def train_graph(
     threading.Thread(target=ray.shutdown).start()
 
 
-def check_room(cpus: float, gpus: float, resources: dict[str, float]) -> None:
-    """Raises ValueError for a trial that no machine here could ever take."""
+def shortage_of(cpus: float, gpus: float, resources: dict[str, float]) -> str | None:
+    """Why no machine that is here now could take a trial, if so. A cluster may still grow."""
     for name, wanted in (("CPU", cpus), ("GPU", gpus)):
         there = resources.get(name, 0)
         if wanted > there:
-            raise ValueError(
+            return (
                 f"a trial wants {wanted:g} {name}, but Ray has {there:g} here; "
                 f"lower --{name.lower()}s-per-trial"
             )
+    return None
 
 
 def slots(options: Options, gpus: float, resources: dict[str, float]) -> int:
     """Trials that fit at once. A cluster that grows by itself may take more: --max-concurrent."""
     by_cpu = int(resources.get("CPU", 1) // options.cpus_per_trial)
-    by_gpu = round(resources["GPU"] / gpus) if gpus else by_cpu
+    by_gpu = round(resources.get("GPU", 0) / gpus) if gpus else by_cpu
     return max(1, min(by_cpu, by_gpu))
 
 
