@@ -220,6 +220,14 @@ def facts(storage: Path) -> dict[str, Any]:
     return found
 
 
+def show(counts: Counter[str], recovery: dict[str, list[float]]) -> None:
+    """How often each fault was, and how soon an epoch was finished after it."""
+    print(f"\n{'fault':50} {'times':>5}  {'back at work after, s: median':>29} {'longest':>8}")
+    for name in FAULTS:
+        seconds = recovery[name] or [float("nan")]
+        print(f"{name:50} {counts[name]:5}  {statistics.median(seconds):29.1f} {max(seconds):8.1f}")
+
+
 def main(faults: int = 200, seeds: int = 4, seed: int = 0, folder: str | None = None) -> None:
     """Runs sweeps until so many faults have happened. Exit code 1 if anything differs.
 
@@ -264,21 +272,17 @@ def main(faults: int = 200, seeds: int = 4, seed: int = 0, folder: str | None = 
             for name, seconds in soak.recovery.items():
                 recovery[name] += seconds
             sweeps += 1
-            print(f"sweep {sweeps}: {soak.counts.total()} faults", flush=True)
+            show(counts, recovery)
+            print(
+                f"{counts.total()} faults in {sweeps} sweeps, {time.monotonic() - begun:.0f} s; the "
+                f"command was given again {restarts} times because a stage had been given up;\nrows "
+                f"and epochs missing: {missing}, different from the undisturbed run: {differing}",
+                flush=True,
+            )
             if found == expected:
                 shutil.rmtree(storage)
-        took = time.monotonic() - begun
     finally:
         cluster.shutdown()
-    print(f"\n{'fault':50} {'times':>5}  {'back at work after, s: median':>29} {'longest':>8}")
-    for name in FAULTS:
-        seconds = recovery[name] or [float("nan")]
-        print(f"{name:50} {counts[name]:5}  {statistics.median(seconds):29.1f} {max(seconds):8.1f}")
-    print(
-        f"{counts.total()} faults in {sweeps} sweeps, {took:.0f} s; the command was given again "
-        f"{restarts} times because a stage had been given up;\nrows and epochs missing: {missing}, "
-        f"different from the undisturbed run: {differing}"
-    )
     sys.exit(int(bool(missing or differing)))
 
 
