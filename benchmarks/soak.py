@@ -274,9 +274,10 @@ def main(faults: int = 200, seeds: int = 4, seed: int = 0, folder: str | None = 
             sweeps += 1
             show(counts, recovery)
             print(
-                f"{counts.total()} faults in {sweeps} sweeps, {time.monotonic() - begun:.0f} s; the "
-                f"command was given again {restarts} times because a stage had been given up;\nrows "
-                f"and epochs missing: {missing}, different from the undisturbed run: {differing}",
+                f"{counts.total()} faults in {sweeps} sweeps, {time.monotonic() - begun:.0f} s; "
+                f"the command was given again {restarts} times because a stage had been given "
+                f"up;\nrows and epochs missing: {missing}, different from the undisturbed run: "
+                f"{differing}",
                 flush=True,
             )
             if found == expected:
