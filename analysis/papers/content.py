@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures import DPI, FIGURES, Panel, Sheet, draw, draw_text, write_figures
+from analysis.drawing import DPI, FIGURES, Panel, Sheet, draw, draw_text, write_figures
 from analysis.rows import suffix_of, table_as_bytes, write_file
 from analysis.tables import aligned, count, times
 

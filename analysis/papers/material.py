@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import BadRows
+from analysis.drawing import METHOD_LABELS
 from analysis.fairness import NAMED_RATES
-from analysis.figures import METHOD_LABELS, line_labels
+from analysis.figures import line_labels
 from analysis.headline import dense_epochs_of
 from analysis.points import (
     POINT,

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.columns import BadRows
-from analysis.figures import AXES, Panel, Sheet, abreast
+from analysis.drawing import AXES, Panel, Sheet, abreast
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import (
     DATASETS,

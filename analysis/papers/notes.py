@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from analysis.drawing import Panel
 from analysis.fairness import fairness_label
-from analysis.figures import Panel
 from analysis.papers.material import Material, Source
 
 

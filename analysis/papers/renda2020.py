@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.claims import SAFE_ZONE
 from analysis.columns import BadRows
-from analysis.figures import AXES, METHOD_LABELS, Axis, Panel, Sheet, Zone, abreast, heeded
+from analysis.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, Zone, abreast, heeded
 from analysis.headline import (
     NO_DROP,
     SMALL_DROP,

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.columns import BadRows
+from analysis.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, abreast
 from analysis.fairness import Knobs, fairness_label, read_variant
-from analysis.figures import AXES, METHOD_LABELS, Axis, Panel, Sheet, abreast
 from analysis.learning_curves import learning_curves
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import Source, place

@@ -6,7 +6,7 @@ const MARGIN = { top: 10, right: 14, bottom: 40, left: 60 };
 const NEAR = 28; // pixels from which a pointer finds a mark
 const RADIUS = 4;
 
-// In the order of MARKERS and LINES in figures.py
+// In the order of MARKERS and LINES in drawing.py
 const MARKERS = [
   "M-1,0A1,1 0 1 0 1,0A1,1 0 1 0 -1,0Z",
   "M-.9,-.9H.9V.9H-.9Z",

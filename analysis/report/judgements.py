@@ -11,8 +11,8 @@ import pandas as pd
 from analysis.claims import CLAIMS, VERDICTS, judge
 from analysis.columns import BadRows
 from analysis.compare import Comparison, compare, in_points, units
+from analysis.drawing import METHOD_LABELS
 from analysis.fairness import SHORT, Group, Pair, label_of_pairs
-from analysis.figures import METHOD_LABELS
 from analysis.report.blocks import Block, Cell, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names

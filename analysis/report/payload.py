@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures import COLOURS, LINES, MARKERS, _looks
+from analysis.drawing import COLOURS, LINES, MARKERS
+from analysis.drawing import looks as looks_of_lines
 from analysis.learning_curves import METRICS
 from analysis.points import PANEL, group_numbers
 from analysis.report.material import Material
@@ -94,7 +95,7 @@ def looks(points: pd.DataFrame) -> list[dict[str, Any]]:
             "marker": MARKERS.index(look["marker"]),
             "dash": LINES.index(look["linestyle"]),
         }
-        for label, look in _looks([points]).items()
+        for label, look in looks_of_lines([points]).items()
         if "marker" in look
     ]
 

@@ -14,27 +14,24 @@ from analysis.commands.fairness import fairness_command, pair_names
 from analysis.details import details_of
 from analysis.fairness import (
     CONDITIONS,
-    FAILS,
-    HOLDS,
-    LADDER,
-    METHODS,
-    RULES,
     SETUPS,
     SHORT,
-    UNKNOWN,
     cross_tests,
     drawn,
     fairness,
     fairness_label,
-    judge_pair,
     label_of_pair,
     read_variant,
 )
+from analysis.fairness.findings import FAILS, HOLDS, UNKNOWN
+from analysis.fairness.learning_rates import RULES
+from analysis.fairness.setups import LADDER
+from analysis.fairness.verdicts import judge_pair
 from analysis.points import choose_retrain_epochs, points_of
 from analysis.reference import published
 from analysis.rows import write_rows
 from rewind_ray.protocols import renda_cifar
-from rewind_ray.retraining import RATES
+from rewind_ray.retraining import METHODS, RATES
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from tests.analysis.conftest import DENSE_EPOCHS, row, table
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis import figures
+from analysis import drawing, figures
 from analysis.figures import accuracy_against_compression, accuracy_against_search_cost, frontier
 from analysis.pareto import pareto
 from analysis.points import dense_baselines
@@ -107,7 +107,7 @@ def test_search_costs_stand_side_by_side_by_compression(drawn, grid, make_table)
 
 
 def test_no_two_lines_look_the_same(drawn, make_row, make_table):
-    methods = [*figures.METHOD_LABELS, "my_own", "another"]
+    methods = [*drawing.METHOD_LABELS, "my_own", "another"]
     rows = make_table(make_row(method=method, stage_id=method) for method in methods)
     accuracy_against_compression(rows, "figure.png")
     (axes,) = axes_by_title(drawn[0]).values()
@@ -148,20 +148,20 @@ def panel(**values):
     ratios = 2.0 ** np.arange(1, 9)
     y = -0.005 * np.arange(8)
     points = pd.DataFrame({"line": "fine-tuning", "x": ratios, "y": y, "low": y, "high": y})
-    axes = {"x": figures.AXES["compression_ratio"], "y": figures.AXES["accuracy_change"]}
-    return figures.Panel(**{"title": "one", "points": points} | axes | values)
+    axes = {"x": drawing.AXES["compression_ratio"], "y": drawing.AXES["accuracy_change"]}
+    return drawing.Panel(**{"title": "one", "points": points} | axes | values)
 
 
 def test_a_cut_axis_ends_with_the_last_point_within():
     cut = panel(limits=(-0.011, 0.01))
-    (axes,) = figures.draw([figures.Sheet(rows=[[cut]])]).axes
+    (axes,) = drawing.draw([drawing.Sheet(rows=[[cut]])]).axes
     assert axes.get_ylim() == (-0.011, 0.01)
     assert 8 < axes.get_xlim()[1] < 16
 
 
 def test_an_axis_is_not_cut_where_most_would_be_lost():
     cut = panel(limits=(-0.001, 0.01))
-    (axes,) = figures.draw([figures.Sheet(rows=[[cut]])]).axes
+    (axes,) = drawing.draw([drawing.Sheet(rows=[[cut]])]).axes
     assert axes.get_ylim()[0] < -0.035
     assert axes.get_xlim()[1] > 256
 
@@ -169,7 +169,7 @@ def test_an_axis_is_not_cut_where_most_would_be_lost():
 def test_a_sheet_of_one_scale_has_it_in_every_panel():
     low = panel(limits=None)
     high = panel(points=low.points.assign(y=low.points["y"] + 0.01, x=low.points["x"] * 2))
-    figure = figures.draw([figures.Sheet(rows=[[low, high], [high]], share="all")])
+    figure = drawing.draw([drawing.Sheet(rows=[[low, high], [high]], share="all")])
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     labelled = [bool(axes.get_xlabel()) for axes in figure.axes]
@@ -185,22 +185,22 @@ def test_the_first_variant_of_a_method_looks_like_it():
             for step in ("", ", 20 % a step", ", 30 % a step")[method != "weight rewinding" :]
         ]
     )
-    (axes,) = figures.draw([figures.Sheet(rows=[[panel(points=lines)]])]).axes
+    (axes,) = drawing.draw([drawing.Sheet(rows=[[panel(points=lines)]])]).axes
     handles, labels = axes.get_legend_handles_labels()
     colours = {label: handle[0].get_color() for handle, label in zip(handles, labels, strict=True)}
-    known = list(figures.METHOD_LABELS.values())
+    known = list(drawing.METHOD_LABELS.values())
     for label, method in (
         ("weight rewinding", "weight rewinding"),
         ("learning-rate rewinding, 20 % a step", "learning-rate rewinding"),
     ):
-        assert colours[label] == figures.COLOURS[known.index(method)]
+        assert colours[label] == drawing.COLOURS[known.index(method)]
     looks = {(handle[0].get_color(), handle[0].get_marker()) for handle in handles}
     assert len(looks) == len(labels) == 5
 
 
 def test_a_pdf_has_pages(tmp_path):
-    drawn = [figures.draw([figures.Sheet(rows=[[panel()]])]) for _ in range(2)]
-    figures.write_figures(drawn, str(tmp_path / "figure.pdf"))
+    drawn = [drawing.draw([drawing.Sheet(rows=[[panel()]])]) for _ in range(2)]
+    drawing.write_figures(drawn, str(tmp_path / "figure.pdf"))
     pages = re.findall(rb"/Type /Page\b", (tmp_path / "figure.pdf").read_bytes())
     assert len(pages) == 2
 
@@ -208,7 +208,7 @@ def test_a_pdf_has_pages(tmp_path):
 @pytest.mark.parametrize("value", ["-2.50", "100", "resnet56-B"])
 def test_a_drawn_table_says_what_is_printed(value):
     text = f"method  change\nblend   {value}"
-    figure = figures.draw_text(text)
+    figure = drawing.draw_text(text)
     assert [line.get_text() for line in figure.texts] == text.split("\n")
 
 
@@ -216,4 +216,4 @@ def test_texts_are_as_wide_as_measured():
     figure = Figure(figsize=(6, 1), dpi=300)
     text = figure.text(0, 0, "Carreira-Perpiñán & Idelbayev 2018", fontsize=8)
     width = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 300
-    assert width <= figures.text_width(text.get_text(), 8) <= 1.06 * width
+    assert width <= drawing.text_width(text.get_text(), 8) <= 1.06 * width

@@ -16,8 +16,8 @@ from PIL import Image
 
 from analysis.columns import BadRows
 from analysis.commands.figure import figure_command
+from analysis.drawing import draw, write_figures
 from analysis.fairness import Knobs, read_variant
-from analysis.figures import draw, write_figures
 from analysis.papers import FIGURES, make, published_source
 from analysis.papers import content as papers_content
 from analysis.papers.content import SIZES, SMALL, Chart, as_table, as_text, write_content

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import figures
+from analysis import drawing
 from analysis.claims import judge
 from analysis.commands.report import report_command
 from analysis.compare import compare
@@ -341,12 +341,12 @@ def test_lines_look_as_they_do_in_figures(grid, make_row, make_table):
         for name in ("page.css", "chart.js")
     )
     colours = re.findall(r"--c\d: (?:light-dark\()?(#\w{6})", css)
-    assert tuple(colour.upper() for colour in colours) == figures.COLOURS
+    assert tuple(colour.upper() for colour in colours) == drawing.COLOURS
     markers, dashes = (
         re.search(rf"const {name} = \[(.*?)\];", js, re.DOTALL)[1].count('"') // 2
         for name in ("MARKERS", "DASHES")
     )
-    assert (markers, dashes) == (len(figures.MARKERS), len(figures.LINES))
+    assert (markers, dashes) == (len(drawing.MARKERS), len(drawing.LINES))
 
 
 def test_too_many_points_keep_the_compressions_abreast_and_all_panels(monkeypatch):
