@@ -47,7 +47,10 @@ def list_command(markdown: bool = False) -> None:
     for line in lines:
         shown.add_row(line[0].removeprefix("python -m "), *line[1:])
     make_console().print(shown)
-    print("Each by python -m COMMAND; --help, --dry-run and --smoke go with all of them.")
+    print(
+        "Each by python -m COMMAND; --help, --dry-run and --smoke go with all of them, and with\n"
+        "sweeps.search, which finds a recipe for a network of your own (docs/search.md)."
+    )
 
 
 def smoke_command(storage: str = "results-smoke", only: str = "") -> int:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
 from rewind_ray.spec import Stage, dense_stage
-from sweeps import algorithm1, iterative_wrn, mikler2022, quickstart, renda2020, wang2023
+from sweeps import (
+    algorithm1,
+    between_rewindings,
+    iterative_wrn,
+    mikler2022,
+    quickstart,
+    renda2020,
+    wang2023,
+)
 from sweeps.graph import build_graph, cost
 from sweeps.options import Options
 
@@ -78,6 +86,13 @@ def entries() -> Iterator[Entry]:
         stages=iterative_wrn_stages,
         seeds=mikler2022.SEEDS,
     )
+    yield Entry(
+        command="sweeps.between_rewindings",
+        reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
+        published="ours: see docs/search.md",
+        stages=between_rewindings_stages,
+        seeds=between_rewindings.SEEDS,
+    )
     for figure in mikler2022.FIGURES:
         yield Entry(
             command=f"sweeps.mikler2022 {figure}",
@@ -120,6 +135,13 @@ def iterative_wrn_stages() -> Iterator[Stage]:
     for seed in range(mikler2022.SEEDS):
         dense = dense_stage(mikler_wrn(), seed)
         yield from iterative_wrn.iterative_wrn(dense, mikler2022.REWIND_EPOCH, (0.2, 0.3), 100.0)
+
+
+def between_rewindings_stages() -> Iterator[Stage]:
+    protocol = mikler_wrn(validation="test", validation_fraction=0.2)
+    for seed in range(between_rewindings.SEEDS):
+        ends = between_rewindings.between_rewindings(protocol, between_rewindings.Between(), seed)
+        yield from (stage for _, _, stage in ends)
 
 
 def mikler_stages(figure: str) -> Callable[[], Iterator[Stage]]:

@@ -137,7 +137,7 @@ def test_the_catalogue_names_every_recipe():
     assert {f"sweeps.renda2020 {figure}" for figure in renda2020.FIGURES} <= commands
     assert {f"sweeps.wang2023 {table}" for table in wang2023.TABLES} <= commands
     assert {"sweeps.quickstart", "sweeps.algorithm1", "sweeps.iterative_wrn"} <= commands
-    assert len(commands) == 3 + 7 + 13 + 5
+    assert len(commands) == 4 + 7 + 13 + 5
 
 
 # Algorithm 1

@@ -1,0 +1,150 @@
+"""Is there a retraining procedure between the two rewindings that is better than both?
+
+The question that Mikler 2022, §7 closes with: learning-rate rewinding fails on large networks, so
+"there might exist a simple workaround [...] a retraining procedure between weight rewinding and
+learning rate rewinding, which works even for larger networks". Here the surviving weights start
+from α · final + (1 − α) · rewound: α = 0 is weight rewinding and 1 learning-rate rewinding (trained
+as such, so shared with all other sweeps), over retraining times and step sizes, one-shot and
+iterative. Validation chooses α, the test set judges, with intervals; the figure has everything.
+
+Not yet measured by us on WRN-16-8. --dry-run shows what it takes; digits take minutes:
+  python -m sweeps.between_rewindings --dataset digits --network digits_resnet --protocol digits
+      --densities 0.05 0.02 --fractions 0.5 0.8 --target-compression 25
+
+Examples:
+  python -m sweeps.between_rewindings --dry-run
+  python -m sweeps.between_rewindings --smoke --seeds 2
+  python -m sweeps.between_rewindings --network resnet56 --protocol renda_cifar --shares 0.9
+  python -m sweeps.between_rewindings --fractions 0.2 --densities --alphas 0.1 0.5 0.9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from sweeps.between import Place, Rows, draw_between, verdict_lines
+from sweeps.compare import Training, chosen_protocol
+from sweeps.iterative_wrn import steps_to
+from sweeps.launch import Sweep, command, run_sweep
+from sweeps.options import Options
+from sweeps.recipes import iterative, one_shot, prepared, seeds, sweep_name
+from sweeps.showing import figure_path
+
+NAME = "between_rewindings"
+SEEDS = 6  # the fewest that a paired test can show a difference with
+LARGE = Training(network="wrn_16_8", protocol="mikler_wrn", validation=0.2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Between:
+    alphas: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Between 0 and 1; both ends come along."""
+    shares: tuple[float, ...] = (0.5, 0.9)
+    """Retraining times of each level, as shares of the original training's."""
+    densities: tuple[float, ...] = (0.1, 0.02)
+    """One-shot pruning: shares of the prunable weights that are left."""
+    fractions: tuple[float, ...] = (0.2, 0.3)
+    """Iterative pruning: step sizes, shares of the remaining weights."""
+    target_compression: Annotated[float, tyro.conf.arg(metavar="RATIO")] = 10.0
+    """Where the iterative chains end."""
+    restore_momentum: bool = False
+    """Start with the momentum of the weights, blended like them."""
+
+    def __post_init__(self) -> None:
+        wrong = [alpha for alpha in self.alphas if not 0 < alpha < 1]
+        if wrong or not self.alphas:
+            told = f"{wrong[0]:g}" if wrong else "empty"
+            raise ValueError(
+                f"--alphas is {told}; allowed: above 0 and below 1, the ends come along"
+            )
+        if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
+            raise ValueError(f"--shares is {self.shares}; allowed: above 0, up to 1")
+        if not self.densities and not self.fractions:
+            raise ValueError("neither --densities nor --fractions: nothing is pruned; give some")
+
+
+def retraining(alpha: float, epochs: int, restore_momentum: bool) -> Retrain:
+    """The ends are the rewindings themselves."""
+    ends = {0.0: "weight_rewind", 1.0: "lr_rewind"}
+    return Retrain(
+        method=ends.get(alpha, "blend"),
+        epochs=epochs,
+        alpha=None if alpha in ends else alpha,
+        restore_momentum=restore_momentum,
+    )
+
+
+def between_rewindings(
+    protocol: Protocol, between: Between, seed: int
+) -> Iterator[tuple[Place, float, Stage]]:
+    """The end of every chain, with its alpha and where it is compared."""
+    dense = dense_stage(protocol, seed)
+    for epochs in sorted({max(1, round(share * protocol.epochs)) for share in between.shares}):
+        for alpha in sorted({0.0, *between.alphas, 1.0}):
+            retrain = retraining(alpha, epochs, between.restore_momentum)
+            for density in between.densities:
+                place = Place(schedule_kind="one-shot", size=density, retrain_epochs=epochs)
+                (stage,) = one_shot(dense, retrain, (density,), Prune(fraction=0.5))
+                yield place, alpha, stage
+            for fraction in between.fractions:
+                place = Place(schedule_kind="iterative", size=fraction, retrain_epochs=epochs)
+                steps = steps_to(between.target_compression, fraction)
+                yield place, alpha, iterative(dense, retrain, steps, Prune(fraction=fraction))
+
+
+def rows_by_place(ends: list[tuple[Place, float, Stage]], ledger: Ledger) -> dict[Place, Rows]:
+    found: dict[Place, Rows] = {}
+    for place, alpha, stage in ends:
+        seeds_of = found.setdefault(place, {}).setdefault(alpha, {})
+        row = finished_row(stage, ledger)
+        if row is not None:
+            seeds_of[stage.seed] = row
+    return found
+
+
+def finished_row(stage: Stage, ledger: Ledger) -> ResultRow | None:
+    if stage.train_epochs not in ledger.row_epochs(stage.stage_id):
+        return None
+    row = ledger.read_row(stage.stage_id, stage.train_epochs)
+    return None if row.status == "diverged" else row
+
+
+def main(
+    *,
+    training: Annotated[Training, tyro.conf.arg(name="")] = LARGE,
+    between: Annotated[Between, tyro.conf.arg(name="")],
+    options: Annotated[Options, tyro.conf.arg(name="")],
+) -> int:
+    full, folder = chosen_protocol(training, options.data_folder)
+    protocol = prepared(full, options)
+    if protocol.validation == "none":
+        raise ValueError(
+            f"{training.protocol} has no validation set to choose alpha by: --validation 0.2 "
+            "takes a fifth of the test set"
+        )
+    ends = [
+        end for seed in seeds(options, SEEDS) for end in between_rewindings(protocol, between, seed)
+    ]
+    name = sweep_name(NAME, options)
+    sweep = Sweep(name=name, stages=[stage for _, _, stage in ends], data=folder)
+    code = run_sweep(sweep, options)
+    if options.dry_run:
+        return code
+    places = rows_by_place(ends, Ledger(options.storage))
+    figure = figure_path(f"{name}-alpha", options)
+    if any(rows for place in places.values() for rows in place.values()):
+        draw_between(places, figure)
+        print(f"figure   {figure}")
+    print("\n".join(verdict_lines(places)))
+    return code
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,338 @@
+"""Find the cheapest recipe: Optuna proposes how to prune and retrain, stages are shared.
+
+Searched for are validation accuracy, compression and search cost (--objectives): two or three of
+them, whose trade-off comes out as a front, or one with limits on the others. Promising recipes are
+repeated with more seeds, hopeless ones given up. At the end: the front, a recommended recipe as a
+command, and how it does against Renda et al.'s Algorithm 1 at the same search cost on fresh
+seeds. The same command continues a search that was stopped, with nothing asked or trained twice.
+
+Examples:
+  python -m sweeps.search --dataset digits --network digits_resnet --protocol digits
+  python -m sweeps.search --network resnet56 --objectives accuracy --target-compression 10 --dry-run
+  python -m sweeps.search --objectives cost --target-compression 10 --max-accuracy-drop 0.5pt
+  python -m sweeps.search --objectives accuracy compression --methods finetune lr_rewind llr
+  python -m sweeps.search --space space.toml --sampler grid
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rewind_ray.datasets import describe
+from rewind_ray.datasets.split import split_indices
+from rewind_ray.ledger import Ledger
+from rewind_ray.spec import Protocol, dense_stage
+from rewind_ray.stage import Runtime
+from rewind_ray.storage import check_writable
+from sweeps.compare import Training, chosen_protocol
+from sweeps.estimate import check_disk, check_graph, prunable_shapes
+from sweeps.graph import build_graph
+from sweeps.launch import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    Sweep,
+    absolute,
+    command,
+    git_commit,
+    make_console,
+    prepare_data,
+    record_sweep,
+    report_trouble,
+)
+from sweeps.options import Options
+from sweeps.recipes import prepared, sweep_name
+from sweeps.searching.objectives import LUMPS, Goal, parse_drop
+from sweeps.searching.search import Effort, Search
+from sweeps.searching.space import (
+    KNOBS,
+    Recipe,
+    Space,
+    default_space,
+    endless_knobs,
+    epochs_between,
+    knob_text,
+    lowest,
+    narrowed,
+    num_recipes,
+    reach,
+    read_space,
+    values_of,
+)
+from sweeps.searching.study import Made, SearchStudy
+
+SEEDS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is searched for."""
+
+    objectives: tuple[Literal["accuracy", "compression", "cost"], ...] = (
+        "accuracy",
+        "compression",
+        "cost",
+    )
+    """One, two or three of: accuracy (of validation), compression, cost (of the retraining)."""
+    cost: Literal["epochs", "flops"] = "epochs"
+    """What search cost is counted in: epochs, or multiply-adds with zeros skipped."""
+    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
+    """Limit: validation accuracy below the dense network's, as 0.5pt (points) or 0.005."""
+    target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
+    """Limit: the network is compressed at least this many times."""
+    budget_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Limit: retraining epochs of a recipe, all levels together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knobs:
+    """What may be varied. Each flag names the values that a knob may take."""
+
+    space: Annotated[str | None, tyro.conf.arg(metavar="FILE.toml")] = None
+    """A file that names them; a knob is a list, or a table with low, high, and step or log."""
+    methods: tuple[str, ...] | None = None
+    """Retraining methods; all if left out."""
+    structures: tuple[str, ...] | None = None
+    """unstructured, filters, 2:4, 1:4, 4:8; unstructured if left out."""
+    fractions: tuple[float, ...] | None = None
+    """Share of the remaining weights that each level prunes."""
+    levels: tuple[int, ...] | None = None
+    """Times that is pruned and retrained."""
+    shares: tuple[float, ...] | None = None
+    """Retraining time of a level, as a share of the original training's."""
+    lrs: tuple[float, ...] | None = None
+    """Top learning rate, of methods that take one."""
+    decays: tuple[int, ...] | None = None
+    """Of the method step: how often its rate drops."""
+    alphas: tuple[float, ...] | None = None
+    """Of the method blend: from 0 (rewound weights) to 1 (final ones)."""
+    speedups: tuple[float, ...] | None = None
+    """Of the method scratch_b: what pruning makes an epoch cheaper by."""
+    momentum: tuple[bool, ...] | None = None
+    """Restored with the weights, or not."""
+    max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
+    """No recipe prunes further; 100 if left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Searching:
+    """How it is searched."""
+
+    suggestions: Annotated[int, tyro.conf.arg(metavar="N")] = 60
+    """Recipes asked for, in all; more of them continue a finished search."""
+    sampler: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
+    """Optuna's. grid: every recipe of the space, in random order."""
+    sampler_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """With one stage at a time (--max-concurrent 1) the same seed makes the same suggestions."""
+    confirm_seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 6
+    """Fresh seeds that the recommended recipe and Algorithm 1 are compared on; 6 are the fewest
+    that can show a difference; 0: no comparison."""
+    name: str = "search"
+    """Of the study, the sweep's record and TensorBoard runs."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("suggestions", 1), ("sampler_seed", 0), ("confirm_seeds", 0)):
+            value = getattr(self, name)
+            if value < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
+        if not self.name or set(self.name) & set("/\\ "):
+            raise ValueError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
+
+
+def goal_of(wanted: Wanted) -> Goal:
+    return Goal(
+        objectives=wanted.objectives,
+        cost=wanted.cost,
+        max_accuracy_drop=parse_drop(wanted.max_accuracy_drop),
+        target_compression=wanted.target_compression,
+        budget_epochs=wanted.budget_epochs,
+    )
+
+
+def space_of(knobs: Knobs, protocol: Protocol) -> Space:
+    """The flags narrow the file, the file the whole space."""
+    space = default_space(protocol)
+    if knobs.space is not None:
+        space = read_space(knobs.space, space)
+    given = {item.name: getattr(knobs, item.name) for item in fields(Knobs)}
+    del given["space"]
+    return narrowed(space, given)
+
+
+def check_possible(made: Made, sampler: str, data: str | None) -> None:
+    """Refuse, before anything trains, what no recipe of the space could come to."""
+    protocol, space, goal = made.protocol, made.space, made.goal
+    target, budget = goal.target_compression, goal.budget_epochs
+    if protocol.validation == "none":
+        raise ValueError(
+            f"the protocol of {protocol.network} on {protocol.dataset} has no validation set, and "
+            "a search must not choose by the test set: --validation 0.2 takes a fifth of it"
+        )
+    if target is not None:
+        prunable = sum(part.numel() for part in prunable_shapes(protocol, data).values())
+        most = max(
+            float(prunable) if structure == "unstructured" else ratio
+            for structure, ratio in reach(space).items()
+        )
+        if most < target * (1 - LUMPS):
+            raise ValueError(
+                f"--target-compression is {target:g}, but the space reaches {most:.4g} at most; "
+                "lower it, or allow larger fractions, more levels or another structure"
+            )
+    cheapest, _ = epochs_between(space, protocol, target)
+    if budget is not None and cheapest > budget:
+        raise ValueError(
+            f"--budget-epochs is {budget}, but the cheapest recipe of the space takes {cheapest} "
+            "epochs; raise it, or allow shorter retraining (--shares) or fewer levels"
+        )
+    if sampler == "grid" and endless_knobs(space):
+        raise ValueError(
+            f"--sampler grid with a range without step: {', '.join(endless_knobs(space))}; name "
+            "its values, or give it a step"
+        )
+    for structure in values_of(space.structures):
+        sample = Recipe(
+            method="finetune",
+            structure=structure,
+            fraction=None if ":" in structure else lowest(space.fractions),
+            levels=1,
+            epochs=1,
+        )
+        check_graph(build_graph(sample.chain(protocol, seed=0)), data)
+
+
+def describe_search(made: Made, effort: Effort, sampler: str) -> list[Table | str]:
+    """The space, and the most that the search can cost."""
+    space, goal, protocol = made.space, made.goal, made.protocol
+    table = Table(title="space", title_justify="left")
+    table.add_column("knob")
+    table.add_column("values", overflow="fold")
+    for name in KNOBS:
+        table.add_row(name, knob_text(getattr(space, name)))
+    target = goal.target_compression
+    recipes = num_recipes(space, target is not None)
+    cheapest, dearest = epochs_between(space, protocol, target)
+    limits = [f"up to {space.max_compression:g}×" if target is None else f"from {target:g}× on"]
+    if goal.max_accuracy_drop is not None:
+        limits.append(f"accuracy at most {100 * goal.max_accuracy_drop:g} points below dense")
+    if goal.budget_epochs is not None:
+        limits.append(f"at most {goal.budget_epochs:,} epochs of retraining")
+    return [
+        table,
+        f"objectives  {', '.join(goal.objectives)}; limits: {', '.join(limits)}",
+        f"recipes     {recipes:,.0f} in the space" if recipes < 1e15 else "recipes     endless",
+        f"search      {effort.suggestions} suggestions by {sampler}, up to {effort.seeds} seeds "
+        f"each; {effort.confirm_seeds} fresh seeds for the comparison",
+        f"epochs      {protocol.epochs} a baseline, {effort.seeds + effort.confirm_seeds} of them; "
+        f"a recipe {cheapest:,} to {min(dearest, goal.budget_epochs or dearest):,} a seed",
+    ]
+
+
+def run_search(
+    made: Made,
+    effort: Effort,
+    how: Searching,
+    training: Training,
+    full_epochs: int,
+    folder: str | None,
+    options: Options,
+) -> int:
+    """Search, and show what was found. Its exit code."""
+    from sweeps.searching.answer import show_answer
+
+    console = make_console()
+    protocol = made.protocol
+    ledger = Ledger(options.storage)
+    check_writable(ledger.filesystem, ledger.root)
+    name = sweep_name(how.name, options)
+    study = SearchStudy(ledger, name, made, how.sampler, how.sampler_seed)
+    num_validation = validation_images(protocol, folder)
+    search = Search(study, ledger, effort, how.sampler, num_validation)
+    console.print(
+        f"{name}: {search.num_suggested} of {effort.suggestions} suggestions made before; storage "
+        f"{ledger.uri}\n{study.dashboard_hint()}",
+        soft_wrap=True,
+    )
+    check_disk(search.scheduler.graph, ledger, options.keep, folder)
+    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
+    prepare_data(sweep)
+    code = DONE
+    while search.scheduler.ended and search.more():  # without Ray, as long as nothing trains
+        search.settle()
+    if not (search.ended and search.scheduler.ended):
+        try:
+            code = train(search, sweep, options, console)
+        finally:
+            record_sweep(sweep, search.scheduler.graph, ledger, console)
+    if code != DONE:
+        return code
+    report_trouble(search.scheduler, console)
+    found = show_answer(search, name, training, options, full_epochs, console)
+    return DONE if found and not search.trouble else FAILED
+
+
+def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+    from sweeps.boards import Boards
+    from sweeps.searching.watching import SearchProgress
+    from sweeps.tuning import train_graph
+
+    runtime = Runtime(
+        storage=absolute(options.storage),
+        data=sweep.data,
+        threads=options.threads,
+        keep=options.keep,
+        git_commit=git_commit(),
+    )
+    scheduler = search.scheduler
+    boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)
+    with SearchProgress(sweep.name, search, console) as progress:
+        search.report = progress.say
+        train_graph(scheduler, runtime, options, progress, boards, sweep.name, search)
+        boards.close()
+    console.print(progress.summary())
+    if not (scheduler.ended and search.ended):
+        console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
+        return INTERRUPTED
+    return DONE
+
+
+def validation_images(protocol: Protocol, data: str | None) -> int:
+    info = describe(protocol.dataset, data, protocol.image_size)
+    validation = split_indices(protocol, info.num_train, info.num_test).val
+    assert validation is not None
+    return len(validation)
+
+
+def main(
+    *,
+    training: Annotated[Training, tyro.conf.arg(name="")],
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")],
+    knobs: Annotated[Knobs, tyro.conf.arg(name="")],
+    searching: Annotated[Searching, tyro.conf.arg(name="")],
+    options: Annotated[Options, tyro.conf.arg(name="")],
+) -> int:
+    goal = goal_of(wanted)
+    full, folder = chosen_protocol(training, options.data_folder)
+    protocol = prepared(full, options)
+    made = Made(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
+    check_possible(made, searching.sampler, folder)
+    effort = Effort(
+        suggestions=searching.suggestions,
+        seeds=options.seeds or SEEDS,
+        confirm_seeds=searching.confirm_seeds,
+    )
+    if options.dry_run:
+        for part in describe_search(made, effort, searching.sampler):
+            make_console().print(part)
+        return DONE
+    return run_search(made, effort, searching, training, full.epochs, folder, options)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,43 @@
+"""The plain default at the search cost of a recipe: Renda et al. 2020, Algorithm 1."""
+
+from __future__ import annotations
+
+import math
+
+from rewind_ray.spec import FRACTION_DIGITS, Protocol
+from sweeps.searching.objectives import Point
+from sweeps.searching.space import Recipe
+
+STEP = 0.2  # of the remaining weights; Renda et al. 2020, §5
+
+
+def rivals_at(point: Point, protocol: Protocol) -> dict[str, Recipe]:
+    """Learning-rate rewinding in equal levels that prunes as far as ``point`` for no more epochs.
+
+    Its full form, levels of 20% that each retrain for T epochs, costs what it costs; for less it
+    can retrain for a shorter time or take larger steps, and nobody says which. So both: as many
+    levels as 20% a step come to, and as few as leave each its T epochs. They may be the same.
+    """
+    many = max(1, round(math.log(point.compression) / -math.log1p(-STEP)))
+    many = min(many, point.cost_epochs)
+    few = min(many, max(1, point.cost_epochs // protocol.epochs))
+    rivals = {"Algorithm 1 in shorter levels": in_levels(many, point, protocol)}
+    if few < many:
+        rivals["Algorithm 1 in larger steps"] = in_levels(few, point, protocol)
+    return rivals
+
+
+def in_levels(levels: int, point: Point, protocol: Protocol) -> Recipe:
+    return Recipe(
+        method="lr_rewind",
+        structure="unstructured",
+        fraction=round(1 - point.compression ** (-1 / levels), FRACTION_DIGITS),
+        levels=levels,
+        epochs=min(protocol.epochs, point.cost_epochs // levels),
+    )
+
+
+def published_cost(compression: float, protocol: Protocol) -> int:
+    """Epochs of Algorithm 1 as published, with T a level, until it has pruned as far."""
+    levels = math.ceil(round(math.log(compression) / -math.log1p(-STEP), 2))
+    return levels * protocol.epochs

@@ -1,0 +1,209 @@
+"""The Optuna study of a search: opened, checked, asked and told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from rewind_ray.leases import PATIENCE_SECONDS, Watch, driver_path
+from rewind_ray.ledger import Ledger
+from rewind_ray.spec import Protocol, canonical
+from rewind_ray.storage import read_bytes
+from sweeps.searching.journal import Journal
+from sweeps.searching.objectives import Goal
+from sweeps.searching.space import Recipe, Space, recipe_of
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
+
+POPULATION = 20
+"""Of a generation of nsga2; Optuna's 50 would leave most searches in the first one."""
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(population_size=POPULATION, seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda seed: BruteForceSampler(seed=seed),
+}
+"""Name -> Optuna's sampler. grid: every recipe of the space once, in random order."""
+
+TELLER = RandomSampler(seed=0)
+"""Has no opinion about what is told; the brute-force sampler would want to stop the study."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What a study was made with: all that its suggestions depend on."""
+
+    protocol: Protocol
+    space: Space
+    goal: Goal
+
+    def digests(self) -> dict[str, str]:
+        parts = {
+            "protocol": canonical(self.protocol),
+            "space": asdict(self.space),
+            "goal": asdict(self.goal),
+        }
+        return {name: digest(content) for name, content in parts.items()}
+
+
+def digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class SearchStudy:
+    """A study in the storage root; its trials are recipes."""
+
+    def __init__(self, ledger: Ledger, name: str, made: Made, sampler: str, seed: int) -> None:
+        """Raises ValueError for a broken study file, for a study made with something else, and
+        while another driver searches in it."""
+        self.made = made
+        self.journal = Journal(ledger, f"studies/{name}.journal")
+        self._sampler = sampler_named(sampler)
+        self._seed = seed
+        self.study = self._opened(name)
+        self._check_made(name)
+        driver = self.study.user_attrs.get("driver")
+        if driver and is_alive(ledger, driver):
+            raise ValueError(
+                f"another driver ({driver}) searches in {name} at this moment; let it finish, or "
+                "give this search a --name of its own: they share what they train all the same"
+            )
+        self.num_asked = len(self.trials())
+
+    def _opened(self, name: str) -> optuna.Study:
+        try:
+            storage = JournalStorage(self.journal)
+            if name in optuna.get_all_study_names(storage):
+                return optuna.load_study(study_name=name, storage=storage, sampler=TELLER)
+            with self.journal.together():
+                goal = self.made.goal
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    directions=goal.directions,
+                    sampler=TELLER,
+                )
+                study.set_metric_names(list(goal.objectives))
+                study.set_user_attr("made_with", self.made.digests())
+                return study
+        except (KeyError, TypeError, AssertionError, AttributeError) as error:
+            raise ValueError(
+                f"study file {self.journal.path} is no study of this Optuna: {error!r}; move it "
+                "away: the search starts anew, and what it trained isn't trained again"
+            ) from error
+
+    def _check_made(self, name: str) -> None:
+        ours, before = self.made.digests(), self.study.user_attrs.get("made_with", {})
+        other = [part for part in ours if ours[part] != before.get(part)]
+        if other:
+            told = ", ".join(f"{part} {before.get(part)}, now {ours[part]}" for part in other)
+            raise ValueError(
+                f"the study {name} was made with another {' and '.join(other)} ({told}); give "
+                "this search another --name, or the former options: values of the two can't be "
+                "compared"
+            )
+
+    def dashboard_hint(self) -> str:
+        """How to look at it in a browser."""
+        if self.journal.is_local:
+            return f"watch it with  optuna-dashboard {self.journal.path}"
+        return f"to look at it, copy {self.journal.path} here: optuna-dashboard COPY"
+
+    def begin(self, driver: str) -> None:
+        """From here on ``driver`` searches."""
+        self.study.set_user_attr("driver", driver)
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def within_limits(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials() if "beyond" not in trial.user_attrs]
+
+    def ask(self) -> tuple[Trial, Recipe]:
+        """The next recipe. It depends on what was told and how much was asked so far, so a
+        search that was stopped goes on as if it had not been."""
+        self.study.sampler = self._sampler(mixed(self._seed, self.num_asked))
+        with self.journal.together():
+            trial = self.study.ask()
+            recipe = self.recipe(trial)
+            trial.set_user_attr("recipe", recipe.describe())
+        self.num_asked += 1
+        return trial, recipe
+
+    def again(self, trial: FrozenTrial) -> Trial:
+        """A trial that was asked for and not told yet, to be told."""
+        self.study.sampler = TELLER
+        return Trial(self.study, trial._trial_id)
+
+    def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
+        goal = self.made.goal
+        return recipe_of(trial, self.made.space, self.made.protocol, goal.target_compression)
+
+    def tell(
+        self,
+        trial: Trial,
+        values: list[float] | None,
+        limits: dict[str, float],
+        notes: dict[str, Any],
+    ) -> None:
+        """values: None if it was given up. limits: what they are missed by, above 0, or kept."""
+        self.study.sampler = TELLER
+        with self.journal.together():
+            for name, note in notes.items():
+                trial.set_user_attr(name, note)
+            for name, missed in limits.items():
+                trial.set_constraint(name, missed)
+            state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+            self.study.tell(trial, values, state)
+
+
+def sampler_named(name: str) -> Callable[[int], BaseSampler]:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown --sampler {name!r}; known: {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
+def mixed(seed: int, number: int) -> int:
+    """A seed of its own for each question."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4])
+
+
+def is_alive(ledger: Ledger, driver: str) -> bool:
+    """Known at once of a driver of this machine, and of any that ended in order; of others once
+    their heartbeat is seen to change, or after PATIENCE_SECONDS without."""
+    watch, first = Watch(ledger), heartbeat(ledger, driver)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if watch.is_dead(driver):
+            return False
+        if heartbeat(ledger, driver) != first:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def heartbeat(ledger: Ledger, driver: str) -> bytes:
+    try:
+        return read_bytes(ledger.filesystem, driver_path(ledger, driver))
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,35 @@
+"""What a search shows while it runs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from sweeps.progress import Progress
+from sweeps.scheduler import State
+from sweeps.searching.search import Search
+
+
+class SearchProgress(Progress):
+    """As of a sweep, in suggestions: how many stages they will take, nobody knows."""
+
+    def __init__(self, name: str, search: Search, console: Console) -> None:
+        super().__init__(name, search.scheduler.graph, search.scheduler, console)
+        self.search = search
+
+    def say(self, line: str) -> None:
+        """About a suggestion, above the live view."""
+        self.console.print(Text(line, style="bold"), soft_wrap=True)
+
+    def done_of_total(self) -> tuple[int, int]:
+        wanted = self.search.effort.suggestions
+        return min(self.search.num_suggested, wanted), wanted
+
+    def summary(self) -> str:
+        search, counts = self.search, self.scheduler.counts
+        waiting = counts[State.WAITING] + counts[State.READY]
+        done, wanted = self.done_of_total()
+        parts = [f"{done} of {wanted} suggestions", f"{search.num_given_up} given up early"]
+        parts += [f"{counts[State.RUNNING]} stages running, {waiting} waiting"]
+        parts += [f"{counts[State.DONE]} done", f"{self.epochs_done:,} epochs"]
+        return f"{self.name}: {', '.join(parts)}"

@@ -1,0 +1,198 @@
+"""``python -m sweeps.search`` as its user types it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+import optuna
+import pytest
+
+from sweeps.launch import command
+from tests.sweeps.running import rows, run, start, wait_until
+
+DIGITS = ("--dataset", "digits", "--network", "digits_resnet", "--protocol", "digits")
+SMOKE = (
+    *("sweeps.search", *DIGITS, "--smoke", "--suggestions", "4", "--confirm-seeds", "1"),
+    *("--levels", "1", "2", "--shares", "0.5", "--max-concurrent", "1"),
+)
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """A command in this process, which has torch in memory already."""
+
+    def call(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            command(importlib.import_module(module).main)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A search that nothing happened to: its storage and output."""
+    storage = tmp_path_factory.mktemp("searched") / "storage"
+    return storage, run(*SMOKE, "--storage", str(storage))
+
+
+def study_of(storage):
+    path = str(storage / "studies/search-smoke.journal")
+    backend = optuna.storages.journal.JournalFileBackend(path)
+    journal = optuna.storages.JournalStorage(backend)
+    return optuna.load_study(study_name="search-smoke", storage=journal)
+
+
+@pytest.mark.parametrize("module", ["sweeps.search", "sweeps.between_rewindings"])
+def test_help_has_examples_and_every_common_option(module, typed):
+    result = typed(module, "--help")
+    assert result.returncode == 0 and f"  python -m {module}" in result.stdout
+    for option in (
+        *("storage", "seeds", "max-concurrent", "gpus-per-trial", "cpus-per-trial", "address"),
+        *("data", "dry-run", "smoke", "precision", "keep"),
+    ):
+        assert f"--{option}" in result.stdout
+
+
+def test_dry_run_tells_space_and_cost_and_leaves_nothing_behind(storage, typed):
+    result = typed(
+        *("sweeps.search", *DIGITS, "--objectives", "accuracy", "--target-compression", "10"),
+        *("--budget-epochs", "60", "--dry-run", "--storage", str(storage)),
+    )
+    assert result.returncode == 0
+    for fact in ("methods", "from 10× on", "at most 60 epochs", "60 suggestions by tpe"):
+        assert fact in result.stdout
+    assert not storage.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--objectives", "accuracy"), "--target-compression"),
+        (("--objectives", "accuracy", "cost", "--budget-epochs", "9"), "leave one of the two"),
+        (("--max-accuracy-drop", "half"), "0.5pt"),
+        (("--max-accuracy-drop", "2"), "0.5pt"),
+        (("--methods", "prayer"), "lr_rewind"),
+        (("--fractions", "1.2"), "below 1"),
+        (("--space", "nowhere.toml"), "nowhere.toml"),
+        (("--sampler", "grid"), "lrs"),
+        (("--sampler", "guess"), "nsga2"),
+        (("--suggestions", "0"), "from 1 up"),
+        (("--name", "a b"), "without spaces"),
+        (("--objectives", "accuracy", "--target-compression", "1e9"), "the space reaches"),
+        (
+            (
+                *("--objectives", "accuracy", "compression", "--budget-epochs", "4"),
+                *("--methods", "reinit"),
+            ),
+            "the cheapest recipe of the space takes 18 epochs",
+        ),
+        (
+            (
+                *("--objectives", "accuracy", "--target-compression", "3"),
+                *("--structures", "2:4"),
+            ),
+            "the space reaches 2 at most",
+        ),
+        (("--protocol", "mikler_resnet", "--dataset", "cifar10"), "--validation 0.2"),
+        (("--network", "resnet21"), "resnet20"),
+    ],
+)
+def test_wrong_usage_is_told_with_the_way_out(arguments, told, storage, typed):
+    result = typed("sweeps.search", *DIGITS, *arguments, "--storage", str(storage))
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert told in result.stderr and "Traceback" not in result.stderr
+    assert not storage.exists()
+
+
+def test_a_search_ends_with_front_recipe_confirmation_and_figure(searched):
+    storage, result = searched
+    assert result.returncode == 0, result.stdout + result.stderr
+    for fact in (
+        *("The front", "recommended", "on 1 fresh seeds", "Algorithm 1", "too few to tell"),
+        *("epochs   asked for", "optuna-dashboard", "python -m sweeps.compare"),
+    ):
+        assert fact in result.stdout
+    assert (storage / "figures/search-smoke.png").stat().st_size > 10_000
+    lines = (storage / "studies/search-smoke-front.csv").read_text().splitlines()
+    assert len(lines) > 1 and lines[0].startswith("recipe,compression_ratio")
+    assert len(study_of(storage).trials) >= 4
+    record = json.loads((storage / "sweeps/search-smoke.json").read_text())
+    assert set(record["stages"]) == {stage_id for stage_id, _ in rows(storage)}
+
+
+def test_the_recommended_command_can_be_pasted_and_has_nothing_left_to_train(searched):
+    """It is the very recipe: all of its stages are there already."""
+    storage, result = searched
+    (pasted,) = [line for line in result.stdout.splitlines() if "sweeps.compare" in line]
+    before = rows(storage)
+    again = run(*shlex.split(pasted)[2:])
+    assert again.returncode == 0, again.stdout + again.stderr
+    first = again.stdout.splitlines()[0]
+    assert "stages" in first
+    count = int(first.split(": ")[1].split()[0])
+    assert f"{count} stages, {count} of them done already" in first
+    assert rows(storage) == before
+
+
+def test_the_rows_feed_the_analysis(searched, tmp_path):
+    storage, _ = searched
+    out = str(tmp_path / "rows.csv")
+    told = run(
+        "analysis", "rows", "--storage", str(storage), "--sweep", "search-smoke", "--out", out
+    )
+    assert told.returncode == 0, told.stderr
+    assert run("analysis", "pareto", out).returncode == 0
+
+
+def test_the_same_command_again_asks_and_trains_nothing(searched):
+    storage, first = searched
+    before, asked = rows(storage), [t.params for t in study_of(storage).trials]
+    result = run(*SMOKE, "--storage", str(storage))
+    assert result.returncode == 0, result.stderr
+    assert rows(storage) == before and [t.params for t in study_of(storage).trials] == asked
+    answer = first.stdout[first.stdout.index("The front") :]
+    assert answer in result.stdout
+
+
+def test_a_study_of_something_else_is_left_alone(searched):
+    storage, _ = searched
+    result = run(*SMOKE, "--storage", str(storage), "--fractions", "0.5")
+    assert result.returncode == 2
+    assert "another space" in result.stderr and "now" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_search_continues_as_if_nothing_had_happened(how, searched, storage):
+    expected, undisturbed = searched
+    for told in (1, 3):
+        process = start(*SMOKE, "--storage", str(storage))
+        wait_until(lambda n=told: num_told(storage) >= n)
+        os.kill(process.pid, how)
+        stdout, stderr = process.communicate(timeout=60)
+        code = -signal.SIGKILL if how == signal.SIGKILL else 130
+        assert process.returncode == code, stdout + stderr
+    result = run(*SMOKE, "--storage", str(storage))
+    assert result.returncode == 0, result.stderr
+    assert rows(storage) == rows(expected)
+    ours, theirs = study_of(storage), study_of(expected)
+    assert [t.params for t in ours.trials] == [t.params for t in theirs.trials]
+    assert [t.values for t in ours.trials] == [t.values for t in theirs.trials]
+    front, other = (out.stdout[out.stdout.index("The front") :] for out in (result, undisturbed))
+    assert front.replace(str(storage), "") == other.replace(str(expected), "")
+
+
+def num_told(storage):
+    try:
+        return sum(trial.state.is_finished() for trial in study_of(storage).trials)
+    except (KeyError, OSError):
+        return 0
