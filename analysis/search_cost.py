@@ -38,9 +38,8 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     A baseline that has rows of several lengths counts with its shortest: the factor is never
     overstated.
     """
-    trained = rows.groupby("stage_id")["train_epochs"].max()
-    ancestors = set(rows["parent_id"].dropna()) | set(rows["baseline_id"])
-    absent = len(ancestors - set(trained.index))
+    ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
+    absent = int((~ancestors.isin(rows["stage_id"])).sum())
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
             "the epochs that sharing saved can't be told: %s",
@@ -49,7 +48,8 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
             else "some rows have no search_cost_epochs",
         )
         return None
-    shortest = rows.groupby("stage_id")["train_epochs"].min()
-    dense_epochs = rows["train_epochs"].where(rows["level"] == 0, rows["baseline_id"].map(shortest))
+    lengths = rows.groupby("stage_id")["train_epochs"].agg(["min", "max"])
+    shortest = rows["baseline_id"].map(lengths["min"])
+    dense_epochs = rows["train_epochs"].where(rows["level"] == 0, shortest)
     alone = dense_epochs + rows["search_cost_epochs"]
-    return Sharing(epochs_trained=int(trained.sum()), epochs_alone=int(alone.sum()))
+    return Sharing(epochs_trained=int(lengths["max"].sum()), epochs_alone=int(alone.sum()))

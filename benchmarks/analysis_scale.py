@@ -73,9 +73,9 @@ def made_up(count: int) -> pd.DataFrame:
     return made.reindex(columns=list(COLUMNS))
 
 
-def seconds_and_memory(command: str, table: str) -> tuple[float, float]:
-    """Of the whole process: seconds, and its largest size in GiB."""
-    begun = time.perf_counter()
+def seconds_and_memory(command: str, table: str) -> tuple[float, float, float]:
+    """Of the whole process: seconds of the clock and of the CPUs, and its largest size in GiB."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with open("/dev/null", "w") as nowhere:
         subprocess.run(
             [sys.executable, "-m", "analysis", command, table],
@@ -84,8 +84,9 @@ def seconds_and_memory(command: str, table: str) -> tuple[float, float]:
             stderr=nowhere,
         )
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    return seconds, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu, after.ru_maxrss / 2**20
 
 
 def medians_by_loop(rows: pd.DataFrame) -> list[tuple[float, float, float]]:
@@ -102,8 +103,12 @@ def main(count: int) -> None:
         made_up(count).to_parquet(table, index=False)
         print(f"{len(pd.read_parquet(table, columns=['seed'])):,} rows")
         for command in COMMANDS:
-            seconds, peak = seconds_and_memory(command, table)
-            print(f"{command:12} {seconds:6.2f} s   largest process so far {peak:.2f} GiB")
+            seconds, cpu, peak = seconds_and_memory(command, table)
+            print(
+                f"{command:12} {seconds:6.2f} s, {cpu:6.2f} s of CPU; largest process so far "
+                f"{peak:.2f} GiB",
+                flush=True,
+            )
         small = as_rows(made_up(count // 10), "made up")
         begun = time.perf_counter()
         ours = points_of(small)
