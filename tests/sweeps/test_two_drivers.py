@@ -4,7 +4,11 @@ import json
 import os
 import signal
 
+import pytest
+
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+
+pytestmark = pytest.mark.slow  # each is three sweeps
 
 STAGES = 13
 
