@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 
 import pytest
 from pyarrow import fs
@@ -157,6 +158,7 @@ def test_an_interrupted_stage_is_not_drawn_twice(storage):
     first = Boards(ledger, "sweep", graph)
     first.epochs(dense_id, 2, steps_per_epoch=2)
     first.close()  # the driver died after epoch 2
+    time.sleep(1.1)  # files are read in the order of their names, which tell whole seconds
     again = Boards(ledger, "sweep", graph)
     again.epochs(dense_id, 4, steps_per_epoch=2)
     again.finish(dense_id)
