@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import STYLE
 from analysis.statistics import ALPHA, fewest_seeds, holm, paired_test, smallest_p
 from rewind_ray.result import ResultRow
+from sweeps.searching.confirm import seeds_text
 
 ENDS = (0.0, 1.0)
 END_NAMES = ("weight rewinding", "learning-rate rewinding")
@@ -147,23 +148,30 @@ def told(found: Judged, p: float, number: int) -> str:
     alphas = sorted(set(found.chosen))
     which = f"α = {alphas[0]:g}" if len(alphas) == 1 else "α chosen for each"
     ends = ", ".join(
-        f"{100 * end.difference:+.2f} points against {name} ({end.confidence:.0%} interval "
-        f"{100 * end.low:+.2f} to {100 * end.high:+.2f})"
+        f"{100 * end.difference:+.2f} points against {name}{interval_text(end)}"
         for end, name in zip(found.against, END_NAMES, strict=True)
     )
+    seeds = seeds_text(found.n_seeds)
     if p <= ALPHA:
-        return f"{which} is better than both ends: {ends}, p = {p:.2g}, {found.n_seeds} seeds"
+        return f"{which} is better than both ends: {ends}, p = {p:.2g}, {seeds}"
     worse = [
         name
         for end, name in zip(found.against, END_NAMES, strict=True)
         if end.difference < 0 and number * end.p <= ALPHA
     ]
     if worse:
-        return f"{which} is worse than {' and '.join(worse)}: {ends}, {found.n_seeds} seeds"
-    words = f"no difference shown, {which}: {ends}, p = {p:.2g}, {found.n_seeds} seeds"
+        return f"{which} is worse than {' and '.join(worse)}: {ends}, {seeds}"
+    words = f"no difference shown, {which}: {ends}, p = {p:.2g}, {seeds}"
     if smallest_p(found.n_seeds) * number > ALPHA:
         words += f"; {fewest_seeds(ALPHA / number, paired=True)} seeds could show one"
     return words
+
+
+def interval_text(end: Against) -> str:
+    """Empty where a single seed allows no interval."""
+    if end.confidence <= 0:
+        return ""
+    return f" ({end.confidence:.0%} interval {100 * end.low:+.2f} to {100 * end.high:+.2f})"
 
 
 # In a picture

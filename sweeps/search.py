@@ -39,13 +39,13 @@ from sweeps.launch import (
     Sweep,
     absolute,
     command,
-    git_commit,
     make_console,
     prepare_data,
     record_sweep,
     report_trouble,
 )
 from sweeps.options import Options
+from sweeps.provenance import git_commit
 from sweeps.recipes import prepared, sweep_name
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
@@ -115,6 +115,8 @@ class Knobs:
     """Of the method scratch_b: what pruning makes an epoch cheaper by."""
     momentum: tuple[bool, ...] | None = None
     """Restored with the weights, or not."""
+    layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Only layers that 2:4, 1:4 and 4:8 prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """No recipe prunes further; 100 if left out."""
 
@@ -203,6 +205,7 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
             fraction=None if ":" in structure else lowest(space.fractions),
             levels=1,
             epochs=1,
+            layers=space.layers if ":" in structure else "",
         )
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 
@@ -262,14 +265,13 @@ def run_search(
     check_disk(search.scheduler.graph, ledger, options.keep, folder)
     sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
     prepare_data(sweep)
+    record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
     while search.scheduler.ended and search.more():  # without Ray, as long as nothing trains
         search.settle()
     if not (search.ended and search.scheduler.ended):
-        try:
-            code = train(search, sweep, options, console)
-        finally:
-            record_sweep(sweep, search.scheduler.graph, ledger, console)
+        code = train(search, sweep, options, console)
+        record_sweep(sweep, search.wanted(), ledger, console)
     if code != DONE:
         return code
     report_trouble(search.scheduler, console)
@@ -291,8 +293,14 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
     )
     scheduler = search.scheduler
     boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)
-    with SearchProgress(sweep.name, search, console) as progress:
-        search.report = progress.say
+    progress = SearchProgress(sweep.name, search, console)
+
+    def report(line: str) -> None:
+        progress.say(line)
+        record_sweep(sweep, search.wanted(), scheduler.ledger, console)
+
+    search.report = report
+    with progress:
         train_graph(scheduler, runtime, options, progress, boards, sweep.name, search)
         boards.close()
     console.print(progress.summary())

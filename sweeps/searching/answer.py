@@ -114,7 +114,7 @@ def front_csv(front: Sequence[Point], commands: dict[Recipe, str]) -> bytes:
                 "command": commands[point.recipe],
             }
         )
-    return pd.DataFrame(lines).to_csv(index=False).encode()
+    return bytes(pd.DataFrame(lines).to_csv(index=False).encode())
 
 
 # A command to paste
@@ -144,6 +144,7 @@ def command_of(
         "methods": recipe.method,
         "rewind_epoch": asked,
         "structure": recipe.structure if recipe.structure != "unstructured" else None,
+        "layers": recipe.layers or None,
         "densities": () if recipe.fraction else None,  # none: a chain of steps alone
         "fraction": recipe.fraction,
         "levels": recipe.levels if recipe.fraction else None,
@@ -183,14 +184,19 @@ def importance_lines(study: optuna.Study) -> list[str]:
             f"importance of the knobs: {len(trials)} finished suggestions are too few to tell, "
             f"{FEWEST_FOR_IMPORTANCE} are needed"
         ]
+    counts = Counter(name for trial in trials for name in trial.params)
+    known = [name for name, count in counts.items() if count >= FEWEST_FOR_IMPORTANCE]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of knobs that few methods have
+        warnings.simplefilter("ignore")  # of values that few trials have
         shares = optuna.importance.get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP)
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP), params=known
         )
     told = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
+    rare = [name for name in counts if name not in known]
+    left_out = f"; too rarely asked for to tell: {', '.join(rare)}" if rare else ""
     return [
-        f"importance of the knobs for being among the best fifth (PED-ANOVA): {', '.join(told)}"
+        "importance of the knobs for being among the best fifth (PED-ANOVA): "
+        f"{', '.join(told)}{left_out}"
     ]
 
 
@@ -292,7 +298,8 @@ def confirmation_lines(search: Search, best: Point) -> list[str]:
     rows = {who: fresh_rows(search, recipe) for who, recipe in search.confirmed.items()}
     rivals = [who for who in search.confirmed if who != RECOMMENDED]
     seeds = search.effort.confirm_seeds
-    lines = [f"[bold]on {seeds} fresh seeds[/], test accuracy, mean (95% interval):"]
+    counted = "a fresh seed" if seeds == 1 else f"{seeds} fresh seeds"
+    lines = [f"[bold]on {counted}[/], test accuracy, mean (95% interval):"]
     lines += [f"  {fresh_line(who, search.confirmed[who], rows[who], seeds)}" for who in rows]
     for who in rivals:
         if search.confirmed[who] == best.recipe:

@@ -32,10 +32,10 @@ class Confirmation:
     def verdict(self) -> str:
         """Who is better, how sure, and what could have been shown."""
         away = f"{100 * abs(self.difference):.2f} points"
-        interval = (
-            f"{self.confidence:.0%} interval {100 * self.low:+.2f} to {100 * self.high:+.2f}, "
-            f"p = {self.p:.2g}, {len(self.seeds)} seeds"
-        )
+        interval = f"{seeds_text(len(self.seeds))}, p = {self.p:.2g}"
+        if self.confidence > 0:
+            low, high = 100 * self.low, 100 * self.high
+            interval = f"{self.confidence:.0%} interval {low:+.2f} to {high:+.2f}, {interval}"
         if self.p <= ALPHA:
             better = "better" if self.difference > 0 else "worse"
             return f"the recommended recipe is {better} by {away} ({interval})"
@@ -44,6 +44,10 @@ class Confirmation:
             needed = fewest_seeds(ALPHA, paired=True)
             words += f"; so few can show none, {needed} can: --confirm-seeds {needed}"
         return words
+
+
+def seeds_text(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def confirmation(ours: dict[int, ResultRow], theirs: dict[int, ResultRow]) -> Confirmation | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -38,7 +40,7 @@ def draw_search(
         axes = figure.add_subplot()
         ratios = [point.compression for point in points]
         norm = LogNorm(min(ratios), max(max(ratios), 1.01 * min(ratios)))
-        looks = {"norm": norm, "cmap": COLOURS}
+        looks: dict[str, Any] = {"norm": norm, "cmap": COLOURS}
         rest = [point for point in points if point not in front]
         marks = scatter(axes, rest, cost, s=14, alpha=0.55, linewidths=0, **looks)
         scatter(axes, front, cost, s=34, edgecolors="black", linewidths=0.9, **looks)
@@ -57,7 +59,7 @@ def draw_search(
         figure.savefig(out, dpi=200)
 
 
-def scatter(axes: Axes, points: Sequence[Point], cost: str, **looks: object):  # type: ignore[no-untyped-def]
+def scatter(axes: Axes, points: Sequence[Point], cost: str, **looks: Any) -> PathCollection:
     return axes.scatter(
         [point.value("cost", cost) for point in points],
         [100 * point.val_accuracy for point in points],
@@ -92,7 +94,8 @@ def plain_ticks(axis: Axis, values: Sequence[float], unit: str) -> None:
 
 def staircase(points: Sequence[Point], cost: str) -> tuple[list[float], list[float]]:
     """Costs, and the highest accuracy in percent up to each."""
-    costs, best = [], []
+    costs: list[float] = []
+    best: list[float] = []
     for point in sorted(points, key=lambda point: point.value("cost", cost)):
         if not best or 100 * point.val_accuracy > best[-1]:
             costs.append(point.value("cost", cost))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 import moocore
 import numpy as np
@@ -76,7 +77,7 @@ class Goal:
                 )
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
         return ["maximize" if MAXIMISE[name] else "minimize" for name in self.objectives]
 
 
@@ -201,7 +202,8 @@ def recommended(front: Sequence[Point], goal: Goal, noise: float) -> Point:
     """
     close = list(front)
     if "accuracy" in goal.objectives:
-        least = max(0.0, min(point.drop for point in front))
+        best = min(point.drop for point in front)
+        least = 0.0 if best <= noise else best
         close = [point for point in front if point.drop <= least + noise]
     further = "compression" in goal.objectives
 

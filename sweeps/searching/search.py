@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
-from sweeps.graph import build_graph, cost
+from sweeps.graph import Graph, build_graph, cost
 from sweeps.naming import percent
 from sweeps.scheduler import ENDED, Scheduler, State
 from sweeps.searching.objectives import (
@@ -99,7 +99,7 @@ class Search:
         self.trouble: list[str] = []
         """Why it ended early, or is incomplete."""
         self.report: Callable[[str], None] = lambda line: None
-        """Where a line about each suggestion goes."""
+        """Where a line about each suggestion that was told goes."""
         self.concluded: list[Suggestion] = []
         """With each recipe as far as it was trained."""
         self.num_suggested = self.num_beyond = self.num_given_up = 0
@@ -419,6 +419,11 @@ class Search:
             for recipe in self.confirmed.values():
                 self.scheduler.extend(recipe.chain(self.protocol, seed))
         return True
+
+    def wanted(self) -> Graph:
+        """All stages but those of chains that were given up."""
+        states = self.scheduler.states
+        return {i: node for i, node in self.scheduler.graph.items() if states[i] != State.STOPPED}
 
     @property
     def fresh_seeds(self) -> range:

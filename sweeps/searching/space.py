@@ -83,6 +83,8 @@ class Space:
     """Of scratch_b: what pruning makes an epoch cheaper by."""
     momentum: Knob = (False, True)
     """Is the momentum restored with the weights?"""
+    layers: str = ""
+    """Pattern of the only layers that N:M structures prune: those whose inputs they divide."""
     max_compression: float = 100.0
     """No chain prunes further."""
 
@@ -93,8 +95,11 @@ class Space:
                 check_range(name, knob)
             else:
                 check_values(name, knob)
-        if not 1 < self.max_compression < math.inf:
-            raise ValueError(f"max_compression is {self.max_compression:g}; allowed: above 1")
+        most = self.max_compression
+        if not isinstance(most, (int, float)) or not 1 < most < math.inf:
+            raise ValueError(f"max_compression is {most!r}; allowed: numbers above 1")
+        if not isinstance(self.layers, str):
+            raise ValueError(f"layers is {self.layers!r}; allowed: a pattern such as 'stages.*'")
 
 
 def number_between(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
@@ -202,6 +207,8 @@ class Recipe:
     levels: int
     epochs: int
     """t, of each level."""
+    layers: str = ""
+    """Pattern of the only ones that are pruned."""
     lr: float | None = None
     drops: tuple[float, ...] = ()
     factor: float | None = None
@@ -221,7 +228,7 @@ class Recipe:
             speedup=self.speedup,
             restore_momentum=self.restore_momentum,
         )
-        prune = Prune(fraction=self.fraction, structure=self.structure)
+        prune = Prune(fraction=self.fraction, structure=self.structure, layers=self.layers)
         stages = [dense_stage(protocol, seed)]
         for _ in range(self.levels):
             stages.append(retrain_stage(stages[-1], prune, retrain))
@@ -231,7 +238,8 @@ class Recipe:
         return replace(self, levels=levels)
 
     def compression(self) -> float:
-        """As told; filters come in lumps, and come to a little more or less."""
+        """As told. Filters come in lumps, and come to a little more or less; N:M of some layers
+        come to less."""
         if self.fraction is None:
             kept, group = self.structure.split(":")
             return (int(group) / int(kept)) ** self.levels
@@ -251,6 +259,7 @@ class Recipe:
         knobs += ["momentum"] if self.restore_momentum else []
         size = self.structure if self.fraction is None else f"{100 * self.fraction:.4g}%"
         of = " of filters" if self.structure == "filters" else ""
+        of += f" of {self.layers}" if self.layers else ""
         amount = f"{size}{of}" if self.levels == 1 else f"{self.levels} times {size}{of}"
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
         return ", ".join([f"{self.method}{rate}{drops}", *knobs, epochs, amount])
@@ -295,6 +304,7 @@ def recipe_of(
         fraction=got.get("fractions"),
         levels=levels,
         epochs=epochs,
+        layers=space.layers if ":" in structure else "",
         lr=float(f"{got['lrs']:.{RATE_DIGITS}g}") if "lrs" in got else None,
         drops=tuple(epochs * (1 - 0.5 ** (number + 1)) for number in range(decays)),
         factor=protocol.schedule.factor if decays else None,

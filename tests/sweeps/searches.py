@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from benchmarks.graph_scale import ROW
 from benchmarks.pretending import Accuracy, plausible, pretend
 from rewind_ray.ledger import Ledger
+from rewind_ray.result import ResultRow
 from sweeps.graph import Node
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search
@@ -67,3 +70,8 @@ def run(
 def asked(search: Search) -> list[dict[str, Any]]:
     """The parameters of every suggestion, in order."""
     return [trial.params for trial in search.study.trials()]
+
+
+def row(value: float) -> ResultRow:
+    """Of this accuracy."""
+    return replace(ROW, val_accuracy=value, test_accuracy=value)

@@ -117,7 +117,7 @@ def test_a_search_ends_with_front_recipe_confirmation_and_figure(searched):
     storage, result = searched
     assert result.returncode == 0, result.stdout + result.stderr
     for fact in (
-        *("The front", "recommended", "on 1 fresh seeds", "Algorithm 1", "too few to tell"),
+        *("The front", "recommended", "on a fresh seed", "Algorithm 1", "too few to tell"),
         *("epochs   asked for", "optuna-dashboard", "python -m sweeps.compare"),
     ):
         assert fact in result.stdout
