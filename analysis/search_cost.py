@@ -39,7 +39,7 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     overstated.
     """
     ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
-    absent = int((~ancestors.isin(rows["stage_id"])).sum())
+    absent = len(set(ancestors).difference(rows["stage_id"].to_numpy(dtype=object)))
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
             "the epochs that sharing saved can't be told: %s",
