@@ -12,7 +12,7 @@ from tests.sweeps.running import ROOT
 def test_faults_change_nothing(tmp_path):
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.soak", "--faults", "8", "--seeds", "1"),
+            *(sys.executable, "-m", "benchmarks.soak", "--faults", "4", "--seeds", "1"),
             *("--folder", str(tmp_path)),
         ],
         cwd=ROOT,
@@ -21,5 +21,5 @@ def test_faults_change_nothing(tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 faults" in done.stdout
+    assert "4 faults" in done.stdout
     assert "missing: 0, different from the undisturbed run: 0" in done.stdout
