@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
 from torch.utils.tensorboard import SummaryWriter
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage
+from rewind_ray.storage import write_atomically
 from sweeps.graph import Graph, lineages
 from sweeps.naming import chain_names
 
@@ -29,7 +31,7 @@ class Boards:
     """Writes what stages have done to ``<storage>/tensorboard/<sweep>/<chain>``.
 
     TensorBoard's writer knows local folders only; for other storage the events are written to a
-    temporary folder and copied when a stage ends.
+    temporary folder and moved there when a stage ends.
     """
 
     def __init__(self, ledger: Ledger, sweep: str, graph: Graph) -> None:
@@ -44,13 +46,23 @@ class Boards:
         self._open: dict[str, SummaryWriter] = {}
         self._written: dict[str, int] = {}
 
-    def epochs(self, stage_id: str, up_to: int, steps_per_epoch: int) -> None:
-        """Write the stage's epochs up to this one, as far as they aren't yet."""
+    def epochs(
+        self,
+        stage_id: str,
+        up_to: int,
+        steps_per_epoch: int,
+        told: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Write the stage's epochs up to this one, as far as they aren't yet.
+
+        told: metrics that are known, of any epochs; only the others are read from the ledger.
+        """
+        known = {metrics["epoch"]: metrics for metrics in told}
         stage = self.graph[stage_id].stage
         offset = sum(step.train_epochs for step in stage.chain[:-1])
         writer = self._writer(stage, offset * steps_per_epoch)
         for epoch in range(self._written.get(stage_id, 0) + 1, up_to + 1):
-            metrics = self.ledger.read_metrics(stage_id, epoch)
+            metrics = known.get(epoch) or self.ledger.read_metrics(stage_id, epoch)
             step = (offset + epoch) * steps_per_epoch
             for tag, name in SCALARS.items():
                 if metrics.get(name) is not None:
@@ -68,9 +80,14 @@ class Boards:
             self._add_hparams(writer, stage_id, lengths[-1])
         writer.close()
         if self._staging:
-            fs.copy_files(
-                self._staging.name, self.folder, destination_filesystem=self.ledger.filesystem
-            )
+            self._move(self._names[stage_id], Path(self._staging.name))
+
+    def _move(self, name: str, staging: Path) -> None:
+        """Each file once, however many stages are still to come."""
+        for events in sorted((staging / name).iterdir()):
+            target = f"{self.folder}/{name}/{events.name}"
+            write_atomically(self.ledger.filesystem, target, events.read_bytes())
+            events.unlink()
 
     def close(self) -> None:
         for stage_id in list(self._open):

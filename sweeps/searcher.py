@@ -52,11 +52,13 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         gpus: float,
         driver: str,
         watch: Watch,
+        step_seconds: float = 1.0,
         most_cpus: float = math.inf,
         source: Source | None = None,
     ) -> None:
-        """driver: the token that stages are claimed with. watch: of the other drivers. most_cpus:
-        of the largest node."""
+        """driver: the token that stages are claimed with. watch: of the other drivers.
+        step_seconds: a trial trains for before it reports, at least. most_cpus: of the largest
+        node."""
         super().__init__()
         self.scheduler = scheduler
         self.driver = driver
@@ -70,7 +72,12 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         self._looked = time.monotonic()
         self.trials: dict[str, str] = {}
         """trial_id -> stage_id of the running ones."""
-        self._settings = {"runtime": runtime, "cpus": cpus, "gpus": gpus}
+        self._settings = {
+            "runtime": runtime,
+            "cpus": cpus,
+            "gpus": gpus,
+            "step_seconds": step_seconds,
+        }
         self._ledger = Ledger(Runtime(**runtime).storage)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from sweeps.scheduler import Scheduler, State
 from sweeps.searcher import GraphSearcher, Source
 from trainables.stage_trainable import StageTrainable
 
+RESULTS_PER_SECOND = 50
+"""Of all trials together, at most: half of what Tune gets through (benchmarks/README.md)."""
 MAX_FAILURES = 8
 """Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
 in the code needs."""
@@ -71,6 +73,7 @@ def train_graph(
         progress.note(f"{shortage}. Waiting for the cluster to grow")
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
     driver = this_driver()
+    at_once = options.max_concurrent or slots(options, gpus, resources)
     searcher = GraphSearcher(
         scheduler,
         asdict(runtime),
@@ -78,10 +81,10 @@ def train_graph(
         gpus,
         driver.token,
         Watch(scheduler.ledger),
+        max(1.0, at_once / RESULTS_PER_SECOND),
         max(node["Resources"].get("CPU", 0) for node in ray.nodes()),
         source,
     )
-    at_once = options.max_concurrent or slots(options, gpus, resources)
     if source is not None:
         source.begin(driver.token, at_once)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -174,7 +177,13 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         node = self._node(trial)
         last = result["epochs"][-1] if result["epochs"] else {}
         self.progress.advance(node, result["epoch"], len(result["epochs"]), last)
-        self._safely(self.boards.epochs, node.stage_id, result["epoch"], result["steps_per_epoch"])
+        self._safely(
+            self.boards.epochs,
+            node.stage_id,
+            result["epoch"],
+            result["steps_per_epoch"],
+            result["epochs"],
+        )
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)

@@ -22,10 +22,6 @@ from rewind_ray.stage import Job, Runtime, StageRun, finish_stage, run_epoch, st
 
 CLAIM = ("stage_id", "driver", "instead_of")
 
-STEP_SECONDS = 1.0
-"""Short epochs are trained several to a step, so that the driver has no more than about one
-result a second of every trial to look at. Each is a rewind point of its own all the same."""
-
 
 class StageTrainable(tune.Trainable):
     """Trains one stage. Its checkpoints are the ledger's rewind points; Tune gets a pointer."""
@@ -49,7 +45,9 @@ class StageTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for an epoch, or for as many as fit in STEP_SECONDS.
+        """Train for an epoch, or for as many as fit in ``step_seconds``.
+
+        That keeps the driver from drowning in results; each epoch is a rewind point all the same.
 
         A ValueError would come again at every try, so it ends the trial, and so does a want of
         memory, for which the searcher finds more room; other exceptions may be the machine's or
@@ -82,7 +80,7 @@ class StageTrainable(tune.Trainable):
         epochs = []
         while not run.finished:
             epochs.append(run_epoch(run))
-            if time.monotonic() - begun > STEP_SECONDS:
+            if time.monotonic() - begun > self.config["step_seconds"]:
                 break
         if run.finished:
             finish_stage(run)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from rewind_ray.ledger import Ledger
@@ -62,7 +62,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 120) -> None:
         time.sleep(0.05)
 
 
-def points(storage: Path) -> dict[tuple[str, int], str]:
+def points(storage: Path | str) -> dict[tuple[str, int], str]:
     """Every rewind point and its checksum."""
     ledger = Ledger(str(storage))
     return {
@@ -72,12 +72,12 @@ def points(storage: Path) -> dict[tuple[str, int], str]:
     }
 
 
-def rows(storage: Path) -> dict[tuple[str, str], dict[str, object]]:
+def rows(storage: Path | str) -> dict[tuple[str, int], dict[str, object]]:
     """Every row without what differs from run to run."""
-    found = {}
-    for path in sorted(Path(storage).glob("stages/*/rows/*.json")):
-        row = json.loads(path.read_text())
+    ledger = Ledger(str(storage)).listed()
+    keys = [(stage, epoch) for stage in ledger.stage_ids() for epoch in ledger.row_epochs(stage)]
+    found = {key: asdict(row) for key, row in ledger.read_rows(keys).items()}
+    for row in found.values():
         for name in ("train_seconds", "finished_at", "git_commit"):
             del row[name]
-        found[path.parts[-3], path.stem] = row
     return found

@@ -134,7 +134,7 @@ def test_a_stage_out_of_memory_gets_more_room_once(storage):
     runtime = {"storage": str(storage)}
     for share, larger, most in [(0.25, 0.5, 8), (1.0, 1.0, 8)]:
         scheduler = scheduler_of(two_chains(), storage)
-        searcher = GraphSearcher(scheduler, runtime, 1, share, "ours", watch, most)
+        searcher = GraphSearcher(scheduler, runtime, 1, share, "ours", watch, most_cpus=most)
         first = searcher.suggest("a")
         searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
         assert scheduler.states[first["stage_id"]] == State.READY
@@ -149,7 +149,9 @@ def test_a_stage_out_of_memory_gets_more_room_once(storage):
 def test_more_room_on_a_cpu_is_more_cores(storage, cpus, most, larger):
     scheduler = scheduler_of(two_chains(), storage)
     watch = Watch(scheduler.ledger)
-    searcher = GraphSearcher(scheduler, {"storage": str(storage)}, cpus, 0, "us", watch, most)
+    searcher = GraphSearcher(
+        scheduler, {"storage": str(storage)}, cpus, 0, "us", watch, most_cpus=most
+    )
     searcher.suggest("a")
     searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
     assert searcher.suggest("b")["cpus"] == larger

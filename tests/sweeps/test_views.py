@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from pathlib import Path
 
 import pytest
 from pyarrow import fs
@@ -166,6 +167,24 @@ def test_an_interrupted_stage_is_not_drawn_twice(storage):
     assert [step for step, _ in dense["accuracy/test"]] == [2, 4, 6, 8]
 
 
+def test_what_is_known_already_is_not_read_again(storage, monkeypatch):
+    graph = chain_graph(steps=1)
+    ledger = Ledger(str(storage))
+    dense_id = next(iter(graph))
+    run_stage(graph[dense_id].job, Runtime(storage=str(storage)))
+    told = [ledger.read_metrics(dense_id, epoch) for epoch in (3, 4)]
+    asked = []
+    monkeypatch.setattr(
+        Ledger, "read_metrics", lambda _, stage, epoch: asked.append(epoch) or told[0]
+    )
+    boards = Boards(ledger, "sweep", graph)
+    boards.epochs(dense_id, 4, steps_per_epoch=2, told=told)
+    boards.close()
+    assert asked == [1, 2]
+    dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
+    assert dense["loss/train"][-1] == (8, pytest.approx(told[1]["train_loss"]))
+
+
 def test_boards_reach_a_storage_that_is_no_local_folder(storage, tmp_path):
     graph = chain_graph(steps=1)
     run_stage(next(iter(graph.values())).job, Runtime(storage=str(storage)))
@@ -176,6 +195,7 @@ def test_boards_reach_a_storage_that_is_no_local_folder(storage, tmp_path):
     dense_id = next(iter(graph))
     boards.epochs(dense_id, 4, steps_per_epoch=2)
     boards.finish(dense_id)
+    assert not list(Path(boards._staging.name).glob("*/*"))  # nothing is copied twice
     boards.close()
     assert scalars(storage / "tensorboard" / "sweep" / "dense-seed0")["loss/train"]
 

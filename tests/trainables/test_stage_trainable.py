@@ -21,7 +21,6 @@ from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import Runtime, run_stage
 from sweeps.graph import build_graph
-from trainables import stage_trainable
 from trainables.stage_trainable import StageTrainable
 
 
@@ -49,6 +48,7 @@ def config_of(node, storage, **runtime):
         "gpus": 0,
         "driver": "ours",
         "instead_of": None,
+        "step_seconds": 1.0,
         "runtime": {"storage": str(storage), **runtime},
     }
 
@@ -57,14 +57,12 @@ def checksum(storage, node):
     return Ledger(str(storage)).read_metrics(node.stage_id, node.epochs)["sha256"]
 
 
-def one_epoch_a_step(monkeypatch):
-    monkeypatch.setattr(stage_trainable, "STEP_SECONDS", 0.0)
+ONE_EPOCH_A_STEP = {"step_seconds": 0.0}
 
 
-def test_a_step_is_an_epoch_and_the_last_one_says_done(graph, tmp_path, monkeypatch):
-    one_epoch_a_step(monkeypatch)
+def test_a_step_is_an_epoch_and_the_last_one_says_done(graph, tmp_path):
     dense = next(iter(graph.values()))
-    trainable = StageTrainable(config_of(dense, tmp_path))
+    trainable = StageTrainable(config_of(dense, tmp_path) | ONE_EPOCH_A_STEP)
     results = [trainable.train() for _ in range(4)]
     assert [r["epoch"] for r in results] == [1, 2, 3, 4]
     assert [r["done"] for r in results] == [False, False, False, True]
@@ -72,10 +70,9 @@ def test_a_step_is_an_epoch_and_the_last_one_says_done(graph, tmp_path, monkeypa
     assert Ledger(str(tmp_path)).row_epochs(dense.stage_id) == [4]
 
 
-def test_short_epochs_share_a_step_and_each_is_a_rewind_point(graph, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_trainable, "STEP_SECONDS", 1000.0)
+def test_short_epochs_share_a_step_and_each_is_a_rewind_point(graph, tmp_path):
     dense = next(iter(graph.values()))
-    result = StageTrainable(config_of(dense, tmp_path)).train()
+    result = StageTrainable(config_of(dense, tmp_path) | {"step_seconds": 1000.0}).train()
     assert result["done"] and len(result["epochs"]) == 4
     assert Ledger(str(tmp_path)).points(dense.stage_id) == [0, 1, 2, 3, 4]
 
@@ -100,15 +97,14 @@ def test_a_trial_restored_at_its_last_epoch_may_be_stepped_once_more(graph, tmp_
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
-def test_a_killed_trial_goes_on_in_another_actor_to_the_same_bits(graph, tmp_path, monkeypatch):
-    one_epoch_a_step(monkeypatch)
+def test_a_killed_trial_goes_on_in_another_actor_to_the_same_bits(graph, tmp_path):
     dense = next(iter(graph.values()))
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     run_stage(dense.job, Runtime(storage=str(straight)))
-    first = StageTrainable(config_of(dense, broken))
+    first = StageTrainable(config_of(dense, broken) | ONE_EPOCH_A_STEP)
     first.train()
     first.train()
-    second = StageTrainable(config_of(dense, broken))
+    second = StageTrainable(config_of(dense, broken) | ONE_EPOCH_A_STEP)
     results = [second.train(), second.train()]
     assert [r["epoch"] for r in results] == [3, 4]
     assert checksum(broken, dense) == checksum(straight, dense)
