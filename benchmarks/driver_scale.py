@@ -1,6 +1,7 @@
-"""The driver's cost of a stage: graphs of stages of no length, on a simulated cluster of 64 slots.
+"""The driver's cost of a stage and of a result: stages of no length, on a simulated cluster.
 
-python -m benchmarks.driver_scale 100 1000 5000
+python -m benchmarks.driver_scale 100 1000 5000        # stages of one result each
+python -m benchmarks.driver_scale 500 --results 21     # what a result costs
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
 from benchmarks.graph_scale import ROW
@@ -21,6 +24,7 @@ from benchmarks.near_zero import NearZero
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import row_to_json
+from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from rewind_ray.stage import Runtime
 from sweeps import tuning
@@ -31,68 +35,88 @@ from sweeps.progress import Progress
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler
 
-NODES, CPUS = 8, 8
+NODES = 8
 LEVELS = 9
 """With its baseline a chain is ten stages."""
 
 
-def graph_of(stages: int) -> Graph:
-    """Chains of ten."""
-    retrain = Retrain(method="lr_rewind", epochs=1)
+def graph_of(stages: int, results: int) -> Graph:
+    """Chains of ten; a stage reports every epoch."""
+    protocol = digits(epochs=results, schedule=Schedule(lr=0.1))
+    retrain = Retrain(method="lr_rewind", epochs=results)
     return build_graph(
-        iterative(dense_stage(digits(), seed), retrain, LEVELS, Prune(fraction=0.2))
+        iterative(dense_stage(protocol, seed), retrain, LEVELS, Prune(fraction=0.2))
         for seed in range(stages // (LEVELS + 1))
     )
 
 
-def measure(stages: int, address: str) -> None:
+def measure(stages: int, results: int, address: str) -> None:
     """One size, in a process of its own. Prints a line of the table."""
     tuning.StageTrainable = NearZero  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as storage:
-        graph = graph_of(stages)
+        graph = graph_of(stages, results)
         scheduler = Scheduler(graph, Ledger(storage))
         template = row_to_json(replace(ROW, level=0)).decode()
         runtime = Runtime(storage=storage, git_commit=template)
         options = Options(storage=storage, address=address)
         tuning.start_ray(address)
-        begun = time.time()
+        begun, cpu = time.time(), time.process_time()
         with Progress("scale", graph, scheduler, Console(file=io.StringIO())) as progress:
             boards = Boards(scheduler.ledger, "scale", graph)
             tuning.train_graph(scheduler, runtime, options, progress, boards, "scale")
-        seconds = time.time() - begun
+        seconds, cpu = time.time() - begun, time.process_time() - cpu
         assert scheduler.ended and scheduler.counts["done"] == len(graph)
         ends = sorted(path.stat().st_mtime for path in Path(storage).glob("stages/*/rows/*.json"))
-        quarter = len(ends) // 4
-        first = (ends[quarter] - ends[0]) / quarter
-        last = (ends[-1] - ends[-quarter - 1]) / quarter
+        early, late = (pace(ends, *part) for part in ((0.25, 0.5), (0.75, 0.95)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{len(graph):6} {seconds:9.1f} {1000 * seconds / len(graph):15.1f} "
-            f"{1000 * first:16.1f} {1000 * last:15.1f} {peak:12.2f}",
+            f"{len(graph):6} {results:7} {seconds:9.1f} {1000 * cpu / len(graph):19.1f} "
+            f"{1000 * early:13.1f} {1000 * late:14.1f} {peak:11.2f}",
             flush=True,
         )
 
 
-def main(sizes: list[int]) -> None:
+def pace(ends: list[float], start: float, stop: float) -> float:
+    """Seconds a stage between these shares of all."""
+    first, last = int(start * len(ends)), int(stop * len(ends))
+    return (ends[last] - ends[first]) / (last - first)
+
+
+def main(
+    sizes: Annotated[tuple[int, ...], tyro.conf.Positional] = (100, 1000, 5000),
+    /,
+    results: int = 1,
+    slots: int = 64,
+    address: str | None = None,
+) -> None:
+    """A line for each number of stages.
+
+    Args:
+        sizes: numbers of stages
+        results: of each stage
+        slots: stages at once, on eight nodes
+        address: of a cluster that is there; one is made if left out
+    """
+    if address:
+        measure(sizes[0], results, address)
+        return
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": slots // NODES})
     for _ in range(NODES - 1):
-        cluster.add_node(num_cpus=CPUS)
-    print(f"{NODES} nodes of {CPUS} slots")
-    print("stages   seconds   ms a stage  first quarter ms  last quarter ms  driver GiB")
+        cluster.add_node(num_cpus=slots // NODES)
+    print(f"{NODES} nodes of {slots // NODES} slots")
+    print(
+        "stages results   seconds  driver CPU ms/stage  early ms/stage  late ms/stage  driver GiB"
+    )
     try:
         for size in sizes:
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.driver_scale", str(size), cluster.address],
-                check=True,
-            )
+            command = [sys.executable, "-m", "benchmarks.driver_scale", str(size)]
+            more = ["--results", str(results), "--address", cluster.address]
+            subprocess.run([*command, *more], check=True)
     finally:
         cluster.shutdown()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and ":" in sys.argv[2]:
-        measure(int(sys.argv[1]), sys.argv[2])
-    else:
-        main([int(size) for size in sys.argv[1:]] or [100, 1000, 5000])
+    tyro.cli(main)

@@ -1,8 +1,10 @@
-"""A trainable that trains nothing: its stages are done at once. For benchmarks/driver_scale.py."""
+"""A trainable that trains nothing: its epochs are done at once. For benchmarks/driver_scale.py."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,16 +15,34 @@ from rewind_ray.result import row_from_json
 
 
 class NearZero(tune.Trainable):
-    """Writes the row and the rewind points that are wanted, as the real one does at its end."""
+    """One result an epoch. Writes the row and the rewind points that are wanted at its end."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
         return PlacementGroupFactory([{"CPU": config["cpus"]}])
 
+    def setup(self, config: dict[str, Any]) -> None:
+        self._epoch = 0
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._epoch = 0
         return True
 
     def step(self) -> dict[str, Any]:
+        self._epoch += 1
+        last = self._epoch == max(self.config["row_epochs"])
+        if last:
+            self._finish()
+        metrics = {"epoch": self._epoch, "test_accuracy": 0.5, "train_loss": 1.0, "lr": 0.1}
+        return {
+            "done": last,
+            "epoch": self._epoch,
+            "epochs": [metrics],
+            "steps_per_epoch": 1,
+            "notes": [],
+        }
+
+    def _finish(self) -> None:
         config = self.config
         ledger = Ledger(config["runtime"]["storage"])
         template = row_from_json(config["runtime"]["git_commit"].encode())
@@ -31,10 +51,10 @@ class NearZero(tune.Trainable):
         for epochs in config["row_epochs"]:
             row = replace(template, stage_id=config["stage_id"], train_epochs=epochs)
             ledger.write_row(row)
-        return {"done": True, "epoch": 1, "epochs": [{}], "steps_per_epoch": 1, "notes": []}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing."""
+        pointer = {"stage_id": self.config["stage_id"], "epoch": self._epoch}
+        (Path(checkpoint_dir) / "pointer.json").write_text(json.dumps(pointer))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing."""

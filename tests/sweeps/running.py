@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def tiny_protocol(**changes: object) -> Protocol:
     return digits(**settings | changes)
 
 
-def start(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """``python -m ARGUMENTS``, in a process group of its own."""
+def start(*arguments: str, cwd: Path = ROOT, under: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """``[under] python -m ARGUMENTS``, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [*under, sys.executable, "-m", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

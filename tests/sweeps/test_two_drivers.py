@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -58,3 +59,23 @@ def test_when_one_is_killed_the_other_finishes_its_stages(undisturbed, storage):
     assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
     again = run(*QUICKSTART, "--storage", str(storage))
     assert again.returncode == 0 and "13 of them done already" in again.stdout
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime (Debian's package)")
+def test_clocks_that_are_a_day_apart(undisturbed, storage):
+    """Neither does a driver whose clock is ahead take the other's heartbeat for an old one, nor one
+    that has died for alive."""
+    expected, _ = undisturbed
+    first = start(*QUICKSTART, "--storage", str(storage))
+    ahead = ("faketime", "-f", "+1d")
+    second = start(*QUICKSTART, "--storage", str(storage), under=ahead)
+    wait_until(lambda: len(list(storage.glob("drivers/*.json"))) == 2)
+    wait_until(lambda: rows(storage))
+    assert first.poll() is None and second.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    outputs = [process.communicate(timeout=300) for process in (first, second)]
+    assert second.returncode == 0, outputs
+    assert rows(storage) == rows(expected)
+    written = [json.loads(path.read_text()) for path in storage.glob("stages/*/rows/*.json")]
+    days = {row["finished_at"][:10] for row in written}
+    assert len(days) == 2, "the clocks were the same"
