@@ -24,9 +24,9 @@ from benchmarks.near_zero import NearZero
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import row_to_json
+from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
-from rewind_ray.stage import Runtime
 from sweeps import tuning
 from sweeps.boards import Boards
 from sweeps.graph import Graph, build_graph

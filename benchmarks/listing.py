@@ -20,7 +20,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from rewind_ray.ledger import Ledger
-from tests.rewind_ray.test_s3 import BUCKET, ENVIRONMENT, Store
+from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store
 
 ROOT = "storage"
 

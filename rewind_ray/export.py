@@ -43,8 +43,8 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
 from rewind_ray.pruning.shrink import Cut, cut_of, shrink_
 from rewind_ray.recalibrate import pruned_accuracies
+from rewind_ray.rows import device_name
 from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
-from rewind_ray.stage import device_name
 from rewind_ray.storage import write_atomically
 from rewind_ray.tasks import image
 

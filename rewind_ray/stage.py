@@ -6,13 +6,9 @@ moment; starting it again goes on from the last rewind point, to the same bits.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,24 +16,18 @@ from torch import nn
 
 from rewind_ray import checkpoint
 from rewind_ray.checkpoint import RewindPoint
-from rewind_ray.datasets import DATASETS
-from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, never, train_epoch
-from rewind_ray.flops import multiply_adds, remaining_multiply_adds
+from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.partial import drop_partial, read_partial, write_partial
 from rewind_ray.pruning import (
     Mask,
-    apply_mask_,
     classification_gradients,
     dense_mask,
-    empty_layers,
     prunable_parameters,
     pruned_mask,
     unpruned,
 )
-from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
 from rewind_ray.recalibrate import RECALIBRATED, batch_norms, recalibrated
-from rewind_ray.result import ResultRow
 from rewind_ray.retraining import (
     FACTOR,
     METHODS,
@@ -45,91 +35,25 @@ from rewind_ray.retraining import (
     WARMUP,
     Method,
     RateContext,
-    original_and_more,
+)
+from rewind_ray.rows import make_row
+from rewind_ray.run import (
+    Job,
+    Runtime,
+    StageRun,
+    apply_masks_,
+    cut_network_,
+    data_seed,
+    in_order_of_modules,
+    make_optimizer,
+    set_mask_,
+    shrink_run_,
 )
 from rewind_ray.schedule import learning_rate
 from rewind_ray.spec import Stage
 from rewind_ray.tasks import image
-from rewind_ray.tasks.image import ImageTask
 
 log = logging.getLogger(__name__)
-
-KEEP = {
-    "all": "every epoch of the baselines; of retrainings those that have a row or a child",
-    "referenced": "only epochs that have a row, or that some stage of the sweep starts from",
-}
-FORWARD_AND_BACKWARD = 3
-"""Cost of training on an example, in forward passes: the backward pass costs about two."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """A stage, and what is wanted of it."""
-
-    stage: Stage
-    row_epochs: tuple[int, ...]
-    """Lengths at which a result row is wanted, rising."""
-    rewind_epochs: tuple[int, ...] = ()
-    """Epochs whose rewind point other stages start from, rising."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Runtime:
-    """Where and how stages run. Nothing of it is in a stage's id."""
-
-    storage: str
-    data: str | None = None
-    """Folder of the data set's files, where it needs one."""
-    device: str = "cpu"
-    threads: int = 1
-    """CPU threads of a stage that starts now; one that goes on keeps what it started with."""
-    keep: str = "all"
-    git_commit: str | None = None
-    ray_version: str | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class StageRun:
-    """A stage while it runs."""
-
-    job: Job
-    runtime: Runtime
-    ledger: Ledger
-    task: ImageTask
-    network: nn.Module
-    optimizer: torch.optim.SGD
-    parameters: dict[str, nn.Parameter]
-    """The prunable ones."""
-    num_prunable: int
-    """Prunable weights of the dense network."""
-    mask: Mask
-    """Empty for the dense network."""
-    companions: Mask
-    """Scales and shifts of BatchNorm channels: pruned filters take theirs with them. No prunable
-    weights, so density doesn't count them."""
-    cut: Cut | None
-    """What was physically removed from the dense network."""
-    threads: int
-    target_epoch: int
-    """The last epoch that is wanted."""
-    epoch: int = 0
-    """Epochs trained so far."""
-    diverged: bool = False
-    removed_norm: float = 1.0
-    """How much pruning took away, see ``removed_norm_of``."""
-    kept_epochs: set[int] = field(default_factory=set)
-    progress: Progress = field(default_factory=Progress)
-    """Of the next epoch, where a run before this one was stopped in it."""
-    stop: Callable[[], bool] = never
-    """Asked before every update: must the run break off? Then it raises BrokenOff."""
-
-    @property
-    def stage(self) -> Stage:
-        return self.job.stage
-
-    @property
-    def finished(self) -> bool:
-        return self.diverged or self.epoch >= self.target_epoch
 
 
 def run_stage(job: Job, runtime: Runtime) -> None:
@@ -205,18 +129,6 @@ def threads_before(ledger: Ledger, stage: Stage) -> int | None:
         return int(ledger.read_metrics(stage.stage_id, 0)["threads"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
-
-
-def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
-    protocol = stage.protocol
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=protocol.schedule.lr,
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov,
-        weight_decay=protocol.weight_decay,
-        foreach=True,
-    )
 
 
 # The start
@@ -320,45 +232,6 @@ def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
     batches = run.task.batches(data_seed(run.stage), 0)
     probe = recalibrated(run.network, batches, run.stage.protocol.precision)
     return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
-
-
-def set_mask_(run: StageRun, mask: Mask) -> None:
-    run.mask = in_order_of_modules(mask, run) if mask else {}
-    prunes = [step.prune for step in run.stage.chain[1:] if step.prune]
-    if any(prune.structure == "filters" for prune in prunes):
-        run.companions = follower_mask(run.network, run.mask, run.task.followers())
-
-
-def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
-    """On the run's device. Ties, random criteria and sums go by this order; safetensors gives
-    back any."""
-    return {name: mask[name].to(run.task.device) for name in run.parameters}
-
-
-def apply_masks_(run: StageRun) -> None:
-    apply_mask_(dict(run.network.named_parameters()), {**run.mask, **run.companions})
-
-
-def cut_network_(run: StageRun, cut: Cut | None) -> None:
-    """Make the run's network the dense one without what ``cut`` removes."""
-    if run.cut is None and cut is None:
-        return
-    network = run.task.network(run.stage.seed)
-    run.network = shrink_(network, cut) if cut else network
-    run.network = run.network.to(memory_format=torch.channels_last)
-    run.parameters = prunable_parameters(run.network, run.stage.protocol.prunable)
-    run.optimizer = make_optimizer(run.network, run.stage)
-    run.cut = cut
-
-
-def shrink_run_(run: StageRun) -> None:
-    """Cut out what the mask has left without use, and go on with the smaller network."""
-    here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
-    small = checkpoint.cut_point(here, cut_of(run.network, run.mask, run.task.input_shape))
-    cut_network_(run, small.cut)
-    checkpoint.load_network_(run.network, small)
-    checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)
-    set_mask_(run, small.mask)
 
 
 def removed_norm_of(parent: RewindPoint, mask: Mask) -> float:
@@ -482,16 +355,6 @@ def all_finite(network: nn.Module) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
-def data_seed(stage: Stage) -> int:
-    """Of the batches' order and augmentation.
-
-    A function of seed and level: methods compared at a level see the same batches, and the
-    levels of a chain don't see the same ones again.
-    """
-    digest = hashlib.sha256(f"batches {stage.seed} {stage.level}".encode()).digest()
-    return int.from_bytes(digest[:7])
-
-
 def epoch_rates(
     stage: Stage, epoch: int, steps_per_epoch: int, removed_norm: float = 1.0
 ) -> Callable[[int], float]:
@@ -564,100 +427,3 @@ def write_late_row(run: StageRun) -> None:
     if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
         metrics = run.ledger.read_metrics(stage_id, run.epoch)
         run.ledger.write_row(make_row(run, run.epoch, metrics))
-
-
-def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> ResultRow:
-    """The result at ``train_epochs``; ``metrics`` are those of the last epoch trained."""
-    stage, ledger, task = run.stage, run.ledger, run.task
-    parent = stage.parent
-    parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
-    history = [
-        ledger.read_metrics(stage.stage_id, epoch) for epoch in range(1, metrics["epoch"] + 1)
-    ]
-    dense = task.meta_network()
-    flops_dense = sum(multiply_adds(dense, task.input_shape).values())
-    flops = multiply_adds(run.network, task.input_shape)
-    flops_remaining = remaining_multiply_adds(flops, run.mask)
-    prunable = run.num_prunable
-    remaining = unpruned(run.mask) if run.mask else prunable
-    examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size
-    cost_epochs, cost_flops, baseline_accuracy = 0, 0.0, metrics["test_accuracy"]
-    if parent_row:
-        cost_epochs = parent_row.search_cost_epochs + len(history)
-        cost_flops = (
-            parent_row.search_cost_flops + FORWARD_AND_BACKWARD * flops_remaining * examples
-        )
-        baseline_accuracy = parent_row.baseline_test_accuracy
-    status = "collapsed" if empty_layers(run.mask) else "done"
-    return ResultRow(
-        stage_id=stage.stage_id,
-        parent_id=parent.stage_id if parent else None,
-        baseline_id=stage.baseline.stage_id,
-        network=stage.protocol.network,
-        dataset=row_dataset(stage.protocol.dataset),
-        task=image.NAME,
-        seed=stage.seed,
-        level=stage.level,
-        structure=stage.prune.structure if stage.prune else None,
-        criterion=stage.prune.criterion if stage.prune else None,
-        schedule_kind=stage.schedule_kind,
-        method=stage.method,
-        density=remaining / prunable,
-        compression_ratio=prunable / remaining,
-        prune_fraction=stage.prune.fraction if stage.prune else None,
-        retrain_epochs=retrain_epochs_of(stage, train_epochs),
-        rewind_epoch=stage.rewind_epoch,
-        train_epochs=train_epochs,
-        search_cost_epochs=cost_epochs,
-        search_cost_flops=cost_flops,
-        train_seconds=sum(epoch["train_seconds"] for epoch in history),
-        val_accuracy=metrics["val_accuracy"],
-        test_accuracy=metrics["test_accuracy"],
-        pruned_accuracy=ledger.read_metrics(stage.stage_id, 0)["pruned_accuracy"],
-        trainability_accuracy=trainability(history) if stage.retrain else None,
-        baseline_test_accuracy=baseline_accuracy,
-        params_total=sum(parameter.numel() for parameter in dense.parameters()),
-        params_prunable=prunable,
-        params_remaining=remaining,
-        flops_dense=flops_dense,
-        flops_remaining=flops_remaining,
-        speedup=flops_dense / flops_remaining,
-        status="diverged" if run.diverged else status,
-        precision=stage.protocol.precision,
-        device=device_name(task.device),
-        git_commit=run.runtime.git_commit,
-        torch_version=torch.__version__,
-        ray_version=run.runtime.ray_version,
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
-    """t, of a row at this length: what ``reinit`` trains beyond T, else the whole length."""
-    if stage.retrain is None:
-        return None
-    beyond = METHODS[stage.retrain.method].length is original_and_more
-    return train_epochs - stage.protocol.epochs if beyond else train_epochs
-
-
-def trainability(history: list[dict[str, Any]]) -> float | None:
-    """Mean test accuracy over the epochs before the rate first drops; Wang et al. 2023, eq. 1."""
-    if any(epoch["diverged"] for epoch in history):
-        return None
-    first_stage = [history[0]]
-    for before, epoch in pairwise(history):
-        if epoch["lr"] < before["lr"]:
-            break
-        first_stage.append(epoch)
-    accuracies: list[float] = [epoch["test_accuracy"] for epoch in first_stage]
-    return sum(accuracies) / len(accuracies)
-
-
-def row_dataset(dataset: str) -> str:
-    """A folder goes by its name, unless that is the name of a known data set."""
-    name = dataset.removeprefix("folder:")
-    return dataset if name in DATASETS else name
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

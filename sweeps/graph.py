@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.retraining import METHODS
+from rewind_ray.run import Job
 from rewind_ray.spec import Stage
-from rewind_ray.stage import Job, missing_epochs
+from rewind_ray.stage import missing_epochs
 
 
 @dataclass(kw_only=True, slots=True)

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
+from rewind_ray.run import Runtime
 from rewind_ray.spec import STREAMED, Stage
-from rewind_ray.stage import Runtime
 from rewind_ray.storage import check_writable
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph

@@ -26,8 +26,8 @@ from rich.table import Table
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.ledger import Ledger
+from rewind_ray.run import Runtime
 from rewind_ray.spec import Protocol, dense_stage
-from rewind_ray.stage import Runtime
 from rewind_ray.storage import check_writable
 from sweeps.compare import Training, chosen_protocol
 from sweeps.estimate import check_disk, check_graph, prunable_shapes

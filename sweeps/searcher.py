@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from rewind_ray.leases import Watch, release
 from rewind_ray.ledger import Ledger
-from rewind_ray.stage import Runtime
+from rewind_ray.run import Runtime
 from sweeps.graph import Node
 from sweeps.scheduler import Scheduler
 

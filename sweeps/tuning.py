@@ -23,7 +23,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 
 from rewind_ray.leases import Heartbeat, Watch, this_driver
-from rewind_ray.stage import Runtime
+from rewind_ray.run import Runtime
 from sweeps.boards import Boards
 from sweeps.graph import Node
 from sweeps.naming import percent, stage_title

@@ -18,7 +18,8 @@ from ray.tune import PlacementGroupFactory
 from rewind_ray.epoch import BrokenOff
 from rewind_ray.leases import claim, release
 from rewind_ray.ledger import Ledger
-from rewind_ray.stage import Job, Runtime, StageRun, finish_stage, run_epoch, start_stage
+from rewind_ray.run import Job, Runtime, StageRun
+from rewind_ray.stage import finish_stage, run_epoch, start_stage
 
 CLAIM = ("stage_id", "driver", "instead_of")
 

@@ -27,6 +27,7 @@ from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Protocol, canonical
 from rewind_ray.storage import read_bytes
 from sweeps.searching.journal import Journal
+from sweeps.searching.known import known_recipes
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import Recipe, Space, recipe_of
 
@@ -43,6 +44,8 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "grid": lambda seed: BruteForceSampler(seed=seed),
 }
 """Name -> Optuna's sampler. grid: every recipe of the space once, in random order."""
+
+ASKED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 TELLER = RandomSampler(seed=0)
 """Has no opinion about what is told; the brute-force sampler would want to stop the study."""
@@ -105,6 +108,8 @@ class SearchStudy:
                 )
                 study.set_metric_names(list(goal.objectives))
                 study.set_user_attr("made_with", self.made.digests())
+                for parameters in known_recipes(self.made.space, self.made.protocol, goal):
+                    study.enqueue_trial(parameters)
                 return study
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             raise ValueError(
@@ -134,7 +139,8 @@ class SearchStudy:
         self.study.set_user_attr("driver", driver)
 
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        """All that were asked for."""
+        return self.study.get_trials(deepcopy=False, states=ASKED)
 
     def within_limits(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials() if "beyond" not in trial.user_attrs]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rewind_ray.epoch import evaluate, train_epoch
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.run import make_optimizer
 from rewind_ray.spec import Protocol, Prune, dense_stage
-from rewind_ray.stage import make_optimizer
 from tests.rewind_ray.tiny_stages import tiny
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -15,8 +15,9 @@ from rewind_ray import stage as stage_module
 from rewind_ray.datasets.image_set import prepare
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.recalibrate import NUM_BATCHES, RECALIBRATED, pruned_accuracies, recalibrated
+from rewind_ray.run import data_seed
 from rewind_ray.spec import Stage, dense_stage
-from rewind_ray.stage import data_seed, start_stage
+from rewind_ray.stage import start_stage
 from tests.rewind_ray.test_stage_rows import accuracy, network_of
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 

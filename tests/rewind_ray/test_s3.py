@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from rewind_ray import storage
 from rewind_ray.ledger import Ledger
+from rewind_ray.run import Job
 from rewind_ray.spec import Stage, dense_stage
-from rewind_ray.stage import Job, run_stage
+from rewind_ray.stage import run_stage
 from rewind_ray.storage import (
     check_writable,
     delete,

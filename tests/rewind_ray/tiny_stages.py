@@ -12,9 +12,10 @@ from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
+from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
-from rewind_ray.stage import Job, Runtime, run_stage
+from rewind_ray.stage import run_stage
 
 REWINDINGS = ("finetune", "weight_rewind", "lr_rewind")
 KNOBS = {"alpha": 0.5, "speedup": 1.5, "lr": 0.05}

@@ -4,9 +4,10 @@ import pytest
 
 from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.ledger import Ledger
+from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
-from rewind_ray.stage import Runtime, run_stage
+from rewind_ray.stage import run_stage
 from sweeps.graph import build_graph
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler, State

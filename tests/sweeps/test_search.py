@@ -12,7 +12,8 @@ from pyarrow import fs
 from benchmarks.pretending import plausible, pretend
 from rewind_ray.leases import Heartbeat, this_driver
 from rewind_ray.ledger import Ledger
-from rewind_ray.stage import Runtime, run_stage
+from rewind_ray.run import Runtime
+from rewind_ray.stage import run_stage
 from sweeps.scheduler import State
 from sweeps.searching.answer import confirmation_lines, effort_lines, nearest_line, trouble_lines
 from sweeps.searching.journal import Journal

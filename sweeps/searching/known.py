@@ -1,0 +1,80 @@
+"""What a search begins with: the recipes that one would try without it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from rewind_ray.retraining import METHODS
+from rewind_ray.spec import Protocol
+from sweeps.iterative_wrn import steps_to
+from sweeps.searching.objectives import Goal
+from sweeps.searching.space import (
+    DIGITS,
+    PARAMETERS,
+    Knob,
+    Range,
+    Space,
+    asked_knobs,
+    highest,
+    lowest,
+    values_of,
+)
+
+METHOD = "lr_rewind"
+"""Of Algorithm 1, Renda et al. 2020, §6."""
+
+
+def known_recipes(space: Space, protocol: Protocol, goal: Goal) -> list[dict[str, Any]]:
+    """The study's parameters of Algorithm 1 in its largest and in its smallest steps, each level
+    retrained for as long as the limits allow, as far down as they allow. Without those that the
+    space hasn't got."""
+    if METHOD not in values_of(space.methods):
+        return []
+    steps = dict.fromkeys((highest(space.fractions), lowest(space.fractions)))
+    recipes = [known_recipe(fraction, space, protocol, goal) for fraction in steps]
+    return [recipe for n, recipe in enumerate(recipes) if recipe and recipe not in recipes[:n]]
+
+
+def known_recipe(
+    fraction: float, space: Space, protocol: Protocol, goal: Goal
+) -> dict[str, Any] | None:
+    """None if no level of it is within the limits."""
+    structure = values_of(space.structures)[0]
+    asked = asked_knobs(METHODS[METHOD], structure, goal.target_compression is not None)
+    budget = goal.budget_epochs or sys.maxsize
+    fewest = 1
+    if "levels" not in asked and goal.target_compression is not None and "fractions" in asked:
+        fewest = steps_to(goal.target_compression, fraction)
+    affordable = min(protocol.epochs, budget // fewest)
+    share = greatest(space.shares, affordable / protocol.epochs)
+    if share is None:
+        return None
+    epochs = max(1, round(share * protocol.epochs))
+    deepest = math.log(space.max_compression) / -math.log1p(-fraction)
+    levels = greatest(space.levels, min(budget / epochs, deepest))
+    if "levels" in asked and levels is None:
+        return None
+    values = {
+        "fractions": fraction,
+        "levels": levels,
+        "shares": share,
+        "momentum": lowest(space.momentum),
+    }
+    found = {PARAMETERS[knob]: values[knob] for knob in asked}
+    return {"method": METHOD, "structure": structure, **found}
+
+
+def greatest(knob: Knob, limit: float) -> Any:
+    """Of its values up to ``limit``; None if all are above it."""
+    limit += 10**-DIGITS
+    if not isinstance(knob, Range):
+        return max((value for value in knob if value <= limit), default=None)
+    if knob.low > limit:
+        return None
+    top = min(knob.high, limit)
+    if knob.step is None:
+        return top
+    value = knob.low + math.floor((top - knob.low) / knob.step + 10**-DIGITS) * knob.step
+    return int(value) if knob.whole else round(value, DIGITS)
