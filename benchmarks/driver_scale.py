@@ -1,4 +1,4 @@
-"""The driver's cost of a stage and of a result: stages of no length, on a simulated cluster.
+"""The driver's cost of a stage and of a result: stages that sleep, on a simulated cluster.
 
 python -m benchmarks.driver_scale 100 1000 5000        # stages of one result each
 python -m benchmarks.driver_scale 500 --results 21     # what a result costs
@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.graph_scale import ROW
-from benchmarks.near_zero import NearZero
+from benchmarks.sleeping import Sleeping
 from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import row_to_json
@@ -50,28 +50,28 @@ def graph_of(stages: int, results: int) -> Graph:
     )
 
 
-def measure(stages: int, results: int, address: str) -> None:
+def measure(stages: int, results: int, seconds: float, slots: int, address: str) -> None:
     """One size, in a process of its own. Prints a line of the table."""
-    tuning.StageTrainable = NearZero  # type: ignore[misc, assignment]
+    tuning.StageTrainable = Sleeping  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as storage:
         graph = graph_of(stages, results)
         scheduler = Scheduler(graph, Ledger(storage))
         template = row_to_json(replace(ROW, level=0)).decode()
-        runtime = Runtime(storage=storage, git_commit=template)
+        runtime = Runtime(storage=storage, git_commit=template, data=str(seconds))
         options = Options(storage=storage, address=address)
         tuning.start_ray(address)
         begun, cpu = time.time(), time.process_time()
         with Progress("scale", graph, scheduler, Console(file=io.StringIO())) as progress:
             boards = Boards(scheduler.ledger, "scale", graph)
             tuning.train_graph(scheduler, runtime, options, progress, boards, "scale")
-        seconds, cpu = time.time() - begun, time.process_time() - cpu
+        wall, cpu = time.time() - begun, time.process_time() - cpu
         assert scheduler.ended and scheduler.counts["done"] == len(graph)
         ends = sorted(path.stat().st_mtime for path in Path(storage).glob("stages/*/rows/*.json"))
-        early, late = (pace(ends, *part) for part in ((0.25, 0.5), (0.75, 0.95)))
+        early, late = (seconds / slots / pace(ends, *part) for part in ((0.25, 0.5), (0.75, 0.95)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{len(graph):6} {results:7} {seconds:9.1f} {1000 * cpu / len(graph):19.1f} "
-            f"{1000 * early:13.1f} {1000 * late:14.1f} {peak:11.2f}",
+            f"{len(graph):6} {results:7} {wall:9.1f} {1000 * cpu / len(graph):19.1f} "
+            f"{early:16.0%} {late:15.0%} {peak:11.2f}",
             flush=True,
         )
 
@@ -86,6 +86,7 @@ def main(
     sizes: Annotated[tuple[int, ...], tyro.conf.Positional] = (100, 1000, 5000),
     /,
     results: int = 1,
+    seconds: float = 6.0,
     slots: int = 64,
     address: str | None = None,
 ) -> None:
@@ -94,11 +95,12 @@ def main(
     Args:
         sizes: numbers of stages
         results: of each stage
+        seconds: that a stage takes, on average
         slots: stages at once, on eight nodes
         address: of a cluster that is there; one is made if left out
     """
     if address:
-        measure(sizes[0], results, address)
+        measure(sizes[0], results, seconds, slots, address)
         return
     from ray.cluster_utils import Cluster
 
@@ -107,13 +109,14 @@ def main(
         cluster.add_node(num_cpus=slots // NODES)
     print(f"{NODES} nodes of {slots // NODES} slots")
     print(
-        "stages results   seconds  driver CPU ms/stage  early ms/stage  late ms/stage  driver GiB"
+        "stages results   seconds  driver CPU ms/stage  slots used early  ... and late  driver GiB"
     )
     try:
         for size in sizes:
             command = [sys.executable, "-m", "benchmarks.driver_scale", str(size)]
-            more = ["--results", str(results), "--address", cluster.address]
-            subprocess.run([*command, *more], check=True)
+            command += ["--results", str(results), "--seconds", str(seconds)]
+            command += ["--slots", str(slots), "--address", cluster.address]
+            subprocess.run(command, check=True)
     finally:
         cluster.shutdown()
 

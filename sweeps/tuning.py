@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # we have loggers of our own
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "120")  # the ledger is the truth, not snapshots
+SNAPSHOT_SECONDS = 120  # the ledger is the truth, not Tune's snapshots
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(SNAPSHOT_SECONDS))
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # verbose=0 then means silence
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -35,6 +36,10 @@ from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
 """Of all trials together, at most: half of what Tune gets through (benchmarks/README.md)."""
+POINTERS = 2 * SNAPSHOT_SECONDS
+"""Tune's checkpoints of a trial that stay; each only points to a rewind point. Once a trial has
+made as many since the last snapshot, Tune writes one of all trials: with few it would do so all
+the time, and the cost of a stage would grow with their number. They come a second apart."""
 MAX_FAILURES = 8
 """Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
 in the code needs."""
@@ -102,7 +107,7 @@ def train_graph(
             storage_path=f"{scheduler.ledger.root}/tune/{sweep}",
             storage_filesystem=tune_filesystem(scheduler),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=POINTERS),
             callbacks=[Monitor(searcher, progress, boards)],
             verbose=0,
         ),

@@ -1,8 +1,9 @@
-"""A trainable that trains nothing: its epochs are done at once. For benchmarks/driver_scale.py."""
+"""A trainable that sleeps instead of training. For benchmarks/driver_scale.py."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from rewind_ray.ledger import Ledger
 from rewind_ray.result import row_from_json
 
 
-class NearZero(tune.Trainable):
-    """One result an epoch. Writes the row and the rewind points that are wanted at its end."""
+class Sleeping(tune.Trainable):
+    """One result an epoch. Writes the row and the rewind points that are wanted at its end.
+
+    Stages take from half to one and a half times as long as they are told, so that they don't all
+    end together.
+    """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
@@ -30,7 +35,10 @@ class NearZero(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self._epoch += 1
-        last = self._epoch == max(self.config["row_epochs"])
+        epochs = max(self.config["row_epochs"])
+        share = 0.5 + int(self.config["stage_id"], 16) / 2**64
+        time.sleep(float(self.config["runtime"]["data"]) * share / epochs)
+        last = self._epoch == epochs
         if last:
             self._finish()
         metrics = {"epoch": self._epoch, "test_accuracy": 0.5, "train_loss": 1.0, "lr": 0.1}
