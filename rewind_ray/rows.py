@@ -26,9 +26,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     stage, ledger, task = run.stage, run.ledger, run.task
     parent = stage.parent
     parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
-    history = [
-        ledger.read_metrics(stage.stage_id, epoch) for epoch in range(1, metrics["epoch"] + 1)
-    ]
+    history = [run.metrics(epoch) for epoch in range(1, metrics["epoch"] + 1)]
     dense = task.meta_network()
     flops_dense = sum(multiply_adds(dense, task.input_shape).values())
     flops = multiply_adds(run.network, task.input_shape)
@@ -68,7 +66,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         train_seconds=sum(epoch["train_seconds"] for epoch in history),
         val_accuracy=metrics["val_accuracy"],
         test_accuracy=metrics["test_accuracy"],
-        pruned_accuracy=ledger.read_metrics(stage.stage_id, 0)["pruned_accuracy"],
+        pruned_accuracy=run.metrics(0)["pruned_accuracy"],
         trainability_accuracy=trainability(history) if stage.retrain else None,
         baseline_test_accuracy=baseline_accuracy,
         params_total=sum(parameter.numel() for parameter in dense.parameters()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -75,6 +76,8 @@ class StageRun:
     diverged: bool = False
     removed_norm: float = 1.0
     """How much pruning took away, see ``removed_norm_of``."""
+    history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Epoch -> its metrics, as far as this run wrote or read them."""
     kept_epochs: set[int] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
     """Of the next epoch, where a run before this one was stopped in it."""
@@ -88,6 +91,12 @@ class StageRun:
     @property
     def finished(self) -> bool:
         return self.diverged or self.epoch >= self.target_epoch
+
+    def metrics(self, epoch: int) -> dict[str, Any]:
+        """Of one of the stage's epochs, 0 being its start."""
+        if epoch not in self.history:
+            self.history[epoch] = self.ledger.read_metrics(self.stage.stage_id, epoch)
+        return self.history[epoch]
 
 
 def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:

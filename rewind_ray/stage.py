@@ -153,7 +153,7 @@ def resume_(run: StageRun, no_later_than: int) -> bool:
         run.epoch = epoch
         resume_epoch_(run)
         set_mask_(run, point.mask)
-        run.removed_norm = run.ledger.read_metrics(stage_id, 0).get("removed_norm", 1.0)
+        run.removed_norm = run.metrics(0).get("removed_norm", 1.0)
         return True
     return False
 
@@ -396,6 +396,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "diverged": run.diverged,
         "threads": run.threads,
     }
+    run.history[run.epoch] = metrics
     stage_id = run.stage.stage_id
     if run.diverged:
         run.ledger.write_metrics(stage_id, run.epoch, metrics)
@@ -425,5 +426,5 @@ def write_late_row(run: StageRun) -> None:
     """The row of the epoch that the run starts at, if it is wanted and was never written."""
     stage_id = run.stage.stage_id
     if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
-        metrics = run.ledger.read_metrics(stage_id, run.epoch)
+        metrics = run.metrics(run.epoch)
         run.ledger.write_row(make_row(run, run.epoch, metrics))

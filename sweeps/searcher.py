@@ -41,7 +41,8 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
     """Suggests stages as they become ready: a trial is a stage.
 
     None means that all that is left waits for running stages; FINISHED, without which Tune would
-    wait for ever, that nothing can become ready any more.
+    wait for ever, that nothing can become ready any more, or that this run of Tune has had its
+    share.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         self._looked = time.monotonic()
         self.trials: dict[str, str] = {}
         """trial_id -> stage_id of the running ones."""
+        self.left = math.inf
+        """Stages that may still be handed out in this run of Tune."""
         self._settings = {
             "runtime": runtime,
             "cpus": cpus,
@@ -86,9 +89,12 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self.look_elsewhere()
+        if not self.left:
+            return Searcher.FINISHED
         node = self._next_node()
         if node is None:
             return Searcher.FINISHED if self.ended else None
+        self.left -= 1
         self.trials[trial_id] = node.stage_id
         self._ledger.write_spec(node.stage)
         return {
@@ -100,6 +106,11 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             **self._settings,
             **(self._more_room() if node.stage_id in self.crowded_out else {}),
         }
+
+    @property
+    def wants_another_run(self) -> bool:
+        """This run of Tune has had its share, and came to its end."""
+        return not self.left and not self.trials and not self.ended
 
     @property
     def ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,9 @@ POINTERS = 2 * SNAPSHOT_SECONDS
 """Tune's checkpoints of a trial that stay; each only points to a rewind point. Once a trial has
 made as many since the last snapshot, Tune writes one of all trials: with few it would do so all
 the time, and the cost of a stage would grow with their number. They come a second apart."""
+RUN_STAGES, RUN_STAGES_A_SLOT = 5_000, 100
+"""Stages of one run of Tune, which remembers all of its trials: the larger of the two. At the end
+of a run slots are idle, so it has to be long against one stage."""
 MAX_FAILURES = 8
 """Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
 in the code needs."""
@@ -92,8 +96,26 @@ def train_graph(
     )
     if source is not None:
         source.begin(driver.token, at_once)
-    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    tuner = tune.Tuner(
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view and the list tell errors
+    warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monitor = Monitor(searcher, progress, boards)
+    with Heartbeat(scheduler.ledger, driver):
+        while True:
+            searcher.left = max(RUN_STAGES, RUN_STAGES_A_SLOT * at_once)
+            tuner_of(searcher, monitor, sweep, at_once).fit()
+            gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
+            if not searcher.wants_another_run:
+                break
+    # takes a second, in which the results can be shown; Python waits for it at its end
+    threading.Thread(target=ray.shutdown).start()
+
+
+def tuner_of(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int) -> tune.Tuner:
+    """A run of Tune, with a folder of its own."""
+    scheduler = searcher.scheduler
+    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    return tune.Tuner(
         StageTrainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -108,17 +130,10 @@ def train_graph(
             storage_filesystem=tune_filesystem(scheduler),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=POINTERS),
-            callbacks=[Monitor(searcher, progress, boards)],
+            callbacks=[monitor],
             verbose=0,
         ),
     )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view and the list tell errors
-    warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    with Heartbeat(scheduler.ledger, driver):
-        tuner.fit()
-    # takes a second, in which the results can be shown; Python waits for it at its end
-    threading.Thread(target=ray.shutdown).start()
 
 
 def shortage_of(cpus: float, gpus: float, resources: dict[str, float]) -> str | None:

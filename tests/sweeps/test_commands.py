@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from sweeps.launch import command
-from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+from tests.sweeps.running import QUICKSTART, ROOT, points, rows, run, start, wait_until
 
 
 @pytest.fixture
@@ -218,3 +218,20 @@ def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
         assert run(*sweep).returncode == 0
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_several_runs_of_tune(undisturbed, storage):
+    """As a large one is; here of three stages each."""
+    expected, _ = undisturbed
+    program = (
+        "import sys, sweeps.tuning as tuning\n"
+        "from sweeps import quickstart\n"
+        "tuning.RUN_STAGES, tuning.RUN_STAGES_A_SLOT = 3, 1\n"
+        f"sys.argv = {[*QUICKSTART, '--storage', str(storage)]}\n"
+        "quickstart.command(quickstart.main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(storage.glob("tune/*/*"))) == 5
+    assert rows(storage) == rows(expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from ray.tune.search import Searcher
 
 from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.ledger import Ledger
@@ -218,3 +219,17 @@ def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     searcher.on_trial_complete("a", result={"done": True}, error=False)
     assert scheduler.states[stage_id] == State.FAILED
     assert "row" in scheduler.reasons[stage_id]
+
+
+def test_a_run_of_tune_has_its_share_and_the_next_one_goes_on(storage):
+    scheduler = scheduler_of(two_chains(), storage)
+    searcher = searcher_of(scheduler, storage)
+    searcher.left = 1
+    stage_id = searcher.suggest("a")["stage_id"]
+    assert searcher.suggest("b") == Searcher.FINISHED  # though another is ready
+    assert not searcher.wants_another_run  # one still runs
+    run_stage(scheduler.graph[stage_id].job, Runtime(storage=str(storage)))
+    searcher.on_trial_complete("a", result={"done": True})
+    assert searcher.wants_another_run
+    searcher.left = 1
+    assert searcher.suggest("b")["stage_id"] != stage_id
