@@ -147,7 +147,14 @@ def test_the_same_command_again_trains_nothing(undisturbed):
     assert table in result.stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_sweep_continues_to_the_same_bits(undisturbed, storage, how):
     expected, _ = undisturbed
     process = start(*QUICKSTART, "--storage", str(storage))
@@ -201,6 +208,7 @@ def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage)
     assert again.returncode == 1 and "diverged" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
     """On a file system of 2 MB; with more room the same command finishes."""
     small = tmp_path / "small"
