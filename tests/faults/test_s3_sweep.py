@@ -48,10 +48,10 @@ def test_a_node_killed_in_the_middle(store, undisturbed):
 
 
 def test_a_slow_and_throttled_store(store, undisturbed):
-    """A fifth of a second for every request, and hundreds of them refused."""
+    """A twentieth of a second for every request, and 90 of them refused."""
     expected, _ = undisturbed
     uri = f"s3://{BUCKET}/slow"
-    store.delay = 0.2
+    store.delay = 0.05
     sweep = start(*QUICKSTART, "--storage", uri)
     for requests in (50, 150, 250):
         wait_until(lambda until=requests: len(store.requests) > until)
