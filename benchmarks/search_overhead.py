@@ -68,7 +68,7 @@ def main(suggestions: int = 1000) -> None:
     """
     print("| sampler | first 100 | last 100 | continued in | answered in | study |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for sampler in SAMPLERS:
+    for sampler in (name for name in SAMPLERS if name != "grid"):  # it wants a finite space
         with tempfile.TemporaryDirectory() as storage:
             search = open_search(storage, sampler, suggestions)
             search.begin("nobody", 1)

@@ -25,6 +25,8 @@ from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import dense_mask, prunable_parameters
 
 AT_ONCE = (1, 2, 4, 8)
+NOISE = 0.03
+"""Of a measurement, as a share."""
 UPDATES = 2
 """Between two looks at the clock, and to warm up."""
 PATIENCE_SECONDS = 600.0
@@ -175,9 +177,14 @@ def side_by_side(trial: Trial) -> Measured:
 
 
 def best_of(measured: list[Measured]) -> Measured | None:
-    """The most updates per second in all; None if nothing worked."""
-    worked = [one for one in measured if not one.failure]
-    return max(worked, key=lambda one: one.updates_per_second, default=None)
+    """The fewest at once that come within NOISE of the most updates a second in all: more would
+    only take memory, and longer each. None if nothing worked."""
+    working = [item for item in measured if not item.failure]
+    if not working:
+        return None
+    most = max(item.updates_per_second for item in working)
+    enough = [item for item in working if item.updates_per_second >= (1 - NOISE) * most]
+    return min(enough, key=lambda item: item.at_once)
 
 
 def advice(best: Measured, device: str) -> str:

@@ -36,7 +36,7 @@ from sweeps.searcher import GraphSearcher, Source
 from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
-"""Of all trials together, at most: half of what Tune gets through (benchmarks/README.md)."""
+"""Of all trials together, at most: 2.5 ms of the driver's CPU time each (benchmarks/README.md)."""
 POINTERS = 2 * SNAPSHOT_SECONDS
 """Tune's checkpoints of a trial that stay; each only points to a rewind point. Once a trial has
 made as many since the last snapshot, Tune writes one of all trials: with few it would do so all

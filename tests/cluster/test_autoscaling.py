@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         "REWIND_RAY_AUTOSCALING" not in os.environ,
-        reason="minutes of waiting on a busy machine; set REWIND_RAY_AUTOSCALING=1 to run it",
+        reason="23 s, but minutes on a busy machine; set REWIND_RAY_AUTOSCALING=1 to run it",
     ),
 ]
 

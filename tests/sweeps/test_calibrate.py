@@ -25,6 +25,7 @@ def test_the_best_is_the_most_work_in_all():
     assert "--gpus-per-trial 1/2" in advice(best, "cuda")
     assert "--cpus-per-trial 1 --max-concurrent 2" in advice(best, "cpu")
     assert best_of([measured(1, 0.0, "memory")]) is None
+    assert best_of([measured(1, 6.2), measured(2, 7.14), measured(8, 7.19)]).at_once == 2  # noise
 
 
 def test_two_trials_train_at_once():

@@ -22,7 +22,7 @@ from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs
 from sweeps.storage import storage_command
-from tests.rewind_ray.test_s3 import BUCKET, Store, use
+from tests.rewind_ray.s3_store import BUCKET, Store, use
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 HOURS_AGO = 3 * 3600
