@@ -1,4 +1,4 @@
-"""A graph of stages as one Ray Tune run."""
+"""A graph of stages, trained by Ray Tune."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # we have loggers of our own
-SNAPSHOT_SECONDS = 120  # the ledger is the truth, not Tune's snapshots
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(SNAPSHOT_SECONDS))
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "120")  # the ledger is the truth, not snapshots
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # verbose=0 then means silence
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -37,13 +36,12 @@ from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
 """Of all trials together, at most: 2.5 ms of the driver's CPU time each (benchmarks/README.md)."""
-POINTERS = 2 * SNAPSHOT_SECONDS
-"""Tune's checkpoints of a trial that stay; each only points to a rewind point. Once a trial has
-made as many since the last snapshot, Tune writes one of all trials: with few it would do so all
-the time, and the cost of a stage would grow with their number. They come a second apart."""
 RUN_STAGES, RUN_STAGES_A_SLOT = 5_000, 100
 """Stages of one run of Tune, which remembers all of its trials: the larger of the two. At the end
 of a run slots are idle, so it has to be long against one stage."""
+NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
+"""Of Tune's own: every epoch is in the ledger, where a trial goes on after a failure. A pointer to
+it would take Tune seven requests to an object store, more than the epoch itself."""
 MAX_FAILURES = 8
 """Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
 in the code needs."""
@@ -129,7 +127,7 @@ def tuner_of(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int
             storage_path=f"{scheduler.ledger.root}/tune/{sweep}",
             storage_filesystem=tune_filesystem(scheduler),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=POINTERS),
+            checkpoint_config=NO_CHECKPOINTS,
             callbacks=[monitor],
             verbose=0,
         ),

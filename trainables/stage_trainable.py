@@ -25,7 +25,8 @@ CLAIM = ("stage_id", "driver", "instead_of")
 
 
 class StageTrainable(tune.Trainable):
-    """Trains one stage. Its checkpoints are the ledger's rewind points; Tune gets a pointer."""
+    """Trains one stage. Its checkpoints are the ledger's rewind points, one an epoch; whoever asks
+    Tune's interface for one gets a pointer."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
