@@ -33,6 +33,7 @@ FLAGS = (
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,  # half a minute together
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver isn't there"),
 ]
 
