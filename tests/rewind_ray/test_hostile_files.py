@@ -263,7 +263,6 @@ def try_point(data: bytes, net: nn.Module) -> None:
     assert found == {name: tensor.dtype for name, tensor in net.named_parameters()}
 
 
-@pytest.mark.slow
 def test_rewind_points() -> None:
     torch.manual_seed(0)
     good, net = point_of(network()), network()
