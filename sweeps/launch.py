@@ -101,22 +101,26 @@ def train(
     from sweeps.boards import Boards
     from sweeps.tuning import train_graph
 
-    runtime = Runtime(
-        storage=absolute(options.storage),
-        data=sweep.data,
-        threads=options.threads,
-        keep=options.keep,
-        git_commit=git_commit(),
-    )
     boards = Boards(scheduler.ledger, sweep.name, graph)
     with Progress(sweep.name, graph, scheduler, console) as progress:
-        train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+        train_graph(scheduler, runtime_of(sweep, options), options, progress, boards, sweep.name)
         boards.close()
     console.print(progress.summary())
     if not scheduler.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
+
+
+def runtime_of(sweep: Sweep, options: Options) -> Runtime:
+    """Where and how its stages run, as far as Ray doesn't say."""
+    return Runtime(
+        storage=absolute(options.storage),
+        data=sweep.data,
+        threads=options.threads,
+        keep=options.keep,
+        git_commit=git_commit(),
+    )
 
 
 def make_console() -> Console:

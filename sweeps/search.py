@@ -26,7 +26,6 @@ from rich.table import Table
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.ledger import Ledger
-from rewind_ray.run import Runtime
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.storage import check_writable
 from sweeps.compare import Training, chosen_protocol
@@ -37,15 +36,14 @@ from sweeps.launch import (
     FAILED,
     INTERRUPTED,
     Sweep,
-    absolute,
     command,
     make_console,
     prepare_data,
     record_sweep,
     report_trouble,
+    runtime_of,
 )
 from sweeps.options import Options
-from sweeps.provenance import git_commit
 from sweeps.recipes import prepared, sweep_name
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
@@ -284,13 +282,6 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
     from sweeps.searching.watching import SearchProgress
     from sweeps.tuning import train_graph
 
-    runtime = Runtime(
-        storage=absolute(options.storage),
-        data=sweep.data,
-        threads=options.threads,
-        keep=options.keep,
-        git_commit=git_commit(),
-    )
     scheduler = search.scheduler
     boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)
     progress = SearchProgress(sweep.name, search, console)
@@ -301,7 +292,15 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
     search.report = report
     with progress:
-        train_graph(scheduler, runtime, options, progress, boards, sweep.name, search)
+        train_graph(
+            scheduler,
+            runtime_of(sweep, options),
+            options,
+            progress,
+            boards,
+            sweep.name,
+            search,
+        )
         boards.close()
     console.print(progress.summary())
     if not (scheduler.ended and search.ended):

@@ -35,7 +35,7 @@ from sweeps.searcher import GraphSearcher, Source
 from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
-"""Of all trials together, at most: 2.5 ms of the driver's CPU time each (benchmarks/README.md)."""
+"""Of all trials together, at most: 2.5 ms of the driver's CPU time each (docs/scale.md)."""
 RUN_STAGES, RUN_STAGES_A_SLOT = 5_000, 100
 """Stages of one run of Tune, which remembers all of its trials: the larger of the two. At the end
 of a run slots are idle, so it has to be long against one stage."""

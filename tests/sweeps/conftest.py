@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from sweeps.launch import command
 from tests.sweeps.running import QUICKSTART, run
 
 
@@ -11,6 +15,20 @@ from tests.sweeps.running import QUICKSTART, run
 def storage(tmp_path: Path) -> Path:
     """Of a sweep; not there yet."""
     return tmp_path / "storage"
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """A command in this process, which has torch in memory already."""
+
+    def call(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            command(importlib.import_module(module).main)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 
 import optuna
 import pytest
 
-from sweeps.launch import command
 from tests.sweeps.running import rows, run, start, wait_until
 
 DIGITS = ("--dataset", "digits", "--network", "digits_resnet", "--protocol", "digits")
@@ -21,20 +17,6 @@ SMOKE = (
     *("sweeps.search", *DIGITS, "--smoke", "--suggestions", "4", "--confirm-seeds", "1"),
     *("--levels", "1", "2", "--shares", "0.5", "--max-concurrent", "1"),
 )
-
-
-@pytest.fixture
-def typed(monkeypatch, capsys):
-    """A command in this process, which has torch in memory already."""
-
-    def call(module, *arguments):
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            command(importlib.import_module(module).main)
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
