@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -12,23 +11,7 @@ import sys
 
 import pytest
 
-from sweeps.launch import command
 from tests.sweeps.running import QUICKSTART, ROOT, points, rows, run, start, wait_until
-
-
-@pytest.fixture
-def typed(monkeypatch, capsys):
-    """A command in this process, which has torch in memory already."""
-
-    def call(module, *arguments):
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            command(importlib.import_module(module).main)
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
-
-    return call
-
 
 # usage
 
@@ -133,7 +116,8 @@ def test_the_next_commands_work(undisturbed, tmp_path):
     assert len(shown) == 3
     for words in shown:
         words = [str(tmp_path / "rows.csv") if word.endswith(".csv") else word for word in words]
-        assert run(*words[2:]).returncode == 0
+        shown_command = start(*words[2:], cwd=tmp_path)  # figures go where it is called
+        assert shown_command.communicate() and shown_command.returncode == 0
 
 
 def test_the_same_command_again_trains_nothing(undisturbed):
