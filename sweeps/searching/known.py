@@ -17,7 +17,6 @@ from sweeps.searching.space import (
     Range,
     Space,
     asked_knobs,
-    highest,
     lowest,
     values_of,
 )
@@ -32,7 +31,7 @@ def known_recipes(space: Space, protocol: Protocol, goal: Goal) -> list[dict[str
     space hasn't got."""
     if METHOD not in values_of(space.methods):
         return []
-    steps = dict.fromkeys((highest(space.fractions), lowest(space.fractions)))
+    steps = dict.fromkeys((greatest(space.fractions, 1.0), lowest(space.fractions)))
     recipes = [known_recipe(fraction, space, protocol, goal) for fraction in steps]
     return [recipe for n, recipe in enumerate(recipes) if recipe and recipe not in recipes[:n]]
 
@@ -45,7 +44,8 @@ def known_recipe(
     asked = asked_knobs(METHODS[METHOD], structure, goal.target_compression is not None)
     budget = goal.budget_epochs or sys.maxsize
     fewest = 1
-    if "levels" not in asked and goal.target_compression is not None and "fractions" in asked:
+    if "fractions" in asked and "levels" not in asked:
+        assert goal.target_compression is not None
         fewest = steps_to(goal.target_compression, fraction)
     affordable = min(protocol.epochs, budget // fewest)
     share = greatest(space.shares, affordable / protocol.epochs)

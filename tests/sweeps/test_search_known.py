@@ -37,6 +37,12 @@ def test_algorithm_1_in_large_and_in_small_steps_for_the_whole_time():
     assert small.describe() == "lr_rewind, 16 epochs, 10 times 20%"
 
 
+def test_the_largest_step_is_one_that_a_range_has():
+    """Not its end, which its steps may miss."""
+    space = Space(fractions=Range(low=0.2, high=0.9, step=0.2))
+    assert [recipe.fraction for recipe in recipes(space, Goal())] == [0.8, 0.2]
+
+
 def test_a_target_says_the_levels():
     goal = Goal(objectives=("accuracy", "cost"), target_compression=4.0)
     assert [recipe.levels for recipe in recipes(Space(fractions=(0.5, 0.3)), goal)] == [2, 4]
