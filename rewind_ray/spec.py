@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
 """Of a description that is read: pruning steps, and options of the network."""
+NUMERICS = 2
+"""In every id. Raised by hand whenever the meaning of a field or the arithmetic of training changes,
+so that results of before are never taken for those of now."""
 FRACTION_DIGITS = 12
 """1 - 0.8 and 0.2 are the same fraction, and must give the same id."""
 
@@ -61,14 +64,6 @@ VALIDATION = {
 }
 
 
-def added_later(default: Any) -> Any:
-    """A field younger than the first ids: left out of the id while it has this default.
-
-    Such a default is never edited: results already stored would be taken for others.
-    """
-    return field(default=default, metadata={"as_before": default})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
     """How the dense network is trained, and what of it may be pruned."""
@@ -106,8 +101,8 @@ class Protocol:
     """Train on this many, a fixed random choice; None: on all."""
     test_examples: int | None = None
     """Likewise for the test set, before the validation part is taken from it."""
-    standardisation: str = added_later("dataset")
-    label_smoothing: float = added_later(0.0)
+    standardisation: str = "dataset"
+    label_smoothing: float = 0.0
     """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
 
     def __post_init__(self) -> None:
@@ -165,15 +160,15 @@ class Prune:
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
     entirely; the row's status then says ``collapsed``."""
-    scope: str = added_later("global")
-    layers: str = added_later("")
+    scope: str = "global"
+    layers: str = ""
     """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
     ``stages.*.conv1`` (Wang et al. 2023: the first convolution of every block)."""
-    rates: str = added_later("")
+    rates: str = ""
     """Name in ``rewind_ray.pruning.RATES``: shares of each layer's filters (Li et al. 2017)."""
-    power: int = added_later(1)
+    power: int = 1
     """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
-    shrink: bool = added_later(False)
+    shrink: bool = False
     """Cut pruned filters out physically, so that a smaller dense network is retrained."""
 
     def __post_init__(self) -> None:
@@ -226,15 +221,15 @@ class Retrain:
     Renda et al.'s code restored it, with all variables; Mikler's started from none."""
     lr: float | None = None
     """A rate other than the schedule's: the fixed one of ``finetune``, the top one of others."""
-    alpha: float | None = added_later(None)
+    alpha: float | None = None
     """Of ``blend``: 0 starts from the rewound weights, 1 from the final ones."""
-    speedup: float | None = added_later(None)
+    speedup: float | None = None
     """Of ``scratch_b``: dense / pruned FLOPs, the factor that pruning makes an epoch cheaper by."""
-    drops: tuple[float, ...] = added_later(())
+    drops: tuple[float, ...] = ()
     """Of ``step``: epochs of this retraining at which the rate drops."""
-    factor: float | None = added_later(None)
+    factor: float | None = None
     """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
-    warmup: float | None = added_later(None)
+    warmup: float | None = None
     """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
 
     def __post_init__(self) -> None:
@@ -375,6 +370,7 @@ def identity(stage: Stage) -> dict[str, Any]:
         del retrain["Retrain"]["epochs"]
     return {
         "Stage": {
+            "numerics": NUMERICS,
             "protocol": canonical(stage.protocol),
             "seed": stage.seed,
             "prune": canonical(stage.prune),
@@ -388,12 +384,7 @@ def identity(stage: Stage) -> dict[str, Any]:
 def canonical(value: Any) -> Any:
     """Plain data for hashing: a dataclass becomes {its name: {its fields}}."""
     if is_dataclass(value) and not isinstance(value, type):
-        contents = {}
-        for item in fields(value):
-            content = getattr(value, item.name)
-            if "as_before" in item.metadata and content == item.metadata["as_before"]:
-                continue
-            contents[item.name] = canonical(content)
+        contents = {item.name: canonical(getattr(value, item.name)) for item in fields(value)}
         return {type(value).__name__: contents}
     if isinstance(value, Mapping):
         return {str(key): canonical(content) for key, content in value.items()}
