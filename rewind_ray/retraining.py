@@ -266,6 +266,16 @@ METHODS: dict[str, Method] = {
 }
 
 
+def default_lr(method: Method, schedule: Schedule, dense_epochs: int) -> float | None:
+    """The ``lr`` of a method that takes one but doesn't need it; None for other methods."""
+    if "lr" not in method.takes:
+        return None
+    if method.rate == "last":
+        fine = 1_000_000  # steps an epoch: the rate just before the end, however it was stepped
+        return learning_rate(dense_epochs * fine - 1, schedule, fine)
+    return schedule.lr
+
+
 def method_named(name: str) -> Method:
     """Raises ValueError, listing the known methods, for an unknown name."""
     if name not in METHODS:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+DROP_FACTOR = 0.1
+"""What a drop multiplies the rate by, where nothing else is given."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
@@ -20,7 +23,7 @@ class Schedule:
     """Rate before the first drop, and the rate that a warm-up climbs to."""
     drops: tuple[float, ...] = ()
     """Epochs at which the rate is multiplied by ``factor``, rising."""
-    factor: float = 0.1
+    factor: float = DROP_FACTOR
     """What each drop multiplies the rate by."""
     warmup_epochs: float = 0.0
     """Length of a linear warm-up from 0 (Renda et al. 2020, Table 1, ImageNet: 5)."""
@@ -41,6 +44,8 @@ class Schedule:
         rising = list(self.drops) == sorted(set(self.drops))
         if not rising or not all(0 < drop < math.inf for drop in self.drops):
             raise ValueError(f"drops are {self.drops}; they are epochs above 0, in rising order")
+        if not self.drops:  # a factor without drops changes nothing, and no id either
+            object.__setattr__(self, "factor", DROP_FACTOR)
 
 
 def learning_rate(update: int, schedule: Schedule, steps_per_epoch: int) -> float:

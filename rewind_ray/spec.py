@@ -10,10 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from rewind_ray.retraining import FACTOR, WARMUP, Method, method_named
+from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule
 from rewind_ray.storage import WHOLE_LIMIT, check_fields
 
@@ -22,10 +22,10 @@ T = TypeVar("T")
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
 """Of a description that is read: pruning steps, and options of the network."""
 NUMERICS = 2
-"""In every id. Raised by hand whenever the meaning of a field or the arithmetic of training changes,
-so that results of before are never taken for those of now."""
-FRACTION_DIGITS = 12
-"""1 - 0.8 and 0.2 are the same fraction, and must give the same id."""
+"""In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
+changes, so that no result of another meaning is taken for one of this."""
+SIGNIFICANT_DIGITS = 12
+"""1 - 0.8 and 0.2 are the same fraction, 0.1 * 0.1 and 0.01 the same rate: each has one id."""
 
 AUGMENTATIONS = {
     "none": "the images as they are",
@@ -189,6 +189,17 @@ class Prune:
             raise ValueError(
                 f"power is {self.power} without rates, whose power it is; leave it out"
             )
+        self._drop_what_has_no_effect()
+
+    def _drop_what_has_no_effect(self) -> None:
+        """Two descriptions of the same pruning are equal, and so have one id."""
+        if self.layers and not self.layers.strip("*"):  # every layer, the same share of each
+            object.__setattr__(self, "layers", "")
+            object.__setattr__(self, "scope", "layer")
+        if self.layers or self.rates or ":" in self.structure:  # each layer by itself anyway
+            object.__setattr__(self, "scope", "layer")
+        if ":" in self.structure:  # every group keeps its own weights
+            object.__setattr__(self, "keep_layers", False)
 
     def _check_amount(self) -> None:
         told_elsewhere = bool(self.rates) or ":" in self.structure
@@ -200,7 +211,7 @@ class Prune:
             )
         if self.fraction is None:
             return
-        object.__setattr__(self, "fraction", round(float(self.fraction), FRACTION_DIGITS))
+        object.__setattr__(self, "fraction", _rounded(self.fraction))
         if not 0 < self.fraction < 1:
             raise ValueError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
@@ -238,12 +249,14 @@ class Retrain:
         _true_or_false("restore_momentum", self.restore_momentum)
         for name in ("lr", "alpha", "speedup", "factor", "warmup"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+                object.__setattr__(self, name, _rounded(getattr(self, name)))
         for name, default in (("factor", FACTOR), ("warmup", WARMUP)):
             if getattr(self, name) == default:  # given or not, it is the same training
                 object.__setattr__(self, name, None)
         object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
         self._check_knobs(method)
+        if not self.drops:  # a factor of no drops
+            object.__setattr__(self, "factor", None)
         if self.restore_momentum and method.weights == "fresh":
             raise ValueError(
                 f"restore_momentum with {self.method}, whose weights are fresh and have none; "
@@ -351,6 +364,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
+    retrain = without_defaults(retrain, parent.protocol)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -361,6 +375,16 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         retrain=retrain,
         level=parent.level + 1,
     )
+
+
+def without_defaults(retrain: Retrain, protocol: Protocol) -> Retrain:
+    """The same retraining, described without what it does in any case under this protocol."""
+    default = default_lr(method_named(retrain.method), protocol.schedule, protocol.epochs)
+    if retrain.lr is not None and default is not None and math.isclose(retrain.lr, default):
+        retrain = replace(retrain, lr=None)
+    if protocol.momentum == 0:  # there is none to restore
+        retrain = replace(retrain, restore_momentum=False)
+    return retrain
 
 
 def identity(stage: Stage) -> dict[str, Any]:
@@ -463,6 +487,10 @@ def _at_least(name: str, value: int, least: int) -> None:
 def _true_or_false(name: str, value: bool) -> None:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; allowed: True and False")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}") + 0.0
 
 
 def _whole(value: Any) -> Any:

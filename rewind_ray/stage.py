@@ -344,6 +344,7 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         parameters=dict(run.network.named_parameters()),
         mask={**run.mask, **run.companions},
         precision=stage.protocol.precision,
+        label_smoothing=stage.protocol.label_smoothing,
         progress=run.progress,
         stop=run.stop,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rewind_ray.spec import FRACTION_DIGITS, Protocol
+from rewind_ray.spec import Protocol
 from sweeps.searching.objectives import Point
 from sweeps.searching.space import Recipe
 
@@ -31,7 +31,7 @@ def in_levels(levels: int, point: Point, protocol: Protocol) -> Recipe:
     return Recipe(
         method="lr_rewind",
         structure="unstructured",
-        fraction=round(1 - point.compression ** (-1 / levels), FRACTION_DIGITS),
+        fraction=1 - point.compression ** (-1 / levels),
         levels=levels,
         epochs=min(protocol.epochs, point.cost_epochs // levels),
     )

@@ -235,8 +235,9 @@ def test_each_field_of_a_protocol_is_in_the_id(name: str, data: st.DataObject) -
 @pytest.mark.parametrize("item", fields(Schedule), ids=lambda item: item.name)
 def test_each_field_of_a_schedule_is_in_the_id(item: Any) -> None:
     changed = {"lr": 0.2, "drops": (3,), "factor": 0.2, "warmup_epochs": 1}[item.name]
-    before = dense_stage(a_protocol(), 0)
-    after = dense_stage(a_protocol(schedule=Schedule(**{"lr": 0.1, item.name: changed})), 0)
+    schedule = Schedule(lr=0.1, drops=(2,))
+    before = dense_stage(a_protocol(schedule=schedule), 0)
+    after = dense_stage(a_protocol(schedule=replace(schedule, **{item.name: changed})), 0)
     assert before.stage_id != after.stage_id
 
 
@@ -446,7 +447,7 @@ def test_plain_momentum_may_be_none() -> None:
     assert a_protocol(momentum=0, nesterov=False).momentum == 0
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.2, 1.5, NAN, INF, 1e-13, 1 - 1e-13])
+@pytest.mark.parametrize("fraction", [0, 1, -0.2, 1.5, NAN, INF, 1 - 1e-13])
 def test_a_prune_fraction_lies_between_none_and_all(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"prune fraction is .*; allowed: above 0 and below 1"):
         Prune(fraction=fraction)

@@ -1,0 +1,358 @@
+"""Two laws: each field in an id changes numbers, and what doesn't change numbers shares an id.
+
+The first goes over the dataclasses' fields, so a new one fails until it is shown to do something.
+Compared are weights and measured columns only: a column that repeats a setting proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from rewind_ray import stage as stages
+from rewind_ray.datasets import resolve
+from rewind_ray.pruning import Mask, dense_mask, pruned_mask
+from rewind_ray.retraining import METHODS
+from rewind_ray.schedule import Schedule
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.stage import epoch_rates
+from tests.rewind_ray.tiny_stages import Lab, tiny
+
+MEASURED = (
+    *("density", "train_epochs", "search_cost_epochs", "search_cost_flops", "val_accuracy"),
+    *("test_accuracy", "pruned_accuracy", "params_total", "params_prunable", "params_remaining"),
+    *("flops_dense", "flops_remaining", "status"),
+)
+
+Outcome = tuple[dict[str, Any], dict[str, torch.Tensor]]
+
+
+def short(**changes: Any) -> Protocol:
+    settings: dict[str, Any] = {
+        "epochs": 4,
+        "schedule": Schedule(lr=0.1, drops=(2,)),
+        "test_examples": 100,
+        "network": "resnet8",
+    }
+    return tiny(**settings | changes)
+
+
+def outcome(lab: Lab, stage: Stage, **options: Any) -> Outcome:
+    """What was measured, and the weights at the end."""
+    for step in stage.chain:
+        rewinds = (stage.rewind_epoch,) if stage.rewind_epoch is not None else ()
+        lab.run(step, rewinds=rewinds if step.parent is None else (), **options)
+    row = asdict(lab.row(stage))
+    return {name: row[name] for name in MEASURED}, lab.point(stage).weights
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    if one[0] != other[0] or one[1].keys() != other[1].keys():
+        return False
+    return all(torch.equal(weight, other[1][name]) for name, weight in one[1].items())
+
+
+# Every field changes the numbers
+
+CHANGED_PROTOCOL: dict[str, dict[str, Any]] = {
+    "network": {"network": "wrn_10_1"},
+    "epochs": {"epochs": 5},
+    "schedule": {"schedule": Schedule(lr=0.05, drops=(2,))},
+    "batch_size": {"batch_size": 16},
+    "weight_decay": {"weight_decay": 0.1},
+    "momentum": {"momentum": 0.5},
+    "nesterov": {"nesterov": False},
+    "steps_per_epoch": {"steps_per_epoch": 1},
+    "augmentation": {"augmentation": "none"},
+    "validation": {"validation": "train"},
+    "validation_fraction": {"validation_fraction": 0.4},
+    "prunable": {"prunable": "convolutions"},
+    "precision": {"precision": "bf16"},
+    "network_options": {"network_options": {"batch_norm_decay": 0.5}},
+    "train_examples": {"train_examples": 96},
+    "test_examples": {"test_examples": 60},
+    "standardisation": {"standardisation": "image"},
+    "label_smoothing": {"label_smoothing": 0.1},
+}
+OF_FOLDERS = ("dataset", "data_digest", "image_size")
+CHANGED_SCHEDULE: dict[str, Schedule] = {
+    "lr": Schedule(lr=0.05, drops=(2,)),
+    "drops": Schedule(lr=0.1, drops=(3,)),
+    "factor": Schedule(lr=0.1, drops=(2,), factor=0.5),
+    "warmup_epochs": Schedule(lr=0.1, drops=(2,), warmup_epochs=1),
+}
+HALF, FILTERS = Prune(fraction=0.5), Prune(fraction=0.5, structure="filters")
+RATES = Prune(fraction=None, structure="filters", rates="resnet56-B")
+NEARLY_ALL = Prune(fraction=0.99, scope="layer")
+CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
+    "fraction": (HALF, Prune(fraction=0.6)),
+    "criterion": (HALF, Prune(fraction=0.5, criterion="random")),
+    "structure": (HALF, FILTERS),
+    "keep_layers": (
+        replace(NEARLY_ALL, fraction=0.999),
+        replace(NEARLY_ALL, fraction=0.999, keep_layers=True),
+    ),
+    "scope": (HALF, Prune(fraction=0.5, scope="layer")),
+    "layers": (HALF, Prune(fraction=0.5, layers="stages.*")),
+    "rates": (RATES, replace(RATES, rates="resnet56-A")),
+    "power": (RATES, replace(RATES, power=2)),
+    "shrink": (FILTERS, replace(FILTERS, shrink=True)),
+}
+TUNED, STEPPED = (
+    Retrain(method="finetune", epochs=2),
+    Retrain(method="step", epochs=3, lr=0.05, drops=(1,)),
+)
+CHANGED_RETRAIN: dict[str, tuple[Retrain, Retrain]] = {
+    "method": (replace(TUNED, epochs=3), Retrain(method="lr_rewind", epochs=3)),
+    "epochs": (Retrain(method="lr_rewind", epochs=2), Retrain(method="lr_rewind", epochs=3)),
+    "restore_momentum": (TUNED, replace(TUNED, restore_momentum=True)),
+    "lr": (TUNED, replace(TUNED, lr=0.05)),
+    "alpha": (
+        Retrain(method="blend", epochs=2, alpha=0.25),
+        Retrain(method="blend", epochs=2, alpha=0.75),
+    ),
+    "speedup": (
+        Retrain(method="scratch_b", epochs=1, speedup=1.25),
+        Retrain(method="scratch_b", epochs=1, speedup=1.5),
+    ),
+    "drops": (STEPPED, replace(STEPPED, drops=(2,))),
+    "factor": (STEPPED, replace(STEPPED, factor=0.5)),
+    "warmup": (
+        Retrain(method="llr", epochs=2, warmup=0.0),
+        Retrain(method="llr", epochs=2, warmup=0.5),
+    ),
+}
+
+
+def test_no_field_is_left_out() -> None:
+    tables: list[tuple[type, set[str]]] = [
+        (Protocol, {*CHANGED_PROTOCOL, *OF_FOLDERS}),
+        (Schedule, {*CHANGED_SCHEDULE}),
+        (Prune, {*CHANGED_PRUNE}),
+        (Retrain, {*CHANGED_RETRAIN}),
+    ]
+    for kind, shown in tables:
+        assert {item.name for item in fields(kind)} == shown, kind.__name__
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("laws"))
+
+
+@pytest.mark.parametrize("name", CHANGED_PROTOCOL)
+def test_every_field_of_a_protocol_changes_the_numbers(name: str, shared: Lab) -> None:
+    check_changes(dense_stage(short(), 0), dense_stage(short(**CHANGED_PROTOCOL[name]), 0), shared)
+
+
+@pytest.mark.parametrize("name", CHANGED_SCHEDULE)
+def test_every_field_of_a_schedule_changes_the_numbers(name: str, shared: Lab) -> None:
+    changed = short(schedule=CHANGED_SCHEDULE[name])
+    check_changes(dense_stage(short(), 0), dense_stage(changed, 0), shared)
+
+
+@pytest.mark.parametrize("name", CHANGED_PRUNE)
+def test_every_field_of_a_pruning_changes_the_numbers(name: str, shared: Lab) -> None:
+    one, other = CHANGED_PRUNE[name]
+    network, epochs = ("resnet56", 0) if one.rates else ("resnet8", 4)
+    baseline = dense_stage(short(network=network), 0, epochs)
+    retrain = Retrain(method="finetune", epochs=1)
+    check_changes(
+        retrain_stage(baseline, one, retrain), retrain_stage(baseline, other, retrain), shared
+    )
+
+
+@pytest.mark.parametrize("name", CHANGED_RETRAIN)
+def test_every_field_of_a_retraining_changes_the_numbers(name: str, shared: Lab) -> None:
+    one, other = CHANGED_RETRAIN[name]
+    baseline = dense_stage(short(), 0)
+    check_changes(retrain_stage(baseline, HALF, one), retrain_stage(baseline, HALF, other), shared)
+
+
+def check_changes(one: Stage, other: Stage, lab: Lab) -> None:
+    """They have two ids, and not one outcome."""
+    assert one.stage_id != other.stage_id or one.train_epochs != other.train_epochs
+    assert not same(outcome(lab, one), outcome(lab, other))
+
+
+def test_other_seeds_and_epochs_of_the_parent_change_the_numbers(shared: Lab) -> None:
+    step = (HALF, Retrain(method="finetune", epochs=1))
+    check_changes(dense_stage(short(), 0), dense_stage(short(), 1), shared)
+    early, late = (retrain_stage(dense_stage(short(), 0, epochs), *step) for epochs in (2, 3))
+    check_changes(early, late, shared)
+
+
+def test_the_law_notices_a_field_that_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``label_smoothing`` once was: in the id and the docs, and never handed to training."""
+    monkeypatch.setattr(stages, "train_epoch", without(stages.train_epoch, label_smoothing=0.0))
+    changed = short(**CHANGED_PROTOCOL["label_smoothing"])
+    with pytest.raises(AssertionError):
+        check_changes(dense_stage(short(), 0), dense_stage(changed, 0), Lab(tmp_path))
+
+
+def without(function: Callable[..., Any], **unplugged: Any) -> Callable[..., Any]:
+    return lambda **given: function(**given | unplugged)
+
+
+def folder_of(place: Path, seed: int) -> Path:
+    """Two classes of 20 + 10 pictures, 12 pixels wide."""
+    random = np.random.default_rng(seed)
+    for part, count in (("train", 20), ("test", 10)):
+        for label in ("cat", "dog"):
+            (place / part / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / part / label / f"{number}.png")
+    return place
+
+
+@pytest.mark.parametrize("name", OF_FOLDERS)
+def test_every_field_of_a_folder_changes_the_numbers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    one = folder_of(tmp_path / "pets", seed=0)
+    outcomes = []
+    for folder, size in (
+        (one, 12),
+        (one, 8) if name == "image_size" else (folder_of(tmp_path / "other" / "pets", seed=1), 12),
+    ):
+        dataset, data, digest, image_size = resolve(f"folder:{folder}", None, size)
+        protocol = short(
+            dataset=dataset,
+            data_digest=digest,
+            image_size=image_size,
+            train_examples=None,
+            test_examples=None,
+            batch_size=8,
+        )
+        stage = dense_stage(protocol, 0)
+        outcomes.append((stage.stage_id, outcome(Lab(tmp_path / "storage"), stage, data=data)))
+    if name == "dataset":  # by another name, the same files are other data to the reader of a row
+        outcomes[1] = (
+            dense_stage(short(), 0).stage_id,
+            outcome(Lab(tmp_path / "d"), dense_stage(short(), 0)),
+        )
+    assert outcomes[0][0] != outcomes[1][0]
+    assert not same(outcomes[0][1], outcomes[1][1])
+
+
+# What changes no number shares an id
+
+
+def masks_of(prune: Prune, network: nn.Module, draws: int = 3) -> list[Mask]:
+    """After one step, of several random weights; some layers all small, so global scopes bite."""
+    masks = []
+    for draw in range(draws):
+        torch.manual_seed(draw)
+        parameters = {
+            name: nn.Parameter(torch.randn_like(weight) * (0.01 if number % 3 == draw else 1))
+            for number, (name, weight) in enumerate(network.named_parameters())
+            if weight.dim() > 1
+        }
+        masks.append(pruned_mask(parameters, dense_mask(parameters), prune, seed=draw))
+    return masks
+
+
+def prunings() -> Iterator[tuple[str, Callable[[float], Prune]]]:
+    """Every combination of the settings beside the fraction, as a function of it."""
+    for structure, scope, layers, keep, criterion in product(
+        ("unstructured", "filters", "2:4"),
+        ("global", "layer"),
+        ("", "*", "0", "[02]"),
+        (False, True),
+        ("magnitude", "random"),
+    ):
+        settings: dict[str, Any] = {
+            "structure": structure,
+            "scope": scope,
+            "layers": layers,
+            "keep_layers": keep,
+            "criterion": criterion,
+        }
+        yield str(settings), partial(pruning, settings)
+
+
+def pruning(settings: dict[str, Any], fraction: float) -> Prune:
+    return Prune(fraction=None if ":" in settings["structure"] else fraction, **settings)
+
+
+def test_prunings_that_remove_the_same_share_an_id() -> None:
+    """Brute force: whatever removes the same of everything that was tried is one description."""
+    network = nn.Sequential(
+        nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+    fractions = (0.3, 0.8, 0.985, 0.999)  # the last two empty a layer
+    seen: dict[bytes, tuple[str, tuple[Prune, ...]]] = {}
+    for settings, made in prunings():
+        prunes = tuple(made(fraction) for fraction in fractions)
+        marks = []
+        for prune in prunes:
+            try:
+                masks = masks_of(prune, network)
+                marks.append(torch.cat([m.flatten() for mask in masks for m in mask.values()]))
+            except ValueError:  # nothing would be left
+                marks.append(torch.zeros(1, dtype=torch.bool))
+        key = torch.cat(marks).numpy().tobytes()
+        known_settings, known = seen.setdefault(key, (settings, prunes))
+        assert known == prunes, f"{settings} removes what {known_settings} does"
+
+
+def retrainings(method: str) -> Iterator[Retrain]:
+    known = METHODS[method]
+    values: dict[str, tuple[Any, ...]] = {
+        "lr": (None, 0.1, 0.01, 0.001, 0.1 * 0.1, 0.05),
+        "alpha": (0.5,),
+        "speedup": (1.5, 2.0),
+        "drops": ((), (1,), (1, 2)),
+        "factor": (None, 0.1, 0.5),
+        "warmup": (None, 0.1, 0.0, 0.5),
+    }
+    names = [name for name in values if name in (*known.needs, *known.takes)]
+    for chosen in product(*(values[name] for name in names)):
+        given = dict(zip(names, chosen, strict=True))
+        if any(given[name] is None for name in known.needs):
+            continue
+        yield Retrain(method=method, epochs=3, **given)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_retrainings_at_the_same_rates_share_an_id(method: str) -> None:
+    """Brute force over the knobs: the rate of every update, and the weights' origin."""
+    steps = 20
+    baseline = dense_stage(short(schedule=Schedule(lr=0.1, drops=(2, 3))), 0)
+    seen: dict[tuple[Any, ...], str] = {}
+    for retrain in retrainings(method):
+        stage = retrain_stage(baseline, HALF, retrain)
+        rates = tuple(
+            epoch_rates(stage, epoch, steps, removed_norm=0.9)(update)
+            for epoch in range(stage.train_epochs)
+            for update in range(steps)
+        )
+        key = (*(float(f"{rate:.9g}") for rate in rates), retrain.alpha)
+        assert seen.setdefault(key, stage.stage_id) == stage.stage_id, retrain
+
+
+def test_momentum_that_is_not_there_is_not_restored() -> None:
+    bare = dense_stage(short(momentum=0.0, nesterov=False), 0)
+    ids = {
+        retrain_stage(bare, HALF, replace(TUNED, restore_momentum=restore)).stage_id
+        for restore in (True, False)
+    }
+    assert len(ids) == 1
+
+
+def test_a_drop_s_factor_without_drops_is_no_setting() -> None:
+    assert Schedule(lr=0.1, factor=0.5) == Schedule(lr=0.1)
