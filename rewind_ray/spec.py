@@ -48,7 +48,7 @@ PRUNABLE = {
 }
 STRUCTURES = {
     "unstructured": "single weights",
-    "filters": "whole convolution filters",
+    "filters": "whole convolution filters; globally, also all weights on an input of a dense layer",
     "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
     "1:4": "three of every four",
     "4:8": "four of every eight",
@@ -159,7 +159,8 @@ class Prune:
     structure: str = "unstructured"
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
-    entirely; the row's status then says ``collapsed``."""
+    entirely; the row's status then says ``collapsed``. Where a share of each layer's filters goes,
+    one stays in any case, and this becomes False."""
     scope: str = "global"
     layers: str = ""
     """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
@@ -178,6 +179,9 @@ class Prune:
         _true_or_false("shrink", self.shrink)
         _at_least("power", self.power, 1)
         self._check_amount()
+        of_each_layer = self.scope == "layer" or bool(self.layers)
+        if self.structure == "filters" and of_each_layer and not self.rates:
+            object.__setattr__(self, "keep_layers", False)  # one filter stays in each anyway
         if (self.rates or self.shrink) and self.structure != "filters":
             raise ValueError(
                 f"{'rates' if self.rates else 'shrink'} with structure {self.structure!r}; "
