@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from rewind_ray.retraining import FACTOR, WARMUP, Method, method_named
@@ -48,7 +48,7 @@ PRUNABLE = {
 }
 STRUCTURES = {
     "unstructured": "single weights",
-    "filters": "whole convolution filters; globally, also all weights on an input of a dense layer",
+    "filters": "whole filters; of all layers together, dense inputs with all their weights too",
     "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
     "1:4": "three of every four",
     "4:8": "four of every eight",
@@ -235,15 +235,21 @@ class Retrain:
     """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
     warmup: float | None = None
     """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
+    last_lr: float | None = None
+    """Of ``cosine``: the rate that it ends at, below ``lr``; 0 if left out."""
+    rates_from: int | None = None
+    """Of methods that rewind the schedule: epoch of it that the rates start from; T - t if left
+    out. Mikler's code starts from 0 whatever the weights' epoch: its new optimizer counts its
+    updates from 0."""
 
     def __post_init__(self) -> None:
         method = method_named(self.method)
         _at_least("retrain_epochs", self.epochs, 1)
         _true_or_false("restore_momentum", self.restore_momentum)
-        for name in ("lr", "alpha", "speedup", "factor", "warmup"):
+        for name in ("lr", "alpha", "speedup", "factor", "warmup", "last_lr"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
-        for name, default in (("factor", FACTOR), ("warmup", WARMUP)):
+        for name, default in (("factor", FACTOR), ("warmup", WARMUP), ("last_lr", 0.0)):
             if getattr(self, name) == default:  # given or not, it is the same training
                 object.__setattr__(self, name, None)
         object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
@@ -267,6 +273,14 @@ class Retrain:
             ),
             "factor": (self.factor is None or 0 < self.factor < 1, "allowed: above 0 and below 1"),
             "warmup": (self.warmup is None or 0 <= self.warmup < 1, "allowed: 0 up to below 1"),
+            "last_lr": (
+                self.last_lr is None or (self.lr is not None and 0 < self.last_lr < self.lr),
+                f"allowed: 0 up to below lr, which is {self.lr}",
+            ),
+            "rates_from": (
+                self.rates_from is None or _is_whole(self.rates_from, 0),
+                "allowed: whole numbers from 0 up to T",
+            ),
             "drops": (
                 list(self.drops) == sorted(set(self.drops))
                 and all(0 < drop < self.epochs for drop in self.drops),
@@ -275,7 +289,7 @@ class Retrain:
         }
         for name, (fine, allowed) in limits.items():
             value = getattr(self, name)
-            given = value not in (None, ())
+            given = value is not None and value != ()
             if not fine:
                 raise ValueError(f"{name} is {value}; {allowed}")
             if given and name not in (*method.needs, *method.takes):
@@ -348,13 +362,23 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
 
 
 def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
-    """A step further from ``parent``. Raises ValueError if it asks for more than T to rewind."""
+    """A step further from ``parent``.
+
+    Raises ValueError if it asks for more than T to rewind, or for rates from beyond T.
+    """
     dense_epochs = parent.protocol.epochs
     if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
         raise ValueError(
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
+    if retrain.rates_from is not None and retrain.rates_from > dense_epochs:
+        raise ValueError(
+            f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
+            f"allowed: whole numbers from 0 up to {dense_epochs}"
+        )
+    if retrain.rates_from == dense_epochs - retrain.epochs:  # given or not, the same training
+        retrain = replace(retrain, rates_from=None)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -459,8 +483,12 @@ def _plain(value: Any) -> dict[str, Any]:
     return plain
 
 
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not _is_whole(value, least):
         raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 
