@@ -22,8 +22,8 @@ T = TypeVar("T")
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
 """Of a description that is read: pruning steps, and options of the network."""
 NUMERICS = 2
-"""In every id. Raised by hand whenever the meaning of a field or the arithmetic of training changes,
-so that results of before are never taken for those of now."""
+"""In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
+changes, so that results of before are never taken for those of now."""
 FRACTION_DIGITS = 12
 """1 - 0.8 and 0.2 are the same fraction, and must give the same id."""
 
@@ -32,19 +32,34 @@ AUGMENTATIONS = {
     "reflect4_flip": "flip, 4 pixels of reflection padding, crop (Mikler 2022, §4.2)",
     "zero4_flip": "flip, 4 black pixels around, crop (Renda et al. 2020, their TensorFlow code)",
     "zero1": "1 black pixel around, crop; no flip, for digits",
-    "imagenet": "crop of random size and shape, flip; tested on the centre (Renda et al. 2020)",
+    "imagenet": "crop of random size and shape, flip; tested on the centre (PyTorch's example)",
+    "imagenet_tf": "the same, drawn and resized as TensorFlow does it (Renda et al. 2020)",
 }
-STREAMED = ("imagenet",)
+STREAMED = ("imagenet", "imagenet_tf")
 """Augmentations that read the images from their files again in every epoch, by worker processes:
 for folders that don't fit into memory."""
 STANDARDISATIONS = {
     "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
     "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
+    "imagenet": "by ImageNet's customary constants (Renda et al. 2020, their ImageNet code)",
+}
+INITIAL_WEIGHTS = {
+    "he_uniform": "kernels uniform, of variance 2 / fan-in (Mikler 2022, §4.1)",
+    "truncated_normal": "convolutions truncated normal, of variance 1 / fan-in; the dense kernel "
+    "normal, of deviation 0.01 (Renda et al. 2020, their code)",
+    "he_normal": "kernels normal, of variance 2 / fan-in (Wang et al. 2023, their CIFAR code)",
+    "torchvision_resnet": "convolutions normal, of variance 2 / fan-out; the dense kernel uniform "
+    "in ±1 / sqrt(fan-in) (torchvision's ResNets, which Wang et al. 2023 trained)",
+}
+DECAYED = {
+    "all": "every parameter (Mikler 2022; Renda et al. 2020, their CIFAR code)",
+    "not_batch_norm": "all but BatchNorm's (Renda et al. 2020, their ImageNet code)",
+    "kernels": "kernels only, neither biases nor BatchNorm",
 }
 PRECISIONS = ("fp32", "bf16")
 PRUNABLE = {
-    "kernels": "every convolution, projection and dense kernel (Mikler 2022)",
-    "convolutions": "convolution kernels only (Renda et al. 2020, vision networks)",
+    "kernels": "every convolution, projection and dense kernel (Mikler 2022, Renda et al. 2020)",
+    "convolutions": "convolution and projection kernels, the dense layer left whole",
 }
 STRUCTURES = {
     "unstructured": "single weights",
@@ -77,11 +92,12 @@ class Protocol:
     schedule: Schedule
     batch_size: int
     weight_decay: float
-    """w' = w - lr * (gradient + weight_decay * w), on every parameter.
+    """w' = w - lr * (gradient + weight_decay * w), on the parameters that ``decayed`` names.
 
     A loss term c * sum(w^2) has the gradient 2c * w, so c is half of this number;
     TensorFlow's c * l2_loss is c * sum(w^2) / 2, and c is this number.
     """
+    decayed: str = "all"
     momentum: float = 0.9
     nesterov: bool = True
     steps_per_epoch: int | None = None
@@ -91,6 +107,7 @@ class Protocol:
     validation_fraction: float = 0.0
     prunable: str = "kernels"
     precision: str = "fp32"
+    initial_weights: str = "he_uniform"
     network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
     """Arguments of the network's builder that differ from its defaults; a dict may be given."""
     data_digest: str = ""
@@ -124,6 +141,8 @@ class Protocol:
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("prunable", self.prunable, PRUNABLE)
+        _one_of("decayed", self.decayed, DECAYED)
+        _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
         if (self.validation == "none") != (self.validation_fraction == 0):
             raise ValueError(
@@ -171,21 +190,31 @@ class Prune:
     """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
     shrink: bool = False
     """Cut pruned filters out physically, so that a smaller dense network is retrained."""
+    filters_only: bool = False
+    """Mask the weights of pruned filters and nothing else, as Renda et al. 2020's code: their
+    channels go on putting out BatchNorm's shift, which is trained, as are the weights that read
+    it. If not, BatchNorm's scale and shift go with a filter, and with ``rates`` its readers."""
 
     def __post_init__(self) -> None:
         _one_of("structure", self.structure, STRUCTURES)
         _one_of("scope", self.scope, SCOPES)
         _true_or_false("keep_layers", self.keep_layers)
         _true_or_false("shrink", self.shrink)
+        _true_or_false("filters_only", self.filters_only)
         _at_least("power", self.power, 1)
         self._check_amount()
         of_each_layer = self.scope == "layer" or bool(self.layers)
         if self.structure == "filters" and of_each_layer and not self.rates:
             object.__setattr__(self, "keep_layers", False)  # one filter stays in each anyway
-        if (self.rates or self.shrink) and self.structure != "filters":
+        of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
+        if of_filters and self.structure != "filters":
             raise ValueError(
-                f"{'rates' if self.rates else 'shrink'} with structure {self.structure!r}; "
-                "allowed: structure 'filters'"
+                f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
+            )
+        if self.filters_only and self.shrink:
+            raise ValueError(
+                "shrink with filters_only, under which pruned channels still put out BatchNorm's "
+                "shift and can't be cut out; leave one of them out"
             )
         if self.rates and self.layers:
             raise ValueError("rates and layers both say which layers are pruned; leave one out")
@@ -346,6 +375,12 @@ class Stage:
         return self.protocol.epochs - self.retrain.epochs
 
     @property
+    def filters_take_norms(self) -> bool:
+        """Whether pruned filters have taken BatchNorm's scale and shift with them."""
+        prunes = [step.prune for step in self.chain[1:] if step.prune]
+        return any(p.structure == "filters" and not p.filters_only for p in prunes)
+
+    @property
     def schedule_kind(self) -> str | None:
         """``iterative`` from the second pruning on; a first step belongs to both kinds."""
         if self.level == 0:
@@ -379,6 +414,13 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         )
     if retrain.rates_from == dense_epochs - retrain.epochs:  # given or not, the same training
         retrain = replace(retrain, rates_from=None)
+    before = parent.prune
+    of_filters = before is not None and {prune.structure, before.structure} == {"filters"}
+    if before is not None and of_filters and prune.filters_only != before.filters_only:
+        raise ValueError(
+            f"filters_only is {prune.filters_only} at level {parent.level + 1} and "
+            f"{before.filters_only} at the one before; choose one for the whole chain"
+        )
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,

@@ -72,7 +72,10 @@ def pruned_mask(
 
 def _without_least(scores: dict[str, Tensor], mask: Mask, prune: Prune) -> Mask:
     if prune.rates:
-        return remove_by_rates(scores, mask, RATES[prune.rates], prune.power, prune.keep_layers)
+        return remove_by_rates(
+            *(scores, mask, RATES[prune.rates]),
+            *(prune.power, prune.keep_layers, prune.filters_only),
+        )
     names = matching(mask, prune.layers)
     if groups := n_and_m(prune.structure):
         return remove_n_of_m(scores, mask, names, *groups)
