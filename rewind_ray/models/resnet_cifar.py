@@ -13,6 +13,21 @@ from rewind_ray.models.padding import convolution_3x3
 WIDTHS = (16, 32, 64)  # channels of the three stages; He et al. 2016, §4.2
 
 
+class ZeroShortcut(nn.Module):
+    """Every ``stride``-th pixel, with channels of zeros before and after: no weights."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        more = channels - in_channels
+        self.stride = stride
+        self.channels_around = (more // 2, more - more // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
+        picked = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(picked, (0, 0, 0, 0, *self.channels_around))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; ReLU after the sum."""
 
@@ -24,6 +39,7 @@ class BasicBlock(nn.Module):
         norm: partial[BatchNorm],
         projection: bool,
         projection_batch_norm: bool,
+        zero_shortcut: bool,
         same_padding: bool,
     ) -> None:
         super().__init__()
@@ -32,7 +48,10 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = norm(channels)
         self.shortcut = nn.Sequential()
-        if projection or stride != 1 or in_channels != channels:
+        changes = stride != 1 or in_channels != channels
+        if changes and zero_shortcut:
+            self.shortcut.append(ZeroShortcut(in_channels, channels, stride))
+        elif projection or changes:
             self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
             if projection_batch_norm:
                 self.shortcut.append(norm(channels))
@@ -53,6 +72,7 @@ class ResNetCifar(nn.Module):
         norm: partial[BatchNorm],
         first_projection: bool,
         projection_batch_norm: bool,
+        zero_shortcut: bool,
         same_padding: bool,
     ) -> None:
         super().__init__()
@@ -68,7 +88,7 @@ class ResNetCifar(nn.Module):
                 blocks.append(
                     BasicBlock(
                         *(before, channels, stride, norm),
-                        *(projection, projection_batch_norm, same_padding),
+                        *(projection, projection_batch_norm, zero_shortcut, same_padding),
                     )
                 )
                 before = channels
@@ -91,6 +111,7 @@ def resnet_cifar(
     batch_norm_epsilon: float = 1e-5,
     first_projection: bool = False,
     projection_batch_norm: bool = False,
+    zero_shortcut: bool = False,
     same_padding: bool = False,
     zero_last_norm: bool = False,
     batch_norm_shards: int = 1,
@@ -100,17 +121,23 @@ def resnet_cifar(
     BatchNorm as in Mikler 2022, §4.1. Without a BatchNorm on the projections the counts are
     those of his Table 1 (272,282 / 855,578 / 1,730,522); ``projection_batch_norm`` adds one, as
     his published code has it. ``first_projection`` adds a projection to the first block, which
-    needs none, as TensorFlow's official networks have it (Renda et al. 2020). ``same_padding`` pads
-    the convolutions with a stride as Keras' "same" does, on one side only where the side is even.
+    needs none, as TensorFlow's official networks have it (Renda et al. 2020). ``zero_shortcut`` has
+    no projections: shortcuts are filled up with channels of zeros (He et al. 2016's option A; Wang
+    et al. 2023). ``same_padding`` pads the convolutions with a stride as Keras' "same" does, on one
+    side only where the side is even.
     ``zero_last_norm``: the last BatchNorm of every block starts at 0. ``batch_norm_shards``: see
     ``norms.BatchNorm``.
     """
+    if zero_shortcut and (first_projection or projection_batch_norm):
+        raise ValueError(
+            "zero_shortcut has no projections; leave first_projection and projection_batch_norm out"
+        )
     norm = partial(
         BatchNorm, decay=batch_norm_decay, epsilon=batch_norm_epsilon, shards=batch_norm_shards
     )
     network = ResNetCifar(
         *(blocks_a_stage, num_classes, in_channels, norm),
-        *(first_projection, projection_batch_norm, same_padding),
+        *(first_projection, projection_batch_norm, zero_shortcut, same_padding),
     )
     if zero_last_norm:
         for module in network.modules():
