@@ -15,7 +15,10 @@ from rewind_ray.spec import Protocol
 
 
 def mikler_resnet(network: str = "resnet20", dataset: str = "cifar10", **changes: Any) -> Protocol:
-    """Mikler 2022, §4.1: 72,000 updates, drops at 36,000 and 54,000, L2 1e-4 * sum(w^2)."""
+    """Mikler 2022, §4.1: 72,000 updates, drops at 36,000 and 54,000, L2 1e-4 * sum(w^2).
+
+    Everything with its source: ``docs/protocols/mikler2022.md``.
+    """
     settings: dict[str, Any] = {
         "epochs": 36,
         "steps_per_epoch": 2000,
@@ -25,11 +28,14 @@ def mikler_resnet(network: str = "resnet20", dataset: str = "cifar10", **changes
         "augmentation": "reflect4_flip",
         "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return _mikler(network, dataset, settings, changes)
 
 
 def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: Any) -> Protocol:
-    """Mikler 2022, §4.1: 80,000 updates, drops at 32k, 48k and 64k, L2 2e-4 * sum(w^2)."""
+    """Mikler 2022, §4.1: 80,000 updates, drops at 32k, 48k and 64k, L2 2e-4 * sum(w^2).
+
+    Everything with its source: ``docs/protocols/mikler2022.md``.
+    """
     settings: dict[str, Any] = {
         "epochs": 40,
         "steps_per_epoch": 2000,
@@ -39,7 +45,24 @@ def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: A
         "augmentation": "reflect4_flip",
         "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return _mikler(network, dataset, settings, changes)
+
+
+KERAS_PADDED = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
+KERAS_PADDED += ("wrn_10_1", "wrn_16_8")
+"""Networks with convolutions whose padding Mikler's Keras has on one side only."""
+
+
+def _mikler(network: str, dataset: str, settings: dict[str, Any], changes: Any) -> Protocol:
+    if network in KERAS_PADDED:
+        settings["network_options"] = {"same_padding": True}
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+
+
+def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With the changes; options of the network one by one."""
+    options = dict(settings.get("network_options", {})) | dict(changes.get("network_options", {}))
+    return settings | changes | {"network_options": options}
 
 
 CIFAR_RESNETS = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
@@ -125,7 +148,8 @@ def wang_imagenet100(
 ) -> Protocol:
     """Wang et al. 2023, Table 4: 120 epochs, drops at 30, 60, 90 and 105.
 
-    They name neither batch, decay nor momentum; these are of PyTorch's ImageNet example.
+    Batch, decay, momentum and images are those of PyTorch's ImageNet example, which Appendix A
+    refers to, the network is torchvision's. With sources: ``docs/protocols/wang2023.md``.
     """
     settings: dict[str, Any] = {
         "epochs": 120,
@@ -134,10 +158,42 @@ def wang_imagenet100(
         "weight_decay": 1e-4,
         "nesterov": False,
         "augmentation": "imagenet",
+        "standardisation": "imagenet",
         "image_size": 224,
+        "initial_weights": "torchvision_resnet",
         "prunable": "convolutions",
     }
     return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+WANG_BATCHES = {"vgg19": 256}
+"""Of their VGG-19; 128 for the others."""
+TORCH_NORM = {"batch_norm_decay": 0.9, "batch_norm_epsilon": 1e-5}
+"""PyTorch's defaults."""
+
+
+def wang_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: Any) -> Protocol:
+    """Wang et al. 2023, App. C: 200 epochs, drops at 100 and 150.
+
+    Batch, decay and images are those of the code that App. A refers to (GReg,
+    ``MingSun-Tse/Regularization-Pruning``). With sources: ``docs/protocols/wang2023.md``.
+    """
+    settings: dict[str, Any] = {
+        "epochs": 200,
+        "schedule": Schedule(lr=0.1, drops=(100, 150), factor=0.1),
+        "batch_size": WANG_BATCHES.get(network, 128),
+        "weight_decay": 5e-4,
+        "nesterov": False,
+        "augmentation": "zero4_flip",
+        "standardisation": "imagenet" if dataset == "cifar10" else "dataset",
+        "initial_weights": "he_normal",
+        "prunable": "convolutions",
+    }
+    if network in CIFAR_RESNETS:
+        settings["network_options"] = TORCH_NORM | {"zero_shortcut": True}
+    elif network in ("vgg8", "vgg16", "vgg19"):
+        settings["network_options"] = TORCH_NORM
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
 
 def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: Any) -> Protocol:
@@ -161,6 +217,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "renda_cifar": renda_cifar,
     "renda_imagenet": renda_imagenet,
     "wang_imagenet100": wang_imagenet100,
+    "wang_cifar": wang_cifar,
     "digits": digits,
 }
 

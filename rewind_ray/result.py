@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rewind_ray.storage import check_fields, parse_json
 
+RATIOS = ("trainability_accuracy",)
+"""Columns whose name ends in _accuracy and that may be above 1."""
 STATUSES = ("done", "diverged", "collapsed")
 
 
@@ -65,10 +68,12 @@ class ResultRow:
     pruned_accuracy: float | None
     """Test accuracy after pruning, before retraining."""
     trainability_accuracy: float | None
-    """Mean test accuracy over the epochs of retraining's first learning-rate stage; Wang et al.
-    2023, eq. 1."""
+    """Mean test accuracy over the epochs before the rate first drops in retraining, divided by
+    test_accuracy; above 1 where it falls later. Wang et al. 2023's equation (1) is the mean itself,
+    which the values they publish are not (docs/protocols/wang2023.md)."""
     baseline_test_accuracy: float | None
-    """Test accuracy of the chain's dense network."""
+    """Test accuracy of the chain's dense network trained to its end, at whatever epoch it was
+    pruned; empty if it isn't trained so far."""
     params_total: int
     """Parameters of the dense network, biases and BatchNorm included."""
     params_prunable: int
@@ -98,10 +103,15 @@ class ResultRow:
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
-            if name.endswith("_accuracy"):
+            if name.endswith("_accuracy") and name not in RATIOS:
                 value = getattr(self, name)
                 if value is not None and not 0 <= value <= 1:
                     raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+        ratio = self.trainability_accuracy
+        if ratio is not None and not 0 <= ratio < math.inf:
+            raise ValueError(
+                f"trainability_accuracy is {ratio}; it is a ratio of accuracies, from 0 up, finite"
+            )
         if self.status not in STATUSES:
             raise ValueError(f"unknown status {self.status!r}; known: {', '.join(STATUSES)}")
         if not 0 < self.density <= 1:
