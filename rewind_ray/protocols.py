@@ -48,13 +48,12 @@ def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: A
     return _mikler(network, dataset, settings, changes)
 
 
-KERAS_PADDED = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
-KERAS_PADDED += ("wrn_10_1", "wrn_16_8")
-"""Networks with convolutions whose padding Mikler's Keras has on one side only."""
+CIFAR_RESNETS = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
+WIDE_RESNETS = ("wrn_10_1", "wrn_16_8")
 
 
 def _mikler(network: str, dataset: str, settings: dict[str, Any], changes: Any) -> Protocol:
-    if network in KERAS_PADDED:
+    if network in (*CIFAR_RESNETS, *WIDE_RESNETS):
         settings["network_options"] = {"same_padding": True}
     return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
@@ -65,7 +64,6 @@ def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
     return settings | changes | {"network_options": options}
 
 
-CIFAR_RESNETS = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
 IMAGENET_RESNETS = ("resnet34", "resnet50")
 TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
 """Data sets whose passes Renda et al.'s code let run into each other."""

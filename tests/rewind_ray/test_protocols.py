@@ -133,6 +133,6 @@ def test_changes_replace_a_protocols_settings(name: str) -> None:
 
 
 def test_unknown_protocols_list_the_known() -> None:
-    known = "known: mikler_resnet, .*, renda_imagenet, wang_imagenet100, digits"
+    known = "known: mikler_resnet, .*, renda_imagenet, wang_imagenet100, wang_cifar, digits"
     with pytest.raises(ValueError, match=f"unknown protocol 'liu'; {known}"):
         protocol_named("liu")

@@ -142,6 +142,8 @@ KNOBS: dict[str, st.SearchStrategy[Any]] = {
     "drops": st.sampled_from([(), [], (1,), (1.0, 2), [1, 2]]),
     "factor": st.sampled_from([None, 0.1, 0.2]),
     "warmup": st.sampled_from([None, 0, 0.1, 0.2]),
+    "last_lr": st.sampled_from([None, 0, 0.001, 0.002]),
+    "rates_from": st.sampled_from([None, 0, 2, 3]),
 }
 RETRAIN_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "method": st.sampled_from(list(METHODS)),
