@@ -322,7 +322,7 @@ def leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def other_value(value: Any) -> Any:
     if value is None:
-        return 3
+        return 2
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
