@@ -383,13 +383,8 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
-    before = parent.prune
-    of_filters = before is not None and {prune.structure, before.structure} == {"filters"}
-    if before is not None and of_filters and prune.filters_only != before.filters_only:
-        raise ValueError(
-            f"filters_only is {prune.filters_only} at level {parent.level + 1} and "
-            f"{before.filters_only} at the one before; choose one for the whole chain"
-        )
+    if prune.structure == "filters":
+        _check_alike(parent, prune)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -400,6 +395,17 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         retrain=retrain,
         level=parent.level + 1,
     )
+
+
+def _check_alike(parent: Stage, prune: Prune) -> None:
+    """What goes with pruned filters is the same in a whole chain."""
+    for step in parent.chain[1:]:
+        before = step.prune
+        if before and before.structure == "filters" and before.filters_only != prune.filters_only:
+            raise ValueError(
+                f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
+                f"{before.filters_only} at level {step.level}; choose one for the whole chain"
+            )
 
 
 def identity(stage: Stage) -> dict[str, Any]:
