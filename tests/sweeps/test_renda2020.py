@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +16,7 @@ from sweeps import renda2020
 from sweeps.algorithm1 import Algorithm, algorithm1
 from sweeps.options import Options
 
+PAGE = Path(__file__).parents[2] / "docs" / "protocols" / "renda2020.md"
 Points = set[tuple[str, str, int, int]]
 """(schedule kind, method, retraining time, level)"""
 CIFAR = ("resnet20", "resnet56", "resnet110")
@@ -136,3 +140,39 @@ def test_algorithm_1_of_fresh_weights_restores_no_momentum() -> None:
     protocol = renda_cifar("resnet20")
     end = algorithm1(protocol, protocol, Algorithm(method="reinit", target_compression=2.0), 0)
     assert not end.retrain.restore_momentum
+
+
+def values_on_the_page(protocol: str) -> dict[str, object]:
+    """What the table of a protocol has as `name=value`."""
+    section = PAGE.read_text().split(f"## `{protocol}`")[1].split("\n## ")[0]
+    column = "\n".join(line.rsplit("|", 2)[1] for line in section.splitlines() if "|" in line)
+    found = re.findall(r"`(\w+)=([^`]+)`", column)
+    return {name: ast.literal_eval(value) for name, value in found if name != "padding"}
+
+
+@pytest.mark.parametrize(
+    ("make", "network"),
+    [
+        *((renda_cifar, network) for network in CIFAR),
+        (renda_imagenet, "resnet34"),
+        (renda_imagenet, "resnet50"),
+    ],
+)
+def test_protocols_are_what_their_page_says(make, network: str) -> None:
+    protocol = make(network)
+    options = dict(protocol.network_options)
+    page = values_on_the_page(make.__name__)
+    if network == "resnet50":
+        page.pop("first_projection")
+    assert len(page) > 12
+    for name, value in page.items():
+        trained = options[name] if name in options else getattr(protocol, name)
+        assert trained == value, name
+    assert options.keys() <= page.keys()
+
+
+def test_every_recipe_is_on_the_page() -> None:
+    table = PAGE.read_text().split("\n## The recipes")[1].split("\n## ")[0]
+    first_column = " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
+    named = set(re.findall(r"fig\d+|table1|algorithm1", first_column))
+    assert named == {*renda2020.FIGURES, "algorithm1"}
