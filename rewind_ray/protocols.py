@@ -7,6 +7,7 @@ differ for about ten updates; nothing else does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -131,14 +132,16 @@ def renda_imagenet(
     return Protocol(network=network, dataset=dataset, **settings)
 
 
-def _updates_a_pass(dataset: str, settings: dict[str, Any]) -> int | None:
-    """The whole number nearest to it; None, for passes by themselves, where not all of the
+def _updates_a_pass(
+    dataset: str, settings: dict[str, Any], whole_number: Callable[[float], int] = round
+) -> int | None:
+    """The whole number nearest to it, or the next; None, for passes by themselves, where not all of the
     training set of ``TRAIN_IMAGES`` trains."""
     whole = settings.get("train_examples") is None and settings["validation"] != "train"
     if dataset not in TRAIN_IMAGES or not whole:
         return None
     batch_size: int = settings["batch_size"]
-    return round(TRAIN_IMAGES[dataset] / batch_size)
+    return whole_number(TRAIN_IMAGES[dataset] / batch_size)
 
 
 def wang_imagenet100(
@@ -191,7 +194,9 @@ def wang_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: A
         settings["network_options"] = TORCH_NORM | {"zero_shortcut": True}
     elif network in ("vgg8", "vgg16", "vgg19"):
         settings["network_options"] = TORCH_NORM
-    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+    settings = _changed(settings, changes)
+    settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings, math.ceil))
+    return Protocol(network=network, dataset=dataset, **settings)
 
 
 def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: Any) -> Protocol:

@@ -414,13 +414,8 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         )
     if retrain.rates_from == dense_epochs - retrain.epochs:  # given or not, the same training
         retrain = replace(retrain, rates_from=None)
-    before = parent.prune
-    of_filters = before is not None and {prune.structure, before.structure} == {"filters"}
-    if before is not None and of_filters and prune.filters_only != before.filters_only:
-        raise ValueError(
-            f"filters_only is {prune.filters_only} at level {parent.level + 1} and "
-            f"{before.filters_only} at the one before; choose one for the whole chain"
-        )
+    if prune.structure == "filters":
+        _check_alike(parent, prune)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -431,6 +426,17 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         retrain=retrain,
         level=parent.level + 1,
     )
+
+
+def _check_alike(parent: Stage, prune: Prune) -> None:
+    """What goes with pruned filters is the same in a whole chain."""
+    for step in parent.chain[1:]:
+        before = step.prune
+        if before and before.structure == "filters" and before.filters_only != prune.filters_only:
+            raise ValueError(
+                f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
+                f"{before.filters_only} at level {step.level}; choose one for the whole chain"
+            )
 
 
 def identity(stage: Stage) -> dict[str, Any]:

@@ -125,11 +125,16 @@ def renda2020(
             for retrain in retrainings(figure, full, protocol):
                 if network in figure.one_shot:
                     yield from one_shot(dense, retrain, ONE_SHOT_DENSITIES, STEP)
-                if network in figure.iterative and retrain.method != "reinit":
+                if network in figure.iterative and retrain.method in iterative_methods(network):
                     yield iterative(dense, retrain, ITERATIVE_LEVELS[network], STEP)
                 for rates in figure.filters:
                     if rates.startswith(f"{network}-"):
                         yield from filter_levels(dense, retrain, rates, options.smoke)
+
+
+def iterative_methods(network: str) -> tuple[str, ...]:
+    """As the published trials have them: low-LR weight rewinding on CIFAR only."""
+    return MAIN if network == "resnet50" else WITHOUT_REINIT
 
 
 def filter_levels(dense: Stage, retrain: Retrain, rates: str, smoke: bool) -> Iterator[Stage]:
