@@ -67,7 +67,7 @@ def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
 
 IMAGENET_RESNETS = ("resnet34", "resnet50")
 TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
-"""Data sets whose passes Renda et al.'s code let run into each other."""
+"""Data sets whose passes run into each other, as Renda et al.'s code had them."""
 
 
 def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: Any) -> Protocol:
@@ -135,9 +135,9 @@ def renda_imagenet(
 def _updates_a_pass(
     dataset: str, settings: dict[str, Any], whole_number: Callable[[float], int] = round
 ) -> int | None:
-    """The whole number nearest to it, or the next; None, for passes by themselves, where not all of the
-    training set of ``TRAIN_IMAGES`` trains."""
-    whole = settings.get("train_examples") is None and settings["validation"] != "train"
+    """The whole number nearest to it, or another; None, for passes by themselves, where not all of
+    the training set of ``TRAIN_IMAGES`` trains."""
+    whole = settings.get("train_examples") is None and settings.get("validation") != "train"
     if dataset not in TRAIN_IMAGES or not whole:
         return None
     batch_size: int = settings["batch_size"]

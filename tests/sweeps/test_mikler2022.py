@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ from torch.nn import functional as F
 
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network
+from rewind_ray.protocols import mikler_resnet, mikler_wrn
 from rewind_ray.pruning import prunable_parameters
 from rewind_ray.spec import dense_stage
 from rewind_ray.stage import epoch_rates
@@ -25,6 +30,40 @@ COUNTS = {  # trainable, of kernels; tables 1 and 2
     "resnet110": (1_730_522, 1_722_416),
     "wrn_16_8": (10_961_370, 10_954_160),
 }
+
+
+PAGE = Path(__file__).parents[2] / "docs/protocols/mikler2022.md"
+
+
+def values_on_the_page(protocol):
+    """What the last column of a protocol's table has as `name=value`."""
+    section = PAGE.read_text().split(f"## `{protocol}`")[1].split("\n## ")[0]
+    column = "\n".join(line.rsplit("|", 2)[1] for line in section.splitlines() if "|" in line)
+    found = re.findall(r"`(\w+)=([^`]+)`", column)
+    return {name: ast.literal_eval(value) for name, value in found}
+
+
+@pytest.mark.parametrize(
+    ("make", "network"),
+    [
+        *((mikler_resnet, network) for network in ("resnet20", "resnet56", "resnet110")),
+        (mikler_wrn, "wrn_16_8"),
+    ],
+)
+def test_protocols_are_what_their_page_says(make, network):
+    protocol = make(network)
+    options = dict(protocol.network_options)
+    page = values_on_the_page(make.__name__)
+    assert len(page) > 12
+    for name, value in page.items():
+        assert (options[name] if name in options else getattr(protocol, name)) == value, name
+    assert options.keys() <= page.keys()
+
+
+def test_every_recipe_is_on_the_page():
+    table = PAGE.read_text().split("\n## The recipes")[1].split("\n## ")[0]
+    named = {line.split("|")[1].strip() for line in table.splitlines() if "|" in line}
+    assert named - {"recipe", "---"} == {*FIGURES, "iterative_wrn"}
 
 
 def stages(figure, rates="as_run"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,46 @@ from sweeps.wang2023 import S42, SXA, SXB, TABLE5, TABLES
 PUBLISHED = Path(__file__).parents[2] / "analysis/reference/wang2023_tables.csv"
 TABLE_7_PRUNES = {0.3: 0.1, 0.5: 0.3, 0.7: 0.5, 0.9: 0.7}
 """Share that Table 7 names -> share that its speedups and parameters come to."""
+
+
+PAGE = Path(__file__).parents[2] / "docs/protocols/wang2023.md"
+
+
+def values_on_the_page(protocol):
+    """What the last column of a protocol's table has as `name=value`."""
+    section = PAGE.read_text().split(f"## `{protocol}`")[1].split("\n## ")[0]
+    column = "\n".join(line.rsplit("|", 2)[1] for line in section.splitlines() if "|" in line)
+    found = re.findall(r"`(\w+)=([^`]+)`", column)
+    return {name: ast.literal_eval(value) for name, value in found}
+
+
+@pytest.mark.parametrize(
+    ("make", "network", "dataset", "others"),
+    [
+        (wang_imagenet100, "resnet34", "imagenet100", {}),
+        (wang_cifar, "resnet56", "cifar10", {}),
+        (wang_cifar, "vgg19", "cifar100", {"batch_size": 256, "standardisation": "dataset"}),
+    ],
+)
+def test_protocols_are_what_their_page_says(make, network, dataset, others):
+    """others: what the table says of this network alone."""
+    protocol = make(network, dataset)
+    options = dict(protocol.network_options)
+    page = values_on_the_page(make.__name__) | others
+    if network == "vgg19":
+        page.pop("zero_shortcut")
+    assert len(page) > 12
+    for name, value in page.items():
+        assert (options[name] if name in options else getattr(protocol, name)) == value, name
+    assert options.keys() <= page.keys()
+    if make is wang_cifar:
+        assert protocol.steps_per_epoch == {"resnet56": 391, "vgg19": 196}[network]
+
+
+def test_every_recipe_is_on_the_page():
+    table = PAGE.read_text().split("\n## The recipes")[1].split("\n## ")[0]
+    named = {line.split("|")[1].strip() for line in table.splitlines() if "|" in line}
+    assert named - {"recipe", "---"} == set(TABLES)
 
 
 def published_speedups():
