@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import logging
-import sys
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from rewind_ray import result
-from rewind_ray.result import COLUMNS, RATIOS, STATUSES, ResultRow
+from rewind_ray.result import COLUMNS, STATUSES, ResultRow
 
 log = logging.getLogger(__name__)
 
@@ -145,18 +144,13 @@ def _dtype(name: str) -> str:
 
 def _check_values(rows: pd.DataFrame) -> None:
     for name in (name for name in KINDS if "_accuracy" in name):
-        highest = sys.float_info.max if name in RATIOS else 1
-        wrong = ~rows[name].isna() & ~rows[name].between(0, highest)
+        wrong = ~rows[name].isna() & ~rows[name].between(0, 1)
         if wrong.any():
             value = rows.loc[wrong, name].iloc[0]
             percent = "; that looks like percent: divide by 100" if 1 < value <= 100 else ""
             raise ValueError(
                 f"{name} of row {_position(wrong)} is {value:g}; "
-                + (
-                    f"accuracies are fractions in [0, 1]{percent}"
-                    if highest == 1
-                    else "allowed: 0 and up, finite"
-                )
+                f"accuracies are fractions in [0, 1]{percent}"
             )
     wrong = ~((rows["density"] > 0) & (rows["density"] <= 1))
     if wrong.any():
