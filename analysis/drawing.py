@@ -26,6 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.metrics import axis_label, change_label
 from analysis.rows import suffix_of, write_file
 from analysis.tables import count, percent, times
 
@@ -128,12 +129,19 @@ AXES = {
     "search_cost_flops": Axis(label="search cost (multiply-adds)", log=True),
     "retrain_epochs": Axis(label="epochs of retraining"),
     "test_accuracy": Axis(label="test accuracy (%)", text=_percent, exact=percent),
-    "test_bleu": Axis(label="test BLEU", text=_percent, exact=percent),
     "accuracy_change": Axis(label="accuracy change (points)", text=_points, exact=_exact_points),
-    "bleu_change": Axis(label="BLEU change", text=_points, exact=_exact_points),
     "speedup_over_dense": Axis(label="theoretical speedup", text=_factor, exact=times),
     "speedup_over_finetune": Axis(label="speedup over fine-tuning", text=_factor, exact=times),
 }
+
+
+def accuracy_axis(metric: str) -> Axis:
+    """Of the test accuracies of rows with this ``metric``."""
+    return replace(AXES["test_accuracy"], label=axis_label(metric))
+
+
+def change_axis(metric: str) -> Axis:
+    return replace(AXES["accuracy_change"], label=change_label(metric))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

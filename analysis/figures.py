@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.drawing import AXES, METHOD_LABELS, Panel, Sheet, abreast, draw, write_figures
+from analysis.drawing import (
+    AXES,
+    METHOD_LABELS,
+    Panel,
+    Sheet,
+    abreast,
+    accuracy_axis,
+    draw,
+    write_figures,
+)
 from analysis.points import (
     PANEL,
     choose_retrain_epochs,
@@ -97,13 +106,12 @@ def _panels(points: pd.DataFrame, baselines: pd.DataFrame, x: str) -> list[Panel
     panels = []
     for panel, group in points.groupby(PANEL, dropna=False):
         baseline = dense.get(panel_name(panel))
-        translation = (group["task"] == "translation").all()
         panels.append(
             Panel(
                 title=panel_name(panel),
                 points=group,
                 x=AXES[x],
-                y=AXES["test_bleu" if translation else "test_accuracy"],
+                y=accuracy_axis(group["metric"].iloc[0]),
                 dense=baseline
                 and (
                     baseline["test_accuracy"],

@@ -17,7 +17,17 @@ import pandas as pd
 
 from analysis.claims import SAFE_ZONE
 from analysis.columns import BadRows
-from analysis.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, Zone, abreast, heeded
+from analysis.drawing import (
+    AXES,
+    METHOD_LABELS,
+    Axis,
+    Panel,
+    Sheet,
+    Zone,
+    abreast,
+    change_axis,
+    heeded,
+)
 from analysis.headline import (
     NO_DROP,
     SMALL_DROP,
@@ -25,6 +35,7 @@ from analysis.headline import (
     outperforming,
     safe_zone,
 )
+from analysis.metrics import metric_named
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import (
     Material,
@@ -226,7 +237,7 @@ def at_headlines(
                     parts.append((scene, title, ratio, part))
     if not parts:
         raise BadRows(f"none of these rows fits: {'; '.join(missing)}")
-    leads = outperforming(pd.concat([part for *_, part in parts]), dense_epochs(one.points))
+    leads = outperforming(pd.concat([part for *_, part in parts]))
     zone = safe_zone(leads)
     panels = []
     for scene, title, ratio, part in parts:
@@ -302,11 +313,6 @@ def zones(part: pd.DataFrame, computed: tuple[float, float] | None) -> tuple[Zon
         )
         for words, (start, end), filled in told
     )
-
-
-def dense_epochs(points: pd.DataFrame) -> pd.Series:
-    """T by network and data set."""
-    return points.groupby(["network", "dataset"])["dense_epochs"].max()
 
 
 # figures 11 and 12: theoretical speedup
@@ -445,12 +451,11 @@ def change_panel(
     zones: tuple[Zone, ...] = (),
     dots: pd.DataFrame | None = None,
 ) -> Panel:
-    translation = (points["task"] == "translation").all()
     return Panel(
         title=title,
         points=points,
         x=x,
-        y=AXES["bleu_change" if translation else "accuracy_change"],
+        y=change_axis(points["metric"].iloc[0]),
         dense=(0.0, 0.0, 0.0),
         dots=dots,
         zones=zones,
@@ -544,7 +549,7 @@ def dense_cells(name: str, rows: pd.DataFrame, *, published: bool) -> list[dict[
     rows = rows[~rows["source"].str.contains("listed again", na=False)]
     dataset = rows["dataset"].iloc[0]
     epochs = rows["train_epochs"].iloc[0] / EPOCHS_A_PASS.get(dataset, 1)
-    bleu = " BLEU" if (rows["task"] == "translation").all() else ""
+    bleu = metric_named(rows["metric"].iloc[0]).unit.replace(" %", "")
     accuracy = accuracy_cell(
         name, "test accuracy (%)", rows["test_accuracy"], published=published, unit=bleu
     )

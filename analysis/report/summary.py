@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.fairness import label_of_pairs
 from analysis.figures import line_labels
 from analysis.headline import NO_DROP, SMALL_DROP, headlines
+from analysis.metrics import metric_named
 from analysis.points import PANEL
 from analysis.report.blocks import Block, Cell, Facts, Section, Table, Words
 from analysis.report.material import Material
@@ -166,7 +167,7 @@ def best_table(found: pd.DataFrame, material: Material) -> Table:
     for name, (panel, group) in zip(names, groups, strict=True):
         assert isinstance(panel, tuple)
         full_name = panel_name(panel)
-        unit = "BLEU" if of_panel[full_name]["task"] == "translation" else "%"
+        unit = metric_named(of_panel[full_name]["metric"]).unit
         best = (_best(group[group["max_drop"] == drop], unit) for drop in DROPS.values())
         lines.append((name, _dense(dense[full_name], unit), *best))
     return cut(
@@ -192,7 +193,7 @@ def _dense(baseline: dict[str, Any], unit: str) -> Cell:
     n_seeds = baseline["n_seeds"]
     n = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n_seeds}"
     spread = f"{low}–{high}, {n}" if low != high else n
-    return (f"{percent(baseline['test_accuracy'])} {unit}", spread)
+    return (f"{percent(baseline['test_accuracy'])}{unit}", spread)
 
 
 def _best(candidates: pd.DataFrame, unit: str) -> Cell:
@@ -203,7 +204,7 @@ def _best(candidates: pd.DataFrame, unit: str) -> Cell:
     level = reached["compression_ratio"].max() * SAME_LEVEL
     best = reached[reached["compression_ratio"] >= level]
     best = best.sort_values("test_accuracy", ascending=False, kind="stable")
-    names = [f"{line.line} {percent(line.test_accuracy)} {unit}" for line in best.itertuples()]
+    names = [f"{line.line} {percent(line.test_accuracy)}{unit}" for line in best.itertuples()]
     return (times(best["compression_ratio"].median()), listed(names))
 
 
