@@ -188,6 +188,29 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     return chosen
 
 
+def how_chosen(chosen: pd.DataFrame) -> str:
+    """What decided the retraining times of points of ``choose_retrain_epochs``, as a sentence.
+
+    Empty where no point had a choice.
+    """
+    decided = chosen["chosen_by"].dropna()
+    by_test = int((decided == "test_accuracy").sum())
+    if decided.empty:
+        return ""
+    if not by_test:
+        return "Each method with the retraining time that has the best median validation accuracy."
+    if by_test == len(decided):
+        return (
+            "Each method with the retraining time that has the best median test accuracy, for want "
+            "of a validation accuracy: that flatters it."
+        )
+    return (
+        "Each method with the retraining time that has the best median validation accuracy; at "
+        f"{by_test} of {len(decided)} points, for want of one, the best median test accuracy, "
+        "which flatters them."
+    )
+
+
 def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a panel: its dense networks' test accuracy over seeds, each baseline once."""
     pruned = with_shared_first_levels(rows)

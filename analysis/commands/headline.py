@@ -59,9 +59,9 @@ def headline_command(
 
     The highest compression within each drop, with its search cost and speedup; ≥ where nothing
     higher was tried; and what the seeds reach one by one. The retraining time is chosen by
-    validation accuracy, the compression by test accuracy. And the rewinding safe zone: the retraining times at which
-    both rewindings beat fine-tuning at an equal search cost (Renda et al. 2020, §4). A drop below
-    0.05 points, the precision that papers print, counts as none.
+    validation accuracy, the compression by test accuracy. And the rewinding safe zone: the
+    retraining times at which both rewindings beat fine-tuning at an equal search cost (Renda et
+    al. 2020, §4). A drop below 0.05 points, the precision that papers print, counts as none.
 
     Examples:
       python -m analysis headline results

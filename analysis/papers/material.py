@@ -225,12 +225,16 @@ def of_methods(points: pd.DataFrame, methods: Iterable[str], known: Iterable[str
 
 
 def facets(points: pd.DataFrame, paper: str) -> list[tuple[str, pd.DataFrame]]:
-    """The points of each protocol, which are never in one panel, and a line for their title; the
-    paper's own protocol needs none."""
-    return [
-        ("" if protocol in ("", paper) else f"\nprotocol {protocol}", group)
-        for protocol, group in points.groupby("protocol")
-    ]
+    """The points of each protocol and metric, which are never in one panel, and a line for their
+    title; the paper's own protocol, and a single metric, need none."""
+    several = points["metric"].nunique() > 1
+    found = []
+    for (protocol, metric), group in points.groupby(["protocol", "metric"]):
+        parts = ["" if protocol in ("", paper) else f"protocol {protocol}"]
+        parts += [metric] if several else []
+        words = " · ".join(filter(None, parts))
+        found.append((f"\n{words}" if words else "", group))
+    return found
 
 
 def with_lines(points: pd.DataFrame) -> pd.DataFrame:

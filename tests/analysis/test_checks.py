@@ -297,7 +297,12 @@ def report_of(rows):
 def headline_of(rows):
     lines = headlines(rows, (0.0, NO_DROP, 0.01))
     leads = outperforming(costs_at_headlines(points_of(rows), (0.01,)))
-    return headline_text(lines), choices_text(lines), json_text({"x": records(lines)}), safe_zone(leads)
+    return (
+        headline_text(lines),
+        choices_text(lines),
+        json_text({"x": records(lines)}),
+        safe_zone(leads),
+    )
 
 
 QUESTIONS = {
@@ -351,7 +356,10 @@ def test_no_command_ends_in_a_traceback(rows, command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
     rows.reindex(columns=[*KINDS]).to_csv(folder / "rows.csv", index=False)
     more = ["--out", str(folder / "report.html")] if command == "report" else []
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
         code = main([command, str(folder / "rows.csv"), *more])
     assert code in (DONE, FAILED), err.getvalue()
     assert (code == FAILED) == err.getvalue().rpartition("\n")[0].rpartition("\n")[2].startswith(
