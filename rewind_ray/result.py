@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from rewind_ray.storage import check_fields, parse_json
@@ -29,7 +31,9 @@ class ResultRow:
     dataset: str
     """Name of the data set."""
     task: str
-    """What the accuracies measure: image_classification or translation."""
+    """What the network does: image_classification, translation, or one's own."""
+    metric: str
+    """What the accuracies hold: accuracy (a fraction), bleu (BLEU / 100), or an own one's name."""
     seed: int
     """Of the chain, from 0 up."""
     level: int
@@ -52,6 +56,39 @@ class ResultRow:
     """t."""
     rewind_epoch: int | None
     """k = T - t, where the method rewinds."""
+    retrain_lr: float | None
+    """Learning rate asked for instead of the schedule's: fixed with finetune, the top of others."""
+    retrain_alpha: float | None
+    """Share of the final weights that blend starts from; the rest is of the rewound ones."""
+    retrain_speedup: float | None
+    """Dense / pruned FLOPs that scratch_b was asked to make up for."""
+    retrain_drops: str | None
+    """Epochs of this retraining at which step drops its rate, rising, joined by spaces: 30 60."""
+    retrain_factor: float | None
+    """What each drop multiplies the rate by, where it isn't the method's own."""
+    retrain_warmup: float | None
+    """Share of the updates in which the rate climbs from 0, where it isn't the method's own."""
+    retrain_last_lr: float | None
+    """Learning rate that cosine was asked to end at; 0 without."""
+    retrain_rates_from: int | None
+    """Epoch of the original schedule that the rates of a rewinding start from, where it isn't
+    T - t."""
+    restore_momentum: bool | None
+    """Whether retraining starts with the optimizer's state that belongs to its weights."""
+    prune_scope: str | None
+    """Among what weights are compared: global or layer."""
+    prune_layers: str | None
+    """Pattern of the names of the only layers that are pruned."""
+    prune_rates: str | None
+    """Name of the rates by which each layer's filters are pruned, such as resnet56-A."""
+    prune_power: int | None
+    """i: with prune_rates, (1 - rate)^i of a layer's filters are kept."""
+    prune_shrink: bool | None
+    """Whether pruned filters were cut out physically."""
+    prune_filters_only: bool | None
+    """Whether BatchNorm and what reads a pruned filter's channel were left to be trained."""
+    optimizer: str | None
+    """Name of the optimizer: sgd."""
     train_epochs: int
     """Epochs this stage was trained for."""
     search_cost_epochs: int
@@ -108,7 +145,7 @@ class ResultRow:
                 if value is not None and not 0 <= value <= 1:
                     raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
         ratio = self.trainability_accuracy
-        if ratio is not None and not 0 <= ratio < math.inf:
+        if ratio is not None and not (isfinite(ratio) and ratio >= 0):
             raise ValueError(
                 f"trainability_accuracy is {ratio}; it is a ratio of accuracies, from 0 up, finite"
             )
@@ -116,6 +153,32 @@ class ResultRow:
             raise ValueError(f"unknown status {self.status!r}; known: {', '.join(STATUSES)}")
         if not 0 < self.density <= 1:
             raise ValueError(f"density is {self.density}; it lies in (0, 1]")
+        check_drops(self.retrain_drops)
+
+
+def drops_text(drops: Iterable[float]) -> str | None:
+    """(30.0, 60.5) is "30 60.5"; None without any. The inverse of ``drops_of``."""
+    return " ".join(f"{float(drop):.15g}" for drop in drops) or None
+
+
+def drops_of(text: str | None) -> tuple[float, ...]:
+    """What ``retrain_drops`` says, as numbers. Raises ValueError for anything else."""
+    return tuple(float(part) for part in text.split(" ")) if text else ()
+
+
+def check_drops(text: str | None) -> None:
+    """Raises ValueError unless the text is as ``drops_text`` writes it: finite, above 0, rising."""
+    try:
+        drops = drops_of(text)
+        fine = drops_text(drops) == (text or None)
+    except ValueError:
+        drops, fine = (), False
+    rising = all(low < high for low, high in pairwise((0.0, *drops)))
+    if not fine or not rising or not all(map(isfinite, drops)):
+        raise ValueError(
+            f"retrain_drops is {text!r}; allowed: rising epochs above 0, joined by single spaces, "
+            "such as '30 60'"
+        )
 
 
 COLUMNS: tuple[str, ...] = tuple(item.name for item in fields(ResultRow))

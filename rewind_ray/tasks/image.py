@@ -19,6 +19,7 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.spec import STREAMED, Protocol
 
 NAME = "image_classification"
+METRIC = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
