@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.checks import LARGEST_WHOLE, check_rows
 from rewind_ray import result
-from rewind_ray.result import COLUMNS, STATUSES, ResultRow
+from rewind_ray.result import COLUMNS, ResultRow
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ NEVER_EMPTY = (
     "baseline_id",
     "network",
     "dataset",
+    "metric",
     "seed",
     "level",
     "method",
@@ -78,7 +80,7 @@ KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(Re
     "test_accuracy_high": "float",
     "test_accuracy_std": "float",
 }
-"""Column -> str, int or float."""
+"""Column -> str, int, float or bool."""
 
 
 def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
@@ -99,7 +101,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     try:
         rows = pd.DataFrame({name: _typed(table, name) for name in KINDS})
         rows[TELL_APART] = rows[TELL_APART].fillna("")
-        _check_values(rows)
+        check_rows(rows)
     except ValueError as error:
         raise BadRows(f"{origin}: {error}") from error
     return rows
@@ -120,18 +122,27 @@ def _typed(table: pd.DataFrame, name: str) -> pd.Series:
         return pd.Series(None, index=table.index, name=name, dtype=_dtype(name))
     if KINDS[name] == "str":
         return values.astype("str")
-    numbers = pd.to_numeric(values, errors="coerce")
+    if KINDS[name] == "bool":
+        numbers = values.astype("str").str.lower().map(TRUTHS)
+    else:
+        numbers = pd.to_numeric(values, errors="coerce")
     wrong = numbers.isna() & ~empty
     if KINDS[name] == "int":
-        wrong |= numbers.notna() & (numbers != numbers.round())
+        whole = numbers.astype("float64")
+        wrong |= whole.notna() & ((whole != whole.round()) | (whole.abs() >= LARGEST_WHOLE))
     if wrong.any():
         value = values[wrong].iloc[0]
-        allowed = "whole numbers" if KINDS[name] == "int" else "numbers"
         meaning = (meanings() | DETAILS)[name]
         raise ValueError(
-            f"{name} of row {_position(wrong)} is {value!r}; it holds {allowed} ({meaning})"
+            f"{name} of row {_position(wrong)} is {value!r}; it holds {ALLOWED[KINDS[name]]} "
+            f"({meaning})"
         )
     return numbers.astype(_dtype(name))
+
+
+ALLOWED = {"int": "whole numbers", "float": "numbers", "bool": "True or False"}
+TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+"""Text of a cell -> what it says."""
 
 
 def _dtype(name: str) -> str:
@@ -139,29 +150,9 @@ def _dtype(name: str) -> str:
         return "str"
     if KINDS[name] == "float":
         return "float64"
+    if KINDS[name] == "bool":
+        return "boolean"
     return "int64" if name in NEVER_EMPTY else "Int64"
-
-
-def _check_values(rows: pd.DataFrame) -> None:
-    for name in (name for name in KINDS if "_accuracy" in name):
-        wrong = ~rows[name].isna() & ~rows[name].between(0, 1)
-        if wrong.any():
-            value = rows.loc[wrong, name].iloc[0]
-            percent = "; that looks like percent: divide by 100" if 1 < value <= 100 else ""
-            raise ValueError(
-                f"{name} of row {_position(wrong)} is {value:g}; "
-                f"accuracies are fractions in [0, 1]{percent}"
-            )
-    wrong = ~((rows["density"] > 0) & (rows["density"] <= 1))
-    if wrong.any():
-        value = rows.loc[wrong, "density"].iloc[0]
-        raise ValueError(f"density of row {_position(wrong)} is {value:g}; it lies in (0, 1]")
-    wrong = ~rows["status"].isin(STATUSES)
-    if wrong.any():
-        value = rows.loc[wrong, "status"].iloc[0]
-        raise ValueError(
-            f"status of row {_position(wrong)} is {value!r}; known: {', '.join(STATUSES)}"
-        )
 
 
 def _position(wrong: pd.Series) -> int:

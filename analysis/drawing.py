@@ -26,6 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.metrics import axis_label, change_label
 from analysis.rows import suffix_of, write_file
 from analysis.tables import count, percent, times
 
@@ -87,6 +88,7 @@ TEXT_SIZE = 8  # of a table drawn
 MONO_LETTER = 0.00837  # inches, for each point
 AXES_INCHES = (2.6, 1.9)  # about a column of a paper, with labels
 
+MOST_BELOW = 3  # sheets of one picture, before they stand two abreast
 MARKS = 5  # on a line of many points
 BEYOND = 3  # colours that lines of no method of their own keep away from
 LEAST_WITHIN = 0.25
@@ -128,12 +130,19 @@ AXES = {
     "search_cost_flops": Axis(label="search cost (multiply-adds)", log=True),
     "retrain_epochs": Axis(label="epochs of retraining"),
     "test_accuracy": Axis(label="test accuracy (%)", text=_percent, exact=percent),
-    "test_bleu": Axis(label="test BLEU", text=_percent, exact=percent),
     "accuracy_change": Axis(label="accuracy change (points)", text=_points, exact=_exact_points),
-    "bleu_change": Axis(label="BLEU change", text=_points, exact=_exact_points),
     "speedup_over_dense": Axis(label="theoretical speedup", text=_factor, exact=times),
     "speedup_over_finetune": Axis(label="speedup over fine-tuning", text=_factor, exact=times),
 }
+
+
+def accuracy_axis(metric: str) -> Axis:
+    """Of the test accuracies of rows with this ``metric``."""
+    return replace(AXES["test_accuracy"], label=axis_label(metric))
+
+
+def change_axis(metric: str) -> Axis:
+    return replace(AXES["accuracy_change"], label=change_label(metric))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,28 +205,33 @@ def draw(
     bands: bool = True,
     note: str = "",
 ) -> Figure:
-    """The sheets below each other, then one legend, then the note.
+    """The sheets below each other, many of them two abreast, then one legend, then the note.
 
     bands: shade the spread of the seeds behind its bars.
     """
     panels = [panel for sheet in sheets for row in sheet.rows for panel in row]
     line_looks = looks(panel.points for panel in panels)
+    beside = 2 if len(sheets) > MOST_BELOW else 1
     both = any(panel.points.get("published", pd.Series([False])).nunique() > 1 for panel in panels)
     dots = _dot_looks(panels)
     blocks = [_Block.of(sheet, axes_inches) for sheet in sheets]
-    width = max(block.width for block in blocks)
+    grid = [blocks[start : start + beside] for start in range(0, len(blocks), beside)]
+    widths = [max(block.width for block in blocks[column::beside]) for column in range(beside)]
+    heights = [max(block.height for block in row) for row in grid]
+    width = sum(widths)
     handles = _legend(panels, line_looks, dots, both)
     columns = _legend_columns(list(handles), width - 2 * GAP)
     note_lines = _wrapped(note, width - 2 * GAP, NOTE_SIZE)
     below = GAP + LINE * NOTE_SIZE * len(note_lines)
     legend_height = LEGEND_LINE * math.ceil(len(handles) / columns)
-    height = sum(block.height for block in blocks) + legend_height + below
+    height = sum(heights) + legend_height + below
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
-        top = height
-        for block in blocks:
-            block.draw(figure, top, (width, height), line_looks, dots, both, bands)
-            top -= block.height
+        for number, row in enumerate(grid):
+            top = height - sum(heights[:number])
+            for column, block in enumerate(row):
+                corner = (sum(widths[:column]), top)
+                block.draw(figure, corner, (width, height), line_looks, dots, both, bands)
         figure.legend(
             list(handles.values()),
             list(handles),
@@ -273,17 +287,20 @@ class _Block:
     def draw(
         self,
         figure: Figure,
-        top: float,
+        corner: tuple[float, float],
         size: tuple[float, float],
         looks: dict[str, dict[str, Any]],
         dots: dict[str, str],
         both: bool,
         bands: bool,
     ) -> None:
-        sheet, (wide, high) = self.sheet, self.axes_inches
+        """corner: of the block, upper left, and size: of the figure, in inches."""
+        sheet, (wide, high), (left, top) = self.sheet, self.axes_inches, corner
         if sheet.heading:
             y = (top - ABOVE) / size[1]
-            figure.text(GAP / size[0], y, sheet.heading, fontsize=9, weight="bold", va="top")
+            figure.text(
+                (left + GAP) / size[0], y, sheet.heading, fontsize=9, weight="bold", va="top"
+            )
         drawn: list[list[Axes]] = []
         for row, panels in enumerate(self._cut()):
             drawn.append([])
@@ -291,7 +308,7 @@ class _Block:
                 bottom = top - self.tops[row] - high
                 axes = figure.add_axes(
                     (
-                        self.lefts[column] / size[0],
+                        (left + self.lefts[column]) / size[0],
                         bottom / size[1],
                         wide / size[0],
                         high / size[1],
@@ -304,7 +321,7 @@ class _Block:
         if sheet.share == "all":
             middle = top - (self.tops[0] + self.tops[-1] + high) / 2
             figure.text(
-                GAP / 2 / size[0],
+                (left + GAP / 2) / size[0],
                 middle / size[1],
                 sheet.rows[0][0].y.label,
                 fontsize=STYLE["axes.labelsize"],

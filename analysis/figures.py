@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.drawing import AXES, METHOD_LABELS, Panel, Sheet, abreast, draw, write_figures
+from analysis.drawing import (
+    AXES,
+    METHOD_LABELS,
+    Panel,
+    Sheet,
+    abreast,
+    accuracy_axis,
+    draw,
+    write_figures,
+)
 from analysis.points import (
     PANEL,
     choose_retrain_epochs,
     dense_baselines,
     density_levels,
+    how_chosen,
     points_of,
 )
 from analysis.rows import KEY, with_shared_first_levels
@@ -34,13 +44,20 @@ def accuracy_against_compression(rows: pd.DataFrame, out: str) -> None:
     without = {panel_name(panel) for panel in mere_first_steps(rows)}
     panels = _panels(points, dense_baselines(rows), "compression_ratio")
     kept = [panel for panel in panels if panel.title not in without]
-    write_figures([draw([Sheet(rows=abreast(kept, PANELS_ABREAST))])], out)
+    note = " ".join(filter(None, [SPREAD, how_chosen(points)]))
+    write_figures([draw([Sheet(rows=abreast(kept, PANELS_ABREAST))], note=note)], out)
+
+
+SPREAD = "Medians over seeds; bars from the lowest to the highest."
 
 
 def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out: str) -> None:
     """What ``pareto`` found: lines join the non-dominated points, hollow marks are dominated."""
     panels = _panels(points.assign(line=line_labels(points, by)), baselines, x)
-    write_figures([draw([Sheet(rows=abreast(panels, PANELS_ABREAST))])], out)
+    chosen = how_chosen(points) if "chosen_by" in points else ""
+    beaten = "Hollow: beaten by another of its line, in test accuracy."
+    note = " ".join(filter(None, [SPREAD, chosen, beaten]))
+    write_figures([draw([Sheet(rows=abreast(panels, PANELS_ABREAST))], note=note)], out)
 
 
 def accuracy_against_search_cost(rows: pd.DataFrame, out: str) -> None:
@@ -97,13 +114,12 @@ def _panels(points: pd.DataFrame, baselines: pd.DataFrame, x: str) -> list[Panel
     panels = []
     for panel, group in points.groupby(PANEL, dropna=False):
         baseline = dense.get(panel_name(panel))
-        translation = (group["task"] == "translation").all()
         panels.append(
             Panel(
                 title=panel_name(panel),
                 points=group,
                 x=AXES[x],
-                y=AXES["test_bleu" if translation else "test_accuracy"],
+                y=accuracy_axis(group["metric"].iloc[0]),
                 dense=baseline
                 and (
                     baseline["test_accuracy"],

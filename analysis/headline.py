@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from analysis.columns import BadRows
+from analysis.lengths import dense_epochs_of_rows
 from analysis.points import (
     PANEL,
+    POINT,
     choose_retrain_epochs,
     density_levels,
     group_numbers,
+    points_of,
+    pruned_rows,
 )
 
 NO_DROP = 0.0005
@@ -33,37 +36,88 @@ def with_step(points: pd.DataFrame) -> pd.DataFrame:
     return points.assign(step=points["prune_fraction"].where(iterative))
 
 
-def headlines(points: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
+def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
     """One line a curve and drop: the highest compression whose median accuracy drops no further.
 
-    points: of ``points_of``, or chosen among them. The retraining time is chosen by validation
-    accuracy (Renda et al. 2020, §3). ``n_lower_failures`` counts lower compressions that dropped
-    further all the same: then the curve isn't monotone, and the number is a lucky one.
-    ``speedup_over_finetune`` is fine-tuning's FLOPs over this point's, at the same compression
-    (their App. F). A curve that never stays within the drop has no compression.
+    It is found by test accuracy; the retraining time by validation accuracy (Renda et al. 2020,
+    §3), ``chosen_by`` says where it wasn't. ``at_least``: nothing of the curve was tried at a
+    higher compression, so the number is where the grid ends and not where the accuracy does.
+    ``lowest_seed`` and ``highest_seed`` are the same compression for the seeds one by one, each
+    against its own dense network, at the same retraining times; the lowest is missing where
+    ``n_seeds_none`` seeds stay within the drop nowhere, ``highest_seed_at_least`` is as above.
+    ``n_lower_failures`` counts lower compressions that dropped further all the same: then the
+    curve isn't monotone, and the number is a lucky one. ``speedup_over_finetune`` is fine-tuning's
+    FLOPs over this point's, at the same compression (their App. F). A curve that never stays
+    within the drop has no compression.
     """
-    chosen = with_step(choose_retrain_epochs(points))
-    chosen = chosen[chosen["accuracy_change"].notna()].reset_index(drop=True)
+    points = choose_retrain_epochs(points_of(rows))
+    trials = pruned_rows(rows)
+    number = group_numbers(pd.concat([points[POINT], trials[POINT]], ignore_index=True), POINT)
+    points = with_step(points).assign(point=number[: len(points)].to_numpy())
+    trials = trials.assign(point=number[len(points) :].to_numpy())
+    points = points.assign(curve=group_numbers(points, CURVE))
+    tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
+    furthest = points["compression_ratio"].where(tried).groupby(points["curve"]).transform("max")
+    points = points.assign(furthest=furthest)
+    chosen = points[points["accuracy_change"].notna()].reset_index(drop=True)
     if chosen.empty:
         raise BadRows("no pruned row has both a test_accuracy and a baseline_test_accuracy")
     chosen["speedup_over_finetune"] = chosen["speedup"] / speedup_of(chosen, "finetune")
-    return pd.concat([_highest(chosen, drop) for drop in max_drops], ignore_index=True).sort_values(
-        [*CURVE, "max_drop"], ignore_index=True
-    )
+    of_chosen = chosen.set_index("point")[["curve", "compression_ratio", "furthest"]]
+    single = trials[trials["trials"].fillna(1) == 1]
+    single = single[["point", "seed", "accuracy_change"]].join(of_chosen, on="point", how="inner")
+    found = [
+        _highest(chosen, drop).merge(_of_seeds(single, drop), on="curve", how="left")
+        for drop in max_drops
+    ]
+    lines = pd.concat(found, ignore_index=True).drop(columns=["point", "furthest", "curve"])
+    return lines.sort_values([*CURVE, "max_drop"], ignore_index=True)
 
 
 def _highest(chosen: pd.DataFrame, max_drop: float) -> pd.DataFrame:
-    curve = group_numbers(chosen, CURVE)
+    curve = chosen["curve"]
     kept = chosen["accuracy_change"] >= -max_drop
     ratio = chosen["compression_ratio"].where(kept)
     highest = ratio.groupby(curve).transform("max")
     failed = (~kept & (chosen["compression_ratio"] < highest)).groupby(curve).transform("sum")
-    best = chosen.assign(max_drop=max_drop, n_lower_failures=failed)[
-        kept & (chosen["compression_ratio"] == highest)
-    ]
-    none = chosen[~curve.isin(curve[kept])].drop_duplicates(CURVE)
-    missing = none[CURVE].assign(max_drop=max_drop, n_seeds=none["n_seeds"])
+    best = chosen.assign(
+        max_drop=max_drop,
+        n_lower_failures=failed,
+        at_least=highest >= chosen["furthest"],
+    )[kept & (chosen["compression_ratio"] == highest)]
+    none = chosen[~curve.isin(curve[kept])].drop_duplicates("curve")
+    missing = none[[*CURVE, "curve"]].assign(
+        max_drop=max_drop, n_seeds=none["n_seeds"], at_least=False
+    )
     return pd.concat([best, missing], ignore_index=True)
+
+
+def _of_seeds(trials: pd.DataFrame, max_drop: float) -> pd.DataFrame:
+    """By curve, what its seeds reach one by one.
+
+    trials: of single seeds, with the ``curve`` and the compression of their point.
+    """
+    measured = trials[trials["accuracy_change"].notna()]
+    within = measured["accuracy_change"] >= -max_drop
+    reached = (
+        measured["compression_ratio"]
+        .where(within)
+        .groupby([measured["curve"], measured["seed"]])
+        .max()
+        .groupby(level=0)
+    )
+    n_none = reached.size() - reached.count()
+    highest = reached.max()
+    furthest = trials.groupby("curve")["furthest"].first()
+    found = pd.DataFrame(
+        {
+            "lowest_seed": reached.min().where(n_none == 0),
+            "highest_seed": highest,
+            "n_seeds_none": n_none,
+        }
+    )
+    at_least = found["highest_seed"] >= furthest.reindex(found.index)
+    return found.assign(highest_seed_at_least=at_least).reset_index()
 
 
 def speedup_of(points: pd.DataFrame, method: str) -> pd.Series:
@@ -100,16 +154,15 @@ def costs_at_headlines(points: pd.DataFrame, max_drops: tuple[float, ...]) -> pd
 # The rewinding safe zone
 
 
-def outperforming(points: pd.DataFrame, dense_epochs: pd.Series) -> pd.DataFrame:
+def outperforming(points: pd.DataFrame) -> pd.DataFrame:
     """Where both rewindings beat fine-tuning at an equal search cost; one line a retraining time.
 
-    points: of ``costs_at_headlines``. dense_epochs: T by network and data set. Columns: the
-    scenario (SCENARIO), ``share`` = t / T, ``margin`` = the smaller lead of the
-    two, and ``outperforms``.
+    points: of ``costs_at_headlines``. Columns: the scenario (SCENARIO), ``share`` = t / T,
+    ``margin`` = the smaller lead of the two, and ``outperforms``.
     """
     three = points[points["method"].isin([*REWINDINGS, "finetune"])]
     table = three.pivot_table(
-        index=[*SCENARIO, "compression_ratio", "retrain_epochs"],
+        index=[*SCENARIO, "density", "retrain_epochs", "dense_epochs"],
         columns="method",
         values="test_accuracy",
         aggfunc="median",
@@ -119,10 +172,9 @@ def outperforming(points: pd.DataFrame, dense_epochs: pd.Series) -> pd.DataFrame
         return pd.DataFrame(columns=[*SCENARIO, "share", "margin", "outperforms"])
     margin = table[REWINDINGS].min(axis="columns") - table["finetune"]
     lines = margin.rename("margin").reset_index()
-    total = pd.MultiIndex.from_frame(lines[["network", "dataset"]]).map(dense_epochs.to_dict())
-    share = lines["retrain_epochs"] / np.asarray(total, dtype=np.float64)
+    share = lines["retrain_epochs"].astype("float64") / lines["dense_epochs"]
     lines = lines.assign(share=share, outperforms=lines["margin"] > 0)
-    return lines[lines["share"].notna()].sort_values([*SCENARIO, "share"], ignore_index=True)
+    return lines.sort_values([*SCENARIO, "share"], ignore_index=True)
 
 
 def safe_zone(lines: pd.DataFrame) -> tuple[float, float] | None:
@@ -154,6 +206,6 @@ def _widest_run(scenario: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def dense_epochs_of(rows: pd.DataFrame) -> pd.Series:
-    """T by (network, dataset): the longest training among the baselines' rows."""
-    dense = rows[rows["level"] == 0]
-    return dense.groupby(["network", "dataset"])["train_epochs"].max()
+    """T by (network, dataset); see ``dense_epochs_of_rows``."""
+    epochs = dense_epochs_of_rows(rows)
+    return epochs.groupby([rows["network"], rows["dataset"]]).max().dropna()

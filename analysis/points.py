@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import BadRows
+from analysis.lengths import dense_epochs_of_rows
 from analysis.rows import with_shared_first_levels
 
 log = logging.getLogger(__name__)
 
-PANEL = ["network", "dataset", "structure", "schedule_kind", "protocol"]
+PANEL = ["network", "dataset", "structure", "schedule_kind", "protocol", "metric"]
 """What is never compared across: one panel of a figure, one part of a table."""
 
 POINT = [
@@ -45,6 +46,7 @@ MEDIANS = [
     "flops_remaining",
     "search_cost_epochs",
     "search_cost_flops",
+    "dense_epochs",
 ]
 
 
@@ -66,7 +68,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     accuracy = groups["test_accuracy"]
     points = pd.concat(
         [
-            groups[[*POINT, "task"]].first(),
+            groups[POINT].first(),
             groups[["compression_ratio", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
@@ -82,11 +84,11 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that medians are taken of, one a trial or published sum of trials.
 
-    With ``density`` made the same for those of one level, and ``accuracy_change``, ``n_seeds``,
-    ``n_diverged``, and the spread that a published row tells. What a diverged trial measured is
-    NaN. Raises BadRows if there are none.
+    With ``density`` made the same for those of one level, ``dense_epochs``, which is T,
+    ``accuracy_change``, ``n_seeds``, ``n_diverged``, and the spread that a published row states.
+    What a diverged trial measured is NaN. Raises BadRows if there are none.
     """
-    pruned = with_shared_first_levels(rows)
+    pruned = with_shared_first_levels(rows.assign(dense_epochs=dense_epochs_of_rows(rows)))
     pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
     if pruned.empty:
         raise BadRows(f"there is no pruned network among these {len(rows)} rows")
@@ -184,6 +186,29 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
             len(chosen),
         )
     return chosen
+
+
+def how_chosen(chosen: pd.DataFrame) -> str:
+    """What decided the retraining times of points of ``choose_retrain_epochs``, as a sentence.
+
+    Empty where no point had a choice.
+    """
+    decided = chosen["chosen_by"].dropna()
+    by_test = int((decided == "test_accuracy").sum())
+    if decided.empty:
+        return ""
+    if not by_test:
+        return "Each method with the retraining time that has the best median validation accuracy."
+    if by_test == len(decided):
+        return (
+            "Each method with the retraining time that has the best median test accuracy, for want "
+            "of a validation accuracy: that flatters it."
+        )
+    return (
+        "Each method with the retraining time that has the best median validation accuracy; at "
+        f"{by_test} of {len(decided)} points, for want of one, the best median test accuracy, "
+        "which flatters them."
+    )
 
 
 def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:

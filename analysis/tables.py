@@ -20,6 +20,22 @@ def times(ratio: float) -> str:
     return f"{rounded:.{max(0, 2 - math.floor(math.log10(rounded)))}f}×"
 
 
+def reached(ratio: float, at_least: bool) -> str:
+    """A compression; ``≥ 9.31×`` where no higher one was tried."""
+    return f"≥ {times(ratio)}" if at_least and not pd.isna(ratio) else times(ratio)
+
+
+def reached_by_seeds(line: Any) -> str:
+    """The range over the seeds of a line of ``headlines``; empty without several seeds."""
+    if pd.isna(line.highest_seed):
+        return "none" if line.n_seeds_none > 1 else ""
+    high = reached(line.highest_seed, line.highest_seed_at_least)
+    low = "none" if line.n_seeds_none else times(line.lowest_seed)
+    if line.n_seeds < 2:
+        return ""
+    return high if low == times(line.highest_seed) else f"{low} to {high}"
+
+
 def percent(accuracy: float) -> str:
     """0.9639 is 96.39; empty if there is none."""
     return "" if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
@@ -37,7 +53,13 @@ def count(number: float) -> str:
 
 
 def panel_name(panel: tuple[Any, ...]) -> str:
-    return " · ".join(str(part) for part in panel if not pd.isna(part) and part != "")
+    """Its values, without what goes without saying: that what is measured are accuracies."""
+    said = [
+        str(part)
+        for place, part in enumerate(panel)
+        if not pd.isna(part) and part != "" and not (place > 1 and part == "accuracy")
+    ]
+    return " · ".join(said)
 
 
 LINES_SHOWN = 60

@@ -51,6 +51,7 @@ def made_up(count: int) -> pd.DataFrame:
             "network": grid["network"],
             "dataset": "cifar10",
             "task": "image_classification",
+            "metric": "accuracy",
             "seed": grid["seed"],
             "level": grid["level"].where(iterative, 1),
             "structure": "unstructured",

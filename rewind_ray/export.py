@@ -36,6 +36,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from rewind_ray import checkpoint
 from rewind_ray.datasets import DatasetInfo, describe
 from rewind_ray.datasets.stream import RESIZE_RATIO
+from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.latency import compare
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
@@ -58,6 +59,7 @@ NEAR_MATCHES = 5
 STANDARDISED = {
     "dataset": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
     "image": "(pixel - mean) / max(std, values ** -0.5), of all values of each image",
+    "imagenet": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
 }
 ONNX_PACKAGES = ("onnx", "onnxscript")
 
@@ -223,7 +225,7 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
     try:
         task = image.load_task(protocol, data, torch.device("cpu"))
         classes = list(task.classes)
-        if protocol.standardisation == "dataset":
+        if protocol.standardisation != "image":
             mean, std = task.pixel_moments()
     except (ValueError, OSError) as error:
         log.warning("without the data set no class names, mean and deviation: %s", error)
@@ -242,6 +244,12 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
 
 def resized(protocol: Protocol, info: DatasetInfo) -> str | None:
     """How an image of another size was made to fit in evaluation; None: all had this size."""
+    if protocol.augmentation == "imagenet_tf":
+        size = info.image_size
+        return (
+            f"the centre, of {size}/{size + CROP_PADDING} of the shorter side, cut out and resized "
+            f"to {size} pixels, bicubic (TensorFlow 1's, not antialiased)"
+        )
     if protocol.augmentation in STREAMED:
         side = round(info.image_size * RESIZE_RATIO)
     elif protocol.dataset.startswith("folder:"):
@@ -281,7 +289,7 @@ def sizes(
 def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
     """Against the dense network, in PyTorch without compilation."""
     dense = image.empty_network(exported.stage.protocol, exported.info)
-    initialise_(dense, exported.stage.seed)
+    initialise_(dense, exported.stage.seed, exported.stage.protocol.initial_weights)
     measured = compare(dense, exported.network, exported.input_shape, device)
     for one in measured:
         log.info(

@@ -7,6 +7,7 @@ differ for about ten updates; nothing else does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,10 @@ from rewind_ray.spec import Protocol
 
 
 def mikler_resnet(network: str = "resnet20", dataset: str = "cifar10", **changes: Any) -> Protocol:
-    """Mikler 2022, §4.1: 72,000 updates, drops at 36,000 and 54,000, L2 1e-4 * sum(w^2)."""
+    """Mikler 2022, §4.1: 72,000 updates, drops at 36,000 and 54,000, L2 1e-4 * sum(w^2).
+
+    Everything with its source: ``docs/protocols/mikler2022.md``.
+    """
     settings: dict[str, Any] = {
         "epochs": 36,
         "steps_per_epoch": 2000,
@@ -25,11 +29,14 @@ def mikler_resnet(network: str = "resnet20", dataset: str = "cifar10", **changes
         "augmentation": "reflect4_flip",
         "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return _mikler(network, dataset, settings, changes)
 
 
 def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: Any) -> Protocol:
-    """Mikler 2022, §4.1: 80,000 updates, drops at 32k, 48k and 64k, L2 2e-4 * sum(w^2)."""
+    """Mikler 2022, §4.1: 80,000 updates, drops at 32k, 48k and 64k, L2 2e-4 * sum(w^2).
+
+    Everything with its source: ``docs/protocols/mikler2022.md``.
+    """
     settings: dict[str, Any] = {
         "epochs": 40,
         "steps_per_epoch": 2000,
@@ -39,22 +46,55 @@ def mikler_wrn(network: str = "wrn_16_8", dataset: str = "cifar10", **changes: A
         "augmentation": "reflect4_flip",
         "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return _mikler(network, dataset, settings, changes)
+
+
+CIFAR_RESNETS = ("digits_resnet", "resnet8", "resnet20", "resnet56", "resnet110")
+WIDE_RESNETS = ("wrn_10_1", "wrn_16_8")
+
+
+def _mikler(network: str, dataset: str, settings: dict[str, Any], changes: Any) -> Protocol:
+    if network in (*CIFAR_RESNETS, *WIDE_RESNETS):
+        settings["network_options"] = {"same_padding": True}
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+
+
+def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With the changes; options of the network one by one."""
+    options = dict(settings.get("network_options", {})) | dict(changes.get("network_options", {}))
+    return settings | changes | {"network_options": options}
+
+
+IMAGENET_RESNETS = ("resnet34", "resnet50")
+TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
+"""Data sets whose passes run into each other, as Renda et al.'s code had them."""
 
 
 def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: Any) -> Protocol:
-    """Renda et al. 2020, Table 1: 182 epochs, drops at 91 and 136, weight decay 2e-4."""
+    """Renda et al. 2020, Table 1: 182 epochs, drops at 91 and 136, weight decay 2e-4.
+
+    Details are those of their published code (``vision/gpu-src/official/resnet``), which made the
+    published numbers. Its momentum is not Nesterov's, although Table 1 says so. Everything with its
+    source: ``docs/protocols/renda2020.md``.
+    """
     settings: dict[str, Any] = {
         "epochs": 182,
         "schedule": Schedule(lr=0.1, drops=(91, 136), factor=0.1),
         "batch_size": 128,
         "weight_decay": 2e-4,
+        "nesterov": False,
         "augmentation": "zero4_flip",
+        "standardisation": "image",
+        "initial_weights": "truncated_normal",
         "validation": "test",
         "validation_fraction": 0.2,
-        "prunable": "convolutions",
+        "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    if network in CIFAR_RESNETS:
+        settings["network_options"] = {"first_projection": True, "projection_batch_norm": True}
+    settings |= changes
+    settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings))
+    return Protocol(network=network, dataset=dataset, **settings)
 
 
 def renda_imagenet(
@@ -62,20 +102,46 @@ def renda_imagenet(
 ) -> Protocol:
     """Renda et al. 2020, Table 1: 90 epochs, warm-up of 5, drops at 30, 60 and 80, decay 1e-4.
 
-    Labels are not smoothed: their code's ``configs/default.yaml`` says ``label_smoothing: 0.0``.
+    Details are those of their published code (``vision/tpu-src/models/official/resnet``), run on a
+    TPU of 8 cores in bfloat16. Labels are not smoothed: ``configs/default.yaml`` says
+    ``label_smoothing: 0.0``. Everything with its source: ``docs/protocols/renda2020.md``.
     """
     settings: dict[str, Any] = {
         "epochs": 90,
         "schedule": Schedule(lr=0.4, drops=(30, 60, 80), factor=0.1, warmup_epochs=5),
         "batch_size": 1024,
         "weight_decay": 1e-4,
-        "augmentation": "imagenet",
+        "decayed": "not_batch_norm",
+        "augmentation": "imagenet_tf",
+        "standardisation": "imagenet",
+        "initial_weights": "truncated_normal",
         "image_size": 224,
         "validation": "test",
         "validation_fraction": 0.2,
-        "prunable": "convolutions",
+        "prunable": "kernels",
+        "precision": "bf16",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    if network in IMAGENET_RESNETS:
+        settings["network_options"] = {
+            "same_padded_pool": True,
+            "zero_last_norm": True,
+            "batch_norm_shards": 8,
+        } | ({"first_projection": True} if network == "resnet34" else {})
+    settings |= changes
+    settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings))
+    return Protocol(network=network, dataset=dataset, **settings)
+
+
+def _updates_a_pass(
+    dataset: str, settings: dict[str, Any], whole_number: Callable[[float], int] = round
+) -> int | None:
+    """The whole number nearest to it, or another; None, for passes by themselves, where not all of
+    the training set of ``TRAIN_IMAGES`` trains."""
+    whole = settings.get("train_examples") is None and settings.get("validation") != "train"
+    if dataset not in TRAIN_IMAGES or not whole:
+        return None
+    batch_size: int = settings["batch_size"]
+    return whole_number(TRAIN_IMAGES[dataset] / batch_size)
 
 
 def wang_imagenet100(
@@ -83,7 +149,8 @@ def wang_imagenet100(
 ) -> Protocol:
     """Wang et al. 2023, Table 4: 120 epochs, drops at 30, 60, 90 and 105.
 
-    They name neither batch, decay nor momentum; these are of PyTorch's ImageNet example.
+    Batch, decay, momentum and images are those of PyTorch's ImageNet example, which Appendix A
+    refers to, the network is torchvision's. With sources: ``docs/protocols/wang2023.md``.
     """
     settings: dict[str, Any] = {
         "epochs": 120,
@@ -92,10 +159,44 @@ def wang_imagenet100(
         "weight_decay": 1e-4,
         "nesterov": False,
         "augmentation": "imagenet",
+        "standardisation": "imagenet",
         "image_size": 224,
+        "initial_weights": "torchvision_resnet",
         "prunable": "convolutions",
     }
     return Protocol(network=network, dataset=dataset, **settings | changes)
+
+
+WANG_BATCHES = {"vgg19": 256}
+"""Of their VGG-19; 128 for the others."""
+TORCH_NORM = {"batch_norm_decay": 0.9, "batch_norm_epsilon": 1e-5}
+"""PyTorch's defaults."""
+
+
+def wang_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: Any) -> Protocol:
+    """Wang et al. 2023, App. C: 200 epochs, drops at 100 and 150.
+
+    Batch, decay and images are those of the code that App. A refers to (GReg,
+    ``MingSun-Tse/Regularization-Pruning``). With sources: ``docs/protocols/wang2023.md``.
+    """
+    settings: dict[str, Any] = {
+        "epochs": 200,
+        "schedule": Schedule(lr=0.1, drops=(100, 150), factor=0.1),
+        "batch_size": WANG_BATCHES.get(network, 128),
+        "weight_decay": 5e-4,
+        "nesterov": False,
+        "augmentation": "zero4_flip",
+        "standardisation": "imagenet" if dataset == "cifar10" else "dataset",
+        "initial_weights": "he_normal",
+        "prunable": "convolutions",
+    }
+    if network in CIFAR_RESNETS:
+        settings["network_options"] = TORCH_NORM | {"zero_shortcut": True}
+    elif network in ("vgg8", "vgg16", "vgg19"):
+        settings["network_options"] = TORCH_NORM
+    settings = _changed(settings, changes)
+    settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings, math.ceil))
+    return Protocol(network=network, dataset=dataset, **settings)
 
 
 def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: Any) -> Protocol:
@@ -119,6 +220,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "renda_cifar": renda_cifar,
     "renda_imagenet": renda_imagenet,
     "wang_imagenet100": wang_imagenet100,
+    "wang_cifar": wang_cifar,
     "digits": digits,
 }
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from rewind_ray.storage import check_fields, parse_json
 
+RATIOS = ("trainability_accuracy",)
+"""Columns whose name ends in _accuracy and that may be above 1."""
 STATUSES = ("done", "diverged", "collapsed")
 
 
@@ -26,7 +31,9 @@ class ResultRow:
     dataset: str
     """Name of the data set."""
     task: str
-    """What the accuracies measure: image_classification or translation."""
+    """What the network does: image_classification, translation, or one's own."""
+    metric: str
+    """What the accuracies hold: accuracy (a fraction), bleu (BLEU / 100), or an own one's name."""
     seed: int
     """Of the chain, from 0 up."""
     level: int
@@ -49,6 +56,39 @@ class ResultRow:
     """t."""
     rewind_epoch: int | None
     """k = T - t, where the method rewinds."""
+    retrain_lr: float | None
+    """Learning rate asked for instead of the schedule's: fixed with finetune, the top of others."""
+    retrain_alpha: float | None
+    """Share of the final weights that blend starts from; the rest is of the rewound ones."""
+    retrain_speedup: float | None
+    """Dense / pruned FLOPs that scratch_b was asked to make up for."""
+    retrain_drops: str | None
+    """Epochs of this retraining at which step drops its rate, rising, joined by spaces: 30 60."""
+    retrain_factor: float | None
+    """What each drop multiplies the rate by, where it isn't the method's own."""
+    retrain_warmup: float | None
+    """Share of the updates in which the rate climbs from 0, where it isn't the method's own."""
+    retrain_last_lr: float | None
+    """Learning rate that cosine was asked to end at; 0 without."""
+    retrain_rates_from: int | None
+    """Epoch of the original schedule that the rates of a rewinding start from, where it isn't
+    T - t."""
+    restore_momentum: bool | None
+    """Whether retraining starts with the optimizer's state that belongs to its weights."""
+    prune_scope: str | None
+    """Among what weights are compared: global or layer."""
+    prune_layers: str | None
+    """Pattern of the names of the only layers that are pruned."""
+    prune_rates: str | None
+    """Name of the rates by which each layer's filters are pruned, such as resnet56-A."""
+    prune_power: int | None
+    """i: with prune_rates, (1 - rate)^i of a layer's filters are kept."""
+    prune_shrink: bool | None
+    """Whether pruned filters were cut out physically."""
+    prune_filters_only: bool | None
+    """Whether BatchNorm and what reads a pruned filter's channel were left to be trained."""
+    optimizer: str | None
+    """Name of the optimizer: sgd."""
     train_epochs: int
     """Epochs this stage was trained for."""
     search_cost_epochs: int
@@ -65,10 +105,12 @@ class ResultRow:
     pruned_accuracy: float | None
     """Test accuracy after pruning, before retraining."""
     trainability_accuracy: float | None
-    """Mean test accuracy over the epochs of retraining's first learning-rate stage; Wang et al.
-    2023, eq. 1."""
+    """Mean test accuracy over the epochs before the rate first drops in retraining, divided by
+    test_accuracy; above 1 where it falls later. Wang et al. 2023's equation (1) is the mean itself,
+    which the values they publish are not (docs/protocols/wang2023.md)."""
     baseline_test_accuracy: float | None
-    """Test accuracy of the chain's dense network."""
+    """Test accuracy of the chain's dense network trained to its end, at whatever epoch it was
+    pruned; empty if it isn't trained so far."""
     params_total: int
     """Parameters of the dense network, biases and BatchNorm included."""
     params_prunable: int
@@ -98,14 +140,45 @@ class ResultRow:
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
-            if name.endswith("_accuracy"):
+            if name.endswith("_accuracy") and name not in RATIOS:
                 value = getattr(self, name)
                 if value is not None and not 0 <= value <= 1:
                     raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+        ratio = self.trainability_accuracy
+        if ratio is not None and not (isfinite(ratio) and ratio >= 0):
+            raise ValueError(
+                f"trainability_accuracy is {ratio}; it is a ratio of accuracies, from 0 up, finite"
+            )
         if self.status not in STATUSES:
             raise ValueError(f"unknown status {self.status!r}; known: {', '.join(STATUSES)}")
         if not 0 < self.density <= 1:
             raise ValueError(f"density is {self.density}; it lies in (0, 1]")
+        check_drops(self.retrain_drops)
+
+
+def drops_text(drops: Iterable[float]) -> str | None:
+    """(30.0, 60.5) is "30 60.5"; None without any. The inverse of ``drops_of``."""
+    return " ".join(f"{float(drop):.15g}" for drop in drops) or None
+
+
+def drops_of(text: str | None) -> tuple[float, ...]:
+    """What ``retrain_drops`` says, as numbers. Raises ValueError for anything else."""
+    return tuple(float(part) for part in text.split(" ")) if text else ()
+
+
+def check_drops(text: str | None) -> None:
+    """Raises ValueError unless the text is as ``drops_text`` writes it: finite, above 0, rising."""
+    try:
+        drops = drops_of(text)
+        fine = drops_text(drops) == (text or None)
+    except ValueError:
+        drops, fine = (), False
+    rising = all(low < high for low, high in pairwise((0.0, *drops)))
+    if not fine or not rising or not all(map(isfinite, drops)):
+        raise ValueError(
+            f"retrain_drops is {text!r}; allowed: rising epochs above 0, joined by single spaces, "
+            "such as '30 60'"
+        )
 
 
 COLUMNS: tuple[str, ...] = tuple(item.name for item in fields(ResultRow))

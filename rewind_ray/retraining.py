@@ -40,6 +40,10 @@ class RateContext:
     """What each of these drops multiplies the rate by."""
     warmup: float = 0.0
     """Share of the updates in which the rate climbs linearly from 0."""
+    rates_from: int | None = None
+    """Epoch of S that a rewound rate starts from; None: T - t."""
+    last_lr: float = 0.0
+    """Rate that an annealed one ends at."""
     removed_norm: float = 1.0
     """||dW|| / ||W|| / sqrt(share of the weights removed): how much pruning took away, of dW the
     removed weights and W all that were left before; Zimmer et al. 2023."""
@@ -63,9 +67,11 @@ def last_rate(update: int, context: RateContext) -> float:
 
 
 def rewound_rate(update: int, context: RateContext) -> float:
-    """S from epoch T - t on."""
-    rewind_epoch = context.dense_epochs - context.retrain_epochs
-    start = rewind_epoch * context.steps_per_epoch
+    """S from epoch T - t on, or from the given epoch."""
+    start_epoch = context.rates_from
+    if start_epoch is None:
+        start_epoch = context.dense_epochs - context.retrain_epochs
+    start = start_epoch * context.steps_per_epoch
     return learning_rate(start + update, context.schedule, context.steps_per_epoch)
 
 
@@ -85,9 +91,10 @@ def stretched_rate(update: int, context: RateContext) -> float:
 
 
 def cosine_rate(update: int, context: RateContext) -> float:
-    """Half a cosine from the top rate to 0, after the warm-up if there is one."""
+    """Half a cosine from the top rate to the last, after the warm-up if there is one."""
     climbing, progress = warmup_and_progress(update, context)
-    return context.top * climbing * (1 + math.cos(math.pi * progress)) / 2
+    height = (1 + math.cos(math.pi * progress)) / 2
+    return climbing * (context.last_lr + (context.top - context.last_lr) * height)
 
 
 def linear_rate(update: int, context: RateContext) -> float:
@@ -182,12 +189,14 @@ METHODS: dict[str, Method] = {
         weights="baseline",
         rate="rewound",
         rewinds=True,
+        takes=("rates_from",),
         source="TRAIN^t(W_{T-t}, m, T-t); Renda et al. 2020, §2.3, after Frankle et al. 2019",
     ),
     "lr_rewind": Method(
         weights="parent",
         rate="rewound",
         rewinds=True,
+        takes=("rates_from",),
         source="TRAIN^t(W_T, m, T-t); Renda et al. 2020, §2.3",
     ),
     "low_lr_weight_rewind": Method(
@@ -253,13 +262,15 @@ METHODS: dict[str, Method] = {
         weights="parent",
         rate="cosine",
         needs=("lr",),
-        source="a given rate, annealed to 0; Wang et al. 2023, Tab. 3 (ResRep)",
+        takes=("last_lr",),
+        source="a given rate, annealed to 0 or to last_lr; Wang et al. 2023, Tab. 3 and App. C",
     ),
     "blend": Method(
         weights="blend",
         rate="rewound",
         rewinds=True,
         needs=("alpha",),
+        takes=("rates_from",),
         source="alpha * W_T + (1 - alpha) * W_{T-t}: ours, between the two rewindings, as Mikler "
         "2022, §7 asks for",
     ),

@@ -10,13 +10,16 @@ import torch
 
 from rewind_ray.datasets import DATASETS
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
+from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import empty_layers, unpruned
-from rewind_ray.result import ResultRow
+from rewind_ray.result import ResultRow, drops_text
 from rewind_ray.retraining import METHODS, original_and_more
 from rewind_ray.run import StageRun
 from rewind_ray.spec import Stage
 from rewind_ray.tasks import image
 
+OPTIMIZER = "sgd"
+"""What every stage is trained with; its momentum and weight decay are the protocol's."""
 FORWARD_AND_BACKWARD = 3
 """Cost of training on an example, in forward passes: the backward pass costs about two."""
 
@@ -34,13 +37,12 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
     examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size
-    cost_epochs, cost_flops, baseline_accuracy = 0, 0.0, metrics["test_accuracy"]
+    cost_epochs, cost_flops = 0, 0.0
     if parent_row:
         cost_epochs = parent_row.search_cost_epochs + len(history)
         cost_flops = (
             parent_row.search_cost_flops + FORWARD_AND_BACKWARD * flops_remaining * examples
         )
-        baseline_accuracy = parent_row.baseline_test_accuracy
     status = "collapsed" if empty_layers(run.mask) else "done"
     return ResultRow(
         stage_id=stage.stage_id,
@@ -49,6 +51,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         network=stage.protocol.network,
         dataset=row_dataset(stage.protocol.dataset),
         task=image.NAME,
+        metric=image.METRIC,
         seed=stage.seed,
         level=stage.level,
         structure=stage.prune.structure if stage.prune else None,
@@ -60,6 +63,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         prune_fraction=stage.prune.fraction if stage.prune else None,
         retrain_epochs=retrain_epochs_of(stage, train_epochs),
         rewind_epoch=stage.rewind_epoch,
+        **knobs_of(stage),
         train_epochs=train_epochs,
         search_cost_epochs=cost_epochs,
         search_cost_flops=cost_flops,
@@ -68,7 +72,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         test_accuracy=metrics["test_accuracy"],
         pruned_accuracy=run.metrics(0)["pruned_accuracy"],
         trainability_accuracy=trainability(history) if stage.retrain else None,
-        baseline_test_accuracy=baseline_accuracy,
+        baseline_test_accuracy=dense_accuracy(ledger, stage, train_epochs, metrics),
         params_total=sum(parameter.numel() for parameter in dense.parameters()),
         params_prunable=prunable,
         params_remaining=remaining,
@@ -85,6 +89,26 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     )
 
 
+def knobs_of(stage: Stage) -> dict[str, Any]:
+    """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
+    prune, retrain = stage.prune, stage.retrain
+    of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
+    of_prune = ("scope", "layers", "rates", "shrink", "filters_only")
+    return {
+        **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
+        "retrain_drops": drops_text(retrain.drops) if retrain else None,
+        "restore_momentum": retrain and retrain.restore_momentum,
+        **{f"prune_{name}": _said(prune and getattr(prune, name)) for name in of_prune},
+        "prune_power": prune.power if prune and prune.rates else None,
+        "optimizer": OPTIMIZER,
+    }
+
+
+def _said(value: Any) -> Any:
+    """An empty text names nothing."""
+    return None if value == "" else value
+
+
 def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
     """t, of a row at this length: what ``reinit`` trains beyond T, else the whole length."""
     if stage.retrain is None:
@@ -93,9 +117,32 @@ def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
     return train_epochs - stage.protocol.epochs if beyond else train_epochs
 
 
+def dense_accuracy(
+    ledger: Ledger, stage: Stage, train_epochs: int, metrics: dict[str, Any]
+) -> float | None:
+    """Test accuracy of the chain's dense network after all T epochs, at whatever epoch it was
+    pruned; None as long as it has no row of that length. A sweep trains it before what is pruned.
+    """
+    dense, whole = stage.baseline, stage.protocol.epochs
+    if stage.parent is None and train_epochs == whole:
+        accuracy: float | None = metrics["test_accuracy"]
+        return accuracy
+    if whole not in ledger.row_epochs(dense.stage_id):
+        return None
+    return ledger.read_row(dense.stage_id, whole).test_accuracy
+
+
 def trainability(history: list[dict[str, Any]]) -> float | None:
-    """Mean test accuracy over the epochs before the rate first drops; Wang et al. 2023, eq. 1."""
-    if any(epoch["diverged"] for epoch in history):
+    """Mean test accuracy of the epochs before the rate first drops / the final test accuracy.
+
+    history: the metrics of every epoch, from the first. None if it diverged, or ended at 0.
+
+    Wang et al. 2023's equation (1) is the mean itself, over the epochs of the first learning rate.
+    But that is not what their Table 5 has: read from the curves of their figures 2 and 3, the means
+    are 67.45, 58.19 and 17.93%, and the table says 77.45, 68.19 and 37.93% (the last beside a final
+    29.89%). The mean is this ratio times ``test_accuracy``.
+    """
+    if any(epoch["diverged"] for epoch in history) or not history[-1]["test_accuracy"]:
         return None
     first_stage = [history[0]]
     for before, epoch in pairwise(history):
@@ -103,7 +150,8 @@ def trainability(history: list[dict[str, Any]]) -> float | None:
             break
         first_stage.append(epoch)
     accuracies: list[float] = [epoch["test_accuracy"] for epoch in first_stage]
-    return sum(accuracies) / len(accuracies)
+    final: float = history[-1]["test_accuracy"]
+    return sum(accuracies) / len(accuracies) / final
 
 
 def row_dataset(dataset: str) -> str:

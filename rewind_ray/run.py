@@ -101,14 +101,34 @@ class StageRun:
 
 def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
     protocol = stage.protocol
+    decayed, others = decayed_parameters(network, protocol.decayed)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.SGD(
-        network.parameters(),
+        [group for group in groups if group["params"]],
         lr=protocol.schedule.lr,
         momentum=protocol.momentum,
         nesterov=protocol.nesterov,
         weight_decay=protocol.weight_decay,
         foreach=True,
     )
+
+
+def decayed_parameters(
+    network: nn.Module, decayed: str
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters with weight decay and those without; decayed: one of ``spec.DECAYED``."""
+    spared: set[nn.Parameter] = set()
+    if decayed != "all":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                spared.update(module.parameters(recurse=False))
+            elif decayed == "kernels":
+                spared.update(p for p in module.parameters(recurse=False) if p.dim() < 2)
+    parameters = list(network.parameters())
+    return [p for p in parameters if p not in spared], [p for p in parameters if p in spared]
 
 
 def data_seed(stage: Stage) -> int:
@@ -123,8 +143,7 @@ def data_seed(stage: Stage) -> int:
 
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
-    prunes = [step.prune for step in run.stage.chain[1:] if step.prune]
-    if any(prune.structure == "filters" for prune in prunes):
+    if run.stage.filters_take_norms:
         run.companions = follower_mask(run.network, run.mask, run.task.followers())
 
 

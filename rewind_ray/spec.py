@@ -32,23 +32,38 @@ AUGMENTATIONS = {
     "reflect4_flip": "flip, 4 pixels of reflection padding, crop (Mikler 2022, §4.2)",
     "zero4_flip": "flip, 4 black pixels around, crop (Renda et al. 2020, their TensorFlow code)",
     "zero1": "1 black pixel around, crop; no flip, for digits",
-    "imagenet": "crop of random size and shape, flip; tested on the centre (Renda et al. 2020)",
+    "imagenet": "crop of random size and shape, flip; tested on the centre (PyTorch's example)",
+    "imagenet_tf": "the same, drawn and resized as TensorFlow does it (Renda et al. 2020)",
 }
-STREAMED = ("imagenet",)
+STREAMED = ("imagenet", "imagenet_tf")
 """Augmentations that read the images from their files again in every epoch, by worker processes:
 for folders that don't fit into memory."""
 STANDARDISATIONS = {
     "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
     "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
+    "imagenet": "by ImageNet's customary constants (Renda et al. 2020, their ImageNet code)",
+}
+INITIAL_WEIGHTS = {
+    "he_uniform": "kernels uniform, of variance 2 / fan-in (Mikler 2022, §4.1)",
+    "truncated_normal": "convolutions truncated normal, of variance 1 / fan-in; the dense kernel "
+    "normal, of deviation 0.01 (Renda et al. 2020, their code)",
+    "he_normal": "kernels normal, of variance 2 / fan-in (Wang et al. 2023, their CIFAR code)",
+    "torchvision_resnet": "convolutions normal, of variance 2 / fan-out; the dense kernel uniform "
+    "in ±1 / sqrt(fan-in) (torchvision's ResNets, which Wang et al. 2023 trained)",
+}
+DECAYED = {
+    "all": "every parameter (Mikler 2022; Renda et al. 2020, their CIFAR code)",
+    "not_batch_norm": "all but BatchNorm's (Renda et al. 2020, their ImageNet code)",
+    "kernels": "kernels only, neither biases nor BatchNorm",
 }
 PRECISIONS = ("fp32", "bf16")
 PRUNABLE = {
-    "kernels": "every convolution, projection and dense kernel (Mikler 2022)",
-    "convolutions": "convolution kernels only (Renda et al. 2020, vision networks)",
+    "kernels": "every convolution, projection and dense kernel (Mikler 2022, Renda et al. 2020)",
+    "convolutions": "convolution and projection kernels, the dense layer left whole",
 }
 STRUCTURES = {
     "unstructured": "single weights",
-    "filters": "whole convolution filters",
+    "filters": "whole filters; of all layers together, dense inputs with all their weights too",
     "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
     "1:4": "three of every four",
     "4:8": "four of every eight",
@@ -77,11 +92,12 @@ class Protocol:
     schedule: Schedule
     batch_size: int
     weight_decay: float
-    """w' = w - lr * (gradient + weight_decay * w), on every parameter.
+    """w' = w - lr * (gradient + weight_decay * w), on the parameters that ``decayed`` names.
 
     A loss term c * sum(w^2) has the gradient 2c * w, so c is half of this number;
     TensorFlow's c * l2_loss is c * sum(w^2) / 2, and c is this number.
     """
+    decayed: str = "all"
     momentum: float = 0.9
     nesterov: bool = True
     steps_per_epoch: int | None = None
@@ -91,6 +107,7 @@ class Protocol:
     validation_fraction: float = 0.0
     prunable: str = "kernels"
     precision: str = "fp32"
+    initial_weights: str = "he_uniform"
     network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
     """Arguments of the network's builder that differ from its defaults; a dict may be given."""
     data_digest: str = ""
@@ -124,6 +141,8 @@ class Protocol:
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("prunable", self.prunable, PRUNABLE)
+        _one_of("decayed", self.decayed, DECAYED)
+        _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
         if (self.validation == "none") != (self.validation_fraction == 0):
             raise ValueError(
@@ -159,7 +178,8 @@ class Prune:
     structure: str = "unstructured"
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
-    entirely; the row's status then says ``collapsed``."""
+    entirely; the row's status then says ``collapsed``. Where a share of each layer's filters goes,
+    one stays in any case, and this becomes False."""
     scope: str = "global"
     layers: str = ""
     """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
@@ -170,18 +190,31 @@ class Prune:
     """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
     shrink: bool = False
     """Cut pruned filters out physically, so that a smaller dense network is retrained."""
+    filters_only: bool = False
+    """Mask the weights of pruned filters and nothing else, as Renda et al. 2020's code: their
+    channels go on putting out BatchNorm's shift, which is trained, as are the weights that read
+    it. If not, BatchNorm's scale and shift go with a filter, and with ``rates`` its readers."""
 
     def __post_init__(self) -> None:
         _one_of("structure", self.structure, STRUCTURES)
         _one_of("scope", self.scope, SCOPES)
         _true_or_false("keep_layers", self.keep_layers)
         _true_or_false("shrink", self.shrink)
+        _true_or_false("filters_only", self.filters_only)
         _at_least("power", self.power, 1)
         self._check_amount()
-        if (self.rates or self.shrink) and self.structure != "filters":
+        of_each_layer = self.scope == "layer" or bool(self.layers)
+        if self.structure == "filters" and of_each_layer and not self.rates:
+            object.__setattr__(self, "keep_layers", False)  # one filter stays in each anyway
+        of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
+        if of_filters and self.structure != "filters":
             raise ValueError(
-                f"{'rates' if self.rates else 'shrink'} with structure {self.structure!r}; "
-                "allowed: structure 'filters'"
+                f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
+            )
+        if self.filters_only and self.shrink:
+            raise ValueError(
+                "shrink with filters_only, under which pruned channels still put out BatchNorm's "
+                "shift and can't be cut out; leave one of them out"
             )
         if self.rates and self.layers:
             raise ValueError("rates and layers both say which layers are pruned; leave one out")
@@ -242,15 +275,21 @@ class Retrain:
     """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
     warmup: float | None = None
     """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
+    last_lr: float | None = None
+    """Of ``cosine``: the rate that it ends at, below ``lr``; 0 if left out."""
+    rates_from: int | None = None
+    """Of methods that rewind the schedule: epoch of it that the rates start from; T - t if left
+    out. Mikler's code starts from 0 whatever the weights' epoch: its new optimizer counts its
+    updates from 0."""
 
     def __post_init__(self) -> None:
         method = method_named(self.method)
         _at_least("retrain_epochs", self.epochs, 1)
         _true_or_false("restore_momentum", self.restore_momentum)
-        for name in ("lr", "alpha", "speedup", "factor", "warmup"):
+        for name in ("lr", "alpha", "speedup", "factor", "warmup", "last_lr"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _rounded(getattr(self, name)))
-        for name, default in (("factor", FACTOR), ("warmup", WARMUP)):
+        for name, default in (("factor", FACTOR), ("warmup", WARMUP), ("last_lr", 0.0)):
             if getattr(self, name) == default:  # given or not, it is the same training
                 object.__setattr__(self, name, None)
         object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
@@ -276,6 +315,14 @@ class Retrain:
             ),
             "factor": (self.factor is None or 0 < self.factor < 1, "allowed: above 0 and below 1"),
             "warmup": (self.warmup is None or 0 <= self.warmup < 1, "allowed: 0 up to below 1"),
+            "last_lr": (
+                self.last_lr is None or (self.lr is not None and 0 < self.last_lr < self.lr),
+                f"allowed: 0 up to below lr, which is {self.lr}",
+            ),
+            "rates_from": (
+                self.rates_from is None or _is_whole(self.rates_from, 0),
+                "allowed: whole numbers from 0 up to T",
+            ),
             "drops": (
                 list(self.drops) == sorted(set(self.drops))
                 and all(0 < drop < self.epochs for drop in self.drops),
@@ -284,7 +331,7 @@ class Retrain:
         }
         for name, (fine, allowed) in limits.items():
             value = getattr(self, name)
-            given = value not in (None, ())
+            given = value is not None and value != ()
             if not fine:
                 raise ValueError(f"{name} is {value}; {allowed}")
             if given and name not in (*method.needs, *method.takes):
@@ -341,6 +388,12 @@ class Stage:
         return self.protocol.epochs - self.retrain.epochs
 
     @property
+    def filters_take_norms(self) -> bool:
+        """Whether pruned filters have taken BatchNorm's scale and shift with them."""
+        prunes = [step.prune for step in self.chain[1:] if step.prune]
+        return any(p.structure == "filters" and not p.filters_only for p in prunes)
+
+    @property
     def schedule_kind(self) -> str | None:
         """``iterative`` from the second pruning on; a first step belongs to both kinds."""
         if self.level == 0:
@@ -357,13 +410,23 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
 
 
 def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
-    """A step further from ``parent``. Raises ValueError if it asks for more than T to rewind."""
+    """A step further from ``parent``.
+
+    Raises ValueError if it asks for more than T to rewind, or for rates from beyond T.
+    """
     dense_epochs = parent.protocol.epochs
     if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
         raise ValueError(
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
+    if retrain.rates_from is not None and retrain.rates_from > dense_epochs:
+        raise ValueError(
+            f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
+            f"allowed: whole numbers from 0 up to {dense_epochs}"
+        )
+    if prune.structure == "filters":
+        _check_alike(parent, prune)
     retrain = without_defaults(retrain, parent.protocol)
     length = method_named(retrain.method).length
     return Stage(
@@ -382,9 +445,22 @@ def without_defaults(retrain: Retrain, protocol: Protocol) -> Retrain:
     default = default_lr(method_named(retrain.method), protocol.schedule, protocol.epochs)
     if retrain.lr is not None and default is not None and math.isclose(retrain.lr, default):
         retrain = replace(retrain, lr=None)
+    if retrain.rates_from == protocol.epochs - retrain.epochs:
+        retrain = replace(retrain, rates_from=None)
     if protocol.momentum == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
+
+
+def _check_alike(parent: Stage, prune: Prune) -> None:
+    """What goes with pruned filters is the same in a whole chain."""
+    for step in parent.chain[1:]:
+        before = step.prune
+        if before and before.structure == "filters" and before.filters_only != prune.filters_only:
+            raise ValueError(
+                f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
+                f"{before.filters_only} at level {step.level}; choose one for the whole chain"
+            )
 
 
 def identity(stage: Stage) -> dict[str, Any]:
@@ -479,8 +555,12 @@ def _plain(value: Any) -> dict[str, Any]:
     return plain
 
 
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not _is_whole(value, least):
         raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 

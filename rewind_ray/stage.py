@@ -375,6 +375,8 @@ def epoch_rates(
         drops=retrain.drops,
         factor=FACTOR if retrain.factor is None else retrain.factor,
         warmup=warmup_of(method, retrain.warmup),
+        rates_from=retrain.rates_from,
+        last_lr=retrain.last_lr or 0.0,
         removed_norm=removed_norm,
     )
     return lambda update: RATES[method.rate](first + update, context)

@@ -23,6 +23,7 @@ import tyro
 
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
+from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
@@ -50,6 +51,9 @@ class Algorithm:
     """Retraining time, as a share of the original training's."""
     fraction: float = 0.2
     """Share of the remaining weights that each step removes."""
+    restore_momentum: bool = True
+    """Start retraining with the momentum of the weights it starts from, as Renda et al.'s code;
+    fresh weights have none."""
 
 
 def target_of(algorithm: Algorithm) -> float:
@@ -63,7 +67,9 @@ def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: i
     if not 0 < algorithm.share <= 1:
         raise ValueError(f"--share is {algorithm.share:g}; allowed: above 0, up to 1")
     epochs = scaled(max(1, round(algorithm.share * full.epochs)), full.epochs, protocol)
-    retrain = Retrain(method=algorithm.method, epochs=epochs)
+    fresh = method_named(algorithm.method).weights == "fresh"
+    restore_momentum = algorithm.restore_momentum and not fresh
+    retrain = Retrain(method=algorithm.method, epochs=epochs, restore_momentum=restore_momentum)
     prune = Prune(fraction=algorithm.fraction)
     steps = steps_to(target_of(algorithm), algorithm.fraction)
     return iterative(dense_stage(protocol, seed), retrain, steps, prune)

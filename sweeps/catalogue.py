@@ -134,7 +134,10 @@ def algorithm1_stages() -> Iterator[Stage]:
 def iterative_wrn_stages() -> Iterator[Stage]:
     for seed in range(mikler2022.SEEDS):
         dense = dense_stage(mikler_wrn(), seed)
-        yield from iterative_wrn.iterative_wrn(dense, mikler2022.REWIND_EPOCH, (0.2, 0.3), 100.0)
+        retrained = mikler2022.retrainings(
+            dense.protocol, mikler2022.REWIND_EPOCH, "as_run", mikler2022.METHODS[:2]
+        )
+        yield from iterative_wrn.iterative_wrn(dense, retrained, (0.2, 0.3), 100.0)
 
 
 def between_rewindings_stages() -> Iterator[Stage]:
@@ -146,9 +149,8 @@ def between_rewindings_stages() -> Iterator[Stage]:
 
 def mikler_stages(figure: str) -> Callable[[], Iterator[Stage]]:
     def stages() -> Iterator[Stage]:
-        protocol, recipe = mikler2022.FIGURES[figure]
         for seed in range(mikler2022.SEEDS):
-            yield from recipe(dense_stage(protocol(), seed), mikler2022.REWIND_EPOCH)
+            yield from mikler2022.stages_of(figure, seed)
 
     return stages
 

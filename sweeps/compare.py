@@ -87,6 +87,8 @@ class Comparison:
     """Never prune a layer away entirely."""
     shrink: bool = False
     """Cut pruned filters out physically and retrain the smaller dense network."""
+    filters_only: bool = False
+    """Mask pruned filters alone; their BatchNorm's shift, and what reads it, trains on."""
     restore_momentum: bool = False
     """Start retraining with the momentum of the weights it starts from."""
     knob_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
@@ -134,6 +136,7 @@ def what_and_how(comparison: Comparison) -> dict[str, Any]:
         "layers": comparison.layers,
         "keep_layers": comparison.keep_layers,
         "shrink": comparison.shrink,
+        "filters_only": comparison.filters_only,
     }
 
 
@@ -173,7 +176,11 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
         training.dataset, data, training.image_size, streamed
     )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
-    protocol = replace(make_protocol(training.network), dataset=dataset, **place)
+    if training.validation is not None:
+        place |= {"validation": "test", "validation_fraction": training.validation}
+    if training.train_examples is not None:
+        place["train_examples"] = training.train_examples
+    protocol = make_protocol(training.network, dataset, **place)
     epochs = training.epochs or protocol.epochs
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
@@ -183,12 +190,7 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
         drops=tuple(drops),
         warmup_epochs=old.warmup_epochs * epochs / protocol.epochs,
     )
-    changes: dict[str, Any] = {"epochs": epochs, "schedule": schedule}
-    if training.validation is not None:
-        changes |= {"validation": "test", "validation_fraction": training.validation}
-    if training.train_examples is not None:
-        changes["train_examples"] = training.train_examples
-    return replace(protocol, **changes), folder
+    return replace(protocol, epochs=epochs, schedule=schedule), folder
 
 
 def scaled_drop(drop: float, old_epochs: int, epochs: int) -> int:

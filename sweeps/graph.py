@@ -71,9 +71,15 @@ def unseen_chain(stage: Stage, graph: Graph) -> Iterator[Stage]:
 
 
 def add(stage: Stage, graph: Graph) -> None:
+    """A row of the stage; of a pruned one, also of its dense network trained to the end.
+
+    However early it is pruned, it is compared with that (``baseline_test_accuracy``).
+    """
     is_new = stage.stage_id not in graph
     node = graph.setdefault(stage.stage_id, Node(stage=stage))
     node.row_epochs.add(stage.train_epochs)
+    if stage.parent is not None:
+        graph[stage.baseline.stage_id].row_epochs.add(stage.protocol.epochs)
     if stage.parent is None or stage.retrain is None or not is_new:
         return
     parent = graph[stage.parent.stage_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from rewind_ray.models import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
 from sweeps.options import Options
@@ -49,15 +50,19 @@ def smoke(protocol: Protocol) -> Protocol:
     schedule = protocol.schedule
     drops = sorted({max(1, round(d * epochs / protocol.epochs)) for d in schedule.drops})
     kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
+    network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
+    options = dict(protocol.network_options)
     return replace(
         protocol,
-        network=SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network,
+        network=network,
+        network_options={name: options[name] for name in options_of(network) if name in options},
         dataset="digits",
         data_digest="",
         image_size=None,
         train_examples=64,
         test_examples=50,
         augmentation="zero1",
+        standardisation="image" if protocol.standardisation == "image" else "dataset",
         batch_size=32,
         epochs=epochs,
         steps_per_epoch=2,

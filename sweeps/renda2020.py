@@ -9,7 +9,7 @@ fig2    iterative in steps of 20%, best t
 fig3    one-shot, unstructured: accuracy against t
 fig4    one-shot, filters: accuracy against t
 fig5    Algorithm 1: iterative learning-rate rewinding for the whole time
-fig6    Algorithm 2: weight rewinding for 90%, learning-rate rewinding and fine-tuning for all of it
+fig6    Algorithm 2: weight rewinding for the longest t up to 90%, the others for all of it
 fig7    as fig1, with low-LR weight rewinding and reinitialisation, and more networks
 fig8    as fig2, with low-LR weight rewinding, and more networks
 fig9    unstructured, one-shot and iterative: accuracy against t, all methods
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -64,8 +64,9 @@ class Figure:
     """Unstructured, step by step: networks."""
     methods: tuple[str, ...] = MAIN
     all_times: bool = True
-    """Every t; else one time a method, as a share of T, in ``shares``."""
+    """Every t; else one a method: the longest that is no more than its share of T."""
     shares: tuple[tuple[str, float], ...] = ()
+    """Method -> share of T."""
 
 
 FIGURES: dict[str, Figure] = {
@@ -124,30 +125,40 @@ def renda2020(
             for retrain in retrainings(figure, full, protocol):
                 if network in figure.one_shot:
                     yield from one_shot(dense, retrain, ONE_SHOT_DENSITIES, STEP)
-                if network in figure.iterative and retrain.method != "reinit":
+                if network in figure.iterative and retrain.method in iterative_methods(network):
                     yield iterative(dense, retrain, ITERATIVE_LEVELS[network], STEP)
                 for rates in figure.filters:
                     if rates.startswith(f"{network}-"):
                         yield from filter_levels(dense, retrain, rates, options.smoke)
 
 
+def iterative_methods(network: str) -> tuple[str, ...]:
+    """As the published trials have them: low-LR weight rewinding on CIFAR only."""
+    return MAIN if network == "resnet50" else WITHOUT_REINIT
+
+
 def filter_levels(dense: Stage, retrain: Retrain, rates: str, smoke: bool) -> Iterator[Stage]:
-    """Levels i = 1 ... 5 of the rates; a smoke run's network is too small for them."""
+    """Levels i = 1 ... 5 of the rates; a smoke run's network is too small for them.
+
+    Their code (``lottery/prune_functions.py``) masks filters and nothing else: BatchNorm's shift
+    of a pruned filter, and the weights that read it, are trained on.
+    """
     for power in POWERS:
-        prune = Prune(fraction=None, structure="filters", rates=rates, power=power)
+        amount: dict[str, Any] = {"fraction": None, "rates": rates, "power": power}
         if smoke:
-            fraction = 1 - 0.9**power
-            prune = Prune(fraction=fraction, structure="filters", layers="stages.*.conv1")
+            amount = {"fraction": 1 - 0.9**power, "layers": "stages.*.conv1"}
+        prune = Prune(structure="filters", filters_only=True, **amount)
         yield retrain_stage(dense, prune, retrain)
 
 
 def retrainings(figure: Figure, full: Protocol, protocol: Protocol) -> Iterator[Retrain]:
     """Momentum is restored with the weights, as in the authors' code."""
+    times = CIFAR_TIMES if full.epochs == CIFAR_TIMES[-1] else IMAGENET_TIMES
     if not figure.all_times:
         for method, share in figure.shares:
-            yield retraining(method, scaled(round(share * full.epochs), full.epochs, protocol))
+            longest = max(t for t in times if t <= share * full.epochs)
+            yield retraining(method, scaled(longest, full.epochs, protocol))
         return
-    times = CIFAR_TIMES if full.epochs == CIFAR_TIMES[-1] else IMAGENET_TIMES
     for method in figure.methods:
         for t in dict.fromkeys(scaled(t, full.epochs, protocol) for t in times):
             yield retraining(method, t)

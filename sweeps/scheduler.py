@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import StrEnum
 
 from rewind_ray.leases import Watch, owner_of
@@ -32,7 +33,8 @@ ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED)
 
 
 class Scheduler:
-    """Every stage's state. A stage is ready when its parent's row is in the ledger.
+    """Every stage's state. A stage is ready when its parent's row is in the ledger, and that of its
+    dense network trained to the end, whose accuracy is in the rows of all that is pruned from it.
 
     Handing one out costs the same however many stages there are (a heap's log n).
     """
@@ -122,8 +124,11 @@ class Scheduler:
             why = self.reasons[parent.stage_id]
             stopped = self.states[parent.stage_id] == State.STOPPED
             self._block(node, why, State.STOPPED if stopped else State.BLOCKED)
-        elif epochs in self.ledger.row_epochs(parent.stage_id):
+        elif epochs in self.ledger.row_epochs(parent.stage_id) and self._has_dense_row(node.stage):
             self._release(node, self.ledger.read_row(parent.stage_id, epochs))
+
+    def _has_dense_row(self, stage: Stage) -> bool:
+        return stage.protocol.epochs in self.ledger.row_epochs(stage.baseline.stage_id)
 
     def next_ready(self) -> Node | None:
         """The ready stage with the longest chain behind it, now running; None if none is ready."""
@@ -177,6 +182,7 @@ class Scheduler:
             epoch: self._rows.get((stage_id, epoch)) or self.ledger.read_row(stage_id, epoch)
             for epoch in node.row_epochs
         }
+        self._complete(node.stage, rows.values())
         diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
         self._set(stage_id, State.DIVERGED if diverged else State.DONE)
         if diverged:
@@ -186,6 +192,21 @@ class Scheduler:
             assert child.stage.parent is not None
             if self.states[child_id] == State.WAITING:
                 self._release(child, rows[child.stage.parent.train_epochs])
+
+    def _complete(self, stage: Stage, rows: Iterable[ResultRow]) -> None:
+        """Write the dense network's accuracy into rows that are older than it.
+
+        Those of a dense network at a shorter length are; those of pruned ones only if they were
+        trained without a sweep.
+        """
+        without = [row for row in rows if row.baseline_test_accuracy is None]
+        if not without or not self._has_dense_row(stage):
+            return
+        dense = self.ledger.read_row(stage.baseline.stage_id, stage.protocol.epochs)
+        if dense.test_accuracy is None:
+            return
+        for row in without:
+            self.ledger.write_row(replace(row, baseline_test_accuracy=dense.test_accuracy))
 
     def _release(self, child: Node, row: ResultRow) -> None:
         """The row of its parent that a waiting stage goes on from is there."""

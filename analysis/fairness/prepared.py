@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.columns import BadRows
 from analysis.details import ALIKE, NO_KNOBS
 from analysis.fairness.variants import NEED_RATE, read_variant
+from analysis.lengths import dense_epochs_of_rows
 from analysis.points import FRACTION_DIGITS, density_levels, group_numbers
 from analysis.rows import with_shared_first_levels
 from rewind_ray.retraining import METHODS
@@ -45,7 +46,7 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     ``group``, ``level`` (of compression) and ``speedup_level`` are numbers: rows with the same
     level have the same compression, within a network and data set. Raises BadRows if there is none.
     """
-    pruned = with_shared_first_levels(rows[NEEDED])
+    pruned = with_shared_first_levels(rows[NEEDED].assign(dense_epochs=dense_epochs_of_rows(rows)))
     pruned = pruned[pruned["level"] > 0]
     measured = pruned["test_accuracy"].notna() & (pruned["status"] != "diverged")
     if not measured.any():
@@ -128,8 +129,7 @@ def _epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _dense_epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Per row T, the length of the dense training: k + t where the chain's rows rewind, else that
-    of the longest dense row.
+    """Per row T, the length of the dense training.
 
     NaN where several lengths were pruned and the variant, which must tell from which learning rate
     the method starts, doesn't: it was left out as common to all rows of the kind.
@@ -138,12 +138,9 @@ def _dense_epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     ids = pd.concat([pruned["baseline_id"], dense["baseline_id"]], ignore_index=True)
     codes = pd.Series(pd.factorize(ids)[0])
     of_pruned, of_dense = codes[: len(pruned)], codes[len(pruned) :].to_numpy()
-    rewound = (pruned["rewind_epoch"] + pruned["retrain_epochs"]).astype("float64")
-    lengths = dense["train_epochs"].groupby(of_dense).agg(["max", "nunique"])
-    known = rewound.groupby(of_pruned).max().dropna()
-    found = of_pruned.map(known).fillna(of_pruned.map(lengths["max"]))
+    lengths = dense["train_epochs"].groupby(of_dense).nunique()
     blank = pruned["method"].isin(NEED_RATE) & (pruned["knobs"] == "")
-    return found.mask(blank & (of_pruned.map(lengths["nunique"]) > 1))
+    return pruned["dense_epochs"].mask(blank & (of_pruned.map(lengths) > 1))
 
 
 def _search_cost(pruned: pd.DataFrame) -> pd.Series:

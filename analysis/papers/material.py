@@ -12,7 +12,6 @@ from analysis.columns import BadRows
 from analysis.drawing import METHOD_LABELS
 from analysis.fairness import NAMED_RATES
 from analysis.figures import line_labels
-from analysis.headline import dense_epochs_of
 from analysis.points import (
     POINT,
     SAME_DENSITY,
@@ -103,8 +102,8 @@ class Material:
     trials: pd.DataFrame
     """Its ``pruned_rows``, with the column ``point``."""
     points: pd.DataFrame
-    """Of ``points_of``; the columns ``point``, its number, ``published``, ``rates``, ``knobs``,
-    ``dense_epochs`` and the lowest and highest ``accuracy_change`` besides."""
+    """Of ``points_of``; the columns ``point``, its number, ``published``, ``rates``, ``knobs``
+    and the lowest and highest ``accuracy_change`` besides."""
 
     def of(self, points: pd.DataFrame) -> pd.DataFrame:
         """The trials behind these points."""
@@ -120,7 +119,6 @@ def material_of(source: Source) -> Material:
         **_split_variants(points["variant"]),
     )
     trials = _numbered(rows, points)
-    points = points.assign(dense_epochs=_dense_epochs(points, rows))
     return Material(source=source, trials=trials, points=with_changes(points, trials))
 
 
@@ -147,15 +145,6 @@ def _numbered(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     point = np.empty(numbers.max() + 1, dtype=np.int64)
     point[numbers[: len(points)]] = points["point"]
     return trials.assign(point=point[numbers[len(points) :]])
-
-
-def _dense_epochs(points: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """T: the length of the dense rows' training; without such rows, k + t of those that rewind."""
-    rewound = (rows["rewind_epoch"] + rows["retrain_epochs"]).astype("float64")
-    told = rewound.groupby([rows["network"], rows["dataset"]]).max().to_dict()
-    known = told | dense_epochs_of(rows).astype("float64").to_dict()
-    pairs = zip(points["network"], points["dataset"], strict=True)
-    return pd.Series([known.get(pair, np.nan) for pair in pairs], points.index, dtype="float64")
 
 
 def with_changes(points: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -236,12 +225,16 @@ def of_methods(points: pd.DataFrame, methods: Iterable[str], known: Iterable[str
 
 
 def facets(points: pd.DataFrame, paper: str) -> list[tuple[str, pd.DataFrame]]:
-    """The points of each protocol, which are never in one panel, and a line for their title; the
-    paper's own protocol needs none."""
-    return [
-        ("" if protocol in ("", paper) else f"\nprotocol {protocol}", group)
-        for protocol, group in points.groupby("protocol")
-    ]
+    """The points of each protocol and metric, which are never in one panel, and a line for their
+    title; the paper's own protocol, and a single metric, need none."""
+    several = points["metric"].nunique() > 1
+    found = []
+    for (protocol, metric), group in points.groupby(["protocol", "metric"]):
+        parts = ["" if protocol in ("", paper) else f"protocol {protocol}"]
+        parts += [metric] if several else []
+        words = " · ".join(filter(None, parts))
+        found.append((f"\n{words}" if words else "", group))
+    return found
 
 
 def with_lines(points: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,17 @@ import pandas as pd
 
 from analysis.claims import SAFE_ZONE
 from analysis.columns import BadRows
-from analysis.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, Zone, abreast, heeded
+from analysis.drawing import (
+    AXES,
+    METHOD_LABELS,
+    Axis,
+    Panel,
+    Sheet,
+    Zone,
+    abreast,
+    change_axis,
+    heeded,
+)
 from analysis.headline import (
     NO_DROP,
     SMALL_DROP,
@@ -25,6 +35,7 @@ from analysis.headline import (
     outperforming,
     safe_zone,
 )
+from analysis.metrics import metric_named
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import (
     Material,
@@ -45,7 +56,7 @@ from analysis.papers.material import (
 from analysis.papers.notes import chart_notes
 from analysis.papers.registry import PaperFigure
 from analysis.papers.tables import dense_networks, table_of
-from analysis.points import choose_retrain_epochs
+from analysis.points import choose_retrain_epochs, how_chosen
 from analysis.reference import compared, published
 from analysis.reference.renda2020 import EPOCHS_A_PASS, METHODS
 from analysis.tables import times
@@ -118,17 +129,19 @@ def tradeoff(
     scenes: Sequence[Scene],
     methods: Sequence[str],
     pick: Pick,
-    how: str,
+    how: Callable[[pd.DataFrame], str],
 ) -> Chart:
-    """pick: of a panel's points the ones that are drawn."""
+    """pick: of a panel's points the ones that are drawn; how: of all of these, a sentence."""
     one, two = _materials(main, beside, methods)
     found, missing = scenes_in(one.points, scenes)
-    panels = []
+    panels, drawn = [], []
     for scene in found:
         theirs = published_in(two, scene)
         theirs = None if theirs is None else pick(theirs)
+        drawn += [] if theirs is None else [theirs]
         for protocol, points in facets(points_in(one.points, scene), main.paper):
             chosen = pick(points)
+            drawn.append(chosen)
             missing += lacking(scene, chosen, methods)
             panels.append(
                 change_panel(
@@ -136,10 +149,12 @@ def tradeoff(
                     joined(chosen, theirs, x="compression_ratio"),
                     AXES["compression_ratio"],
                     scene,
+                    metric=points["metric"].iloc[0],
                     dots=dots(number, scene, x="compression_ratio"),
                 )
             )
-    return chart([Sheet(rows=abreast(panels, 3))], one, two, how, missing)
+    words = how(pd.concat(drawn))
+    return chart([Sheet(rows=abreast(panels, 3))], one, two, words, missing)
 
 
 def best_times(
@@ -150,7 +165,6 @@ def best_times(
     scenes: Sequence[Scene],
     methods: Sequence[str],
 ) -> Chart:
-    how = "Each method with the retraining time that has the best median validation accuracy."
     return tradeoff(
         main,
         beside,
@@ -158,7 +172,7 @@ def best_times(
         scenes=scenes,
         methods=methods,
         pick=choose_retrain_epochs,
-        how=how,
+        how=how_chosen,
     )
 
 
@@ -178,7 +192,7 @@ def algorithm(
     told = ", ".join(f"{METHOD_LABELS[name]} {share:.0%}" for name, share in shares.items())
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
-        most = (points["method"].map(shares) * points["dense_epochs"]).round()
+        most = (_looked_up(points["method"], shares) * points["dense_epochs"]).round()
         near = points[points["retrain_epochs"].between(LEAST * most, most)]
         longest = near.groupby("method")["retrain_epochs"].transform("max")
         return near[near["retrain_epochs"] == longest]
@@ -190,7 +204,7 @@ def algorithm(
         scenes=scenes,
         methods=tuple(shares),
         pick=pick,
-        how=f"Retraining time, at most, of the original training: {told}.",
+        how=lambda _: f"Retraining time, at most, of the original training: {told}.",
     )
     if all(panel.points.empty for panel in content.panels):
         raise BadRows(
@@ -226,7 +240,7 @@ def at_headlines(
                     parts.append((scene, title, ratio, part))
     if not parts:
         raise BadRows(f"none of these rows fits: {'; '.join(missing)}")
-    leads = outperforming(pd.concat([part for *_, part in parts]), dense_epochs(one.points))
+    leads = outperforming(pd.concat([part for *_, part in parts]))
     zone = safe_zone(leads)
     panels = []
     for scene, title, ratio, part in parts:
@@ -235,7 +249,10 @@ def at_headlines(
         panels.append(time_panel(title, part, theirs, scene, zones(part, zone)))
     if zone is None:
         missing.append("retraining times at which both rewindings beat fine-tuning in every panel")
-    how = "At the highest compression at which any method, at any time, stays within the drop."
+    how = (
+        "At the highest compression at which the median test accuracy of any method, at any time, "
+        "stays within the drop: found by test accuracy."
+    )
     return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing)
 
 
@@ -304,11 +321,6 @@ def zones(part: pd.DataFrame, computed: tuple[float, float] | None) -> tuple[Zon
     )
 
 
-def dense_epochs(points: pd.DataFrame) -> pd.Series:
-    """T by network and data set."""
-    return points.groupby(["network", "dataset"])["dense_epochs"].max()
-
-
 # figures 11 and 12: theoretical speedup
 
 
@@ -317,12 +329,14 @@ def speedups(main: Source, beside: Source | None, *, over: str, scenes: Sequence
     one, two = _materials(_with_speedup(main), _with_speedup(beside) if beside else None, MAIN)
     found, missing = scenes_in(one.points, scenes)
     ratio = {"dense": over_dense, "finetune": over_finetune}[over]
-    panels = []
+    panels, drawn = [], []
     for scene in found:
         theirs = published_in(two, scene)
         theirs = ratio(theirs, two) if two and theirs is not None else None
+        drawn += [] if theirs is None else [theirs]
         for protocol, points in facets(points_in(one.points, scene), main.paper):
             chosen = ratio(points, one)
+            drawn.append(chosen)
             missing += lacking(scene, chosen if len(chosen) else points, MAIN)
             if len(chosen):
                 panels.append(
@@ -335,7 +349,7 @@ def speedups(main: Source, beside: Source | None, *, over: str, scenes: Sequence
                 )
     if not panels:
         raise BadRows("none of these rows fits: the figure compares with fine-tuning's FLOPs")
-    how = "Each method with the retraining time that has the best median validation accuracy."
+    how = how_chosen(pd.concat(drawn))
     bars = FROM_LOWEST if over == "dense" else "bars from lowest over highest FLOPs to the reverse"
     return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing, bars)
 
@@ -426,7 +440,8 @@ def joined(points: pd.DataFrame, theirs: pd.DataFrame | None, x: str) -> pd.Data
     """Changes of accuracy against ``x``, of main and beside, with their lines."""
 
     def placed(points: pd.DataFrame) -> pd.DataFrame:
-        passes = points["dataset"].map(EPOCHS_A_PASS).fillna(1) if x == "retrain_epochs" else 1
+        passes = _looked_up(points["dataset"], EPOCHS_A_PASS).fillna(1)
+        passes = passes if x == "retrain_epochs" else 1
         return points.assign(
             x=points[x].astype("float64") / passes,
             y=points["accuracy_change"],
@@ -437,6 +452,11 @@ def joined(points: pd.DataFrame, theirs: pd.DataFrame | None, x: str) -> pd.Data
     return both(placed(points), None if theirs is None else placed(theirs))
 
 
+def _looked_up(names: pd.Series, numbers: Mapping[str, float]) -> pd.Series:
+    """NaN for names without a number; ``map`` would make texts of nothing but these."""
+    return pd.Series([numbers.get(name, np.nan) for name in names], names.index, dtype="float64")
+
+
 def change_panel(
     title: str,
     points: pd.DataFrame,
@@ -444,13 +464,14 @@ def change_panel(
     scene: Scene,
     zones: tuple[Zone, ...] = (),
     dots: pd.DataFrame | None = None,
+    *,
+    metric: str,
 ) -> Panel:
-    translation = (points["task"] == "translation").all()
     return Panel(
         title=title,
         points=points,
         x=x,
-        y=AXES["bleu_change" if translation else "accuracy_change"],
+        y=change_axis(metric),
         dense=(0.0, 0.0, 0.0),
         dots=dots,
         zones=zones,
@@ -467,7 +488,8 @@ def time_panel(
     dots: pd.DataFrame | None = None,
 ) -> Panel:
     points = joined(part, theirs, x="retrain_epochs")
-    return change_panel(title, points, AXES["retrain_epochs"], scene, zones, dots)
+    metric = part["metric"].iloc[0]
+    return change_panel(title, points, AXES["retrain_epochs"], scene, zones, dots, metric=metric)
 
 
 @cache
@@ -544,7 +566,7 @@ def dense_cells(name: str, rows: pd.DataFrame, *, published: bool) -> list[dict[
     rows = rows[~rows["source"].str.contains("listed again", na=False)]
     dataset = rows["dataset"].iloc[0]
     epochs = rows["train_epochs"].iloc[0] / EPOCHS_A_PASS.get(dataset, 1)
-    bleu = " BLEU" if (rows["task"] == "translation").all() else ""
+    bleu = metric_named(rows["metric"].iloc[0]).unit.replace(" %", "")
     accuracy = accuracy_cell(
         name, "test accuracy (%)", rows["test_accuracy"], published=published, unit=bleu
     )

@@ -119,6 +119,7 @@ def common_columns(table: pd.DataFrame) -> pd.DataFrame:
             "network": table["network"],
             "dataset": dataset,
             "task": np.where(translation, "translation", "image_classification"),
+            "metric": np.where(translation, "bleu", "accuracy"),
             "val_accuracy": table["val_acc"] / whole,
             "test_accuracy": table["test_acc"] / whole,
         }

@@ -59,6 +59,7 @@ def rows() -> pd.DataFrame:
         "protocol": PROTOCOL,
         "status": "done",
         "task": "image_classification",
+        "metric": "accuracy",
         "seed": 0,
     }
     return complete(table.assign(**constant), PROTOCOL)

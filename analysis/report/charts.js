@@ -147,8 +147,10 @@ function axisOf(name) {
   return { ...axes[name], log: true };
 }
 function accuracyAxis(panel, label = "test accuracy (%)") {
+  const { axis } = panels[panel];
+  const quantity = axis.replace("test ", "");
   return {
-    label: panels[panel].translation ? label.replace("accuracy (%)", "BLEU") : label,
+    label: label.replace("test accuracy (%)", axis).replace("accuracy (%)", quantity),
     format: percentTick,
     accuracy: true,
   };

@@ -150,7 +150,6 @@ def compared_pairs(rows: pd.DataFrame) -> tuple[Pair, ...]:
 
 NO_POINTS = [
     *POINT,
-    "task",
     "compression_ratio",
     *MEDIANS,
     "test_accuracy_min",

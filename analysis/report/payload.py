@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.drawing import COLOURS, LINES, MARKERS
 from analysis.drawing import looks as looks_of_lines
 from analysis.learning_curves import METRICS
+from analysis.metrics import axis_label, metric_named
 from analysis.points import PANEL, group_numbers
 from analysis.report.material import Material
 from analysis.report.words import short_names
@@ -114,10 +115,17 @@ def _panels(firsts: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any
             "title": title,
             "network": point.network,
             "iterative": point.schedule_kind == "iterative",
-            "translation": point.task == "translation",
+            "metric": {"name": metric.name, "unit": metric.unit, "step": metric.step},
+            "axis": axis_label(point.metric),
             "dense": dense.get(name),
         }
-        for name, title, point in zip(told, titles, firsts.itertuples(index=False), strict=True)
+        for name, title, point, metric in zip(
+            told,
+            titles,
+            firsts.itertuples(index=False),
+            map(metric_named, firsts["metric"]),
+            strict=True,
+        )
     ]
 
 

@@ -15,14 +15,14 @@ function describePoint(point) {
   const { y, low, high, change } = accuracyOf(point);
   const n = state.seed === null ? points.n_seeds[point] : 1;
   const panel = panels[points.panel[point]];
-  const unit = panel.translation ? "" : " %";
+  const unit = panel.metric.unit;
   const told = (name, format, after) => {
     const value = points[name][point];
     return value === null ? "" : format(value) + after;
   };
   const details = [
-    [panel.translation ? "BLEU" : "accuracy", spreadOf(percent, unit, { y, low, high, n })],
-    ["change", change === null ? "" : `${signed(change)} points against dense`],
+    [panel.metric.name, spreadOf(percent, unit, { y, low, high, n })],
+    ["change", change === null ? "" : `${signed(change)} ${panel.metric.step}s against dense`],
     ["validation", told("val_accuracy", percent, unit)],
     ["density", told("density", (density) => (100 * density).toPrecision(3), " %")],
     ["speedup", told("speedup", times, "")],

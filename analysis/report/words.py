@@ -40,7 +40,8 @@ def short_names(panels: pd.DataFrame) -> tuple[list[str], str]:
     varying = [name for name in PANEL if panels[name].nunique(dropna=False) > 1] or PANEL
     names = [panel_name(panel) for panel in lines_of(panels[varying])]
     common = [name for name in PANEL if name not in varying]
-    return names, panel_name(lines_of(panels[common])[0]) if common and names else ""
+    shared = panel_name(("", "", *lines_of(panels[common])[0])) if common and names else ""
+    return names, shared
 
 
 def signed(change: float) -> str:

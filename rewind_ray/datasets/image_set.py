@@ -12,6 +12,10 @@ from rewind_ray.datasets.packing import pack, views
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.spec import Protocol
 
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+"""Of the channels of ImageNet; resnet_main.py of Renda et al. 2020's TPU code, as most others."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
@@ -33,9 +37,9 @@ class ImageSet:
     val: Part | None
     """None where the protocol has no validation."""
     mean: Tensor
-    """(C,) float32, of the training part, on the scale 0..255."""
+    """(C,) float32, of the training part (or ImageNet's constants), on the scale 0..255."""
     inv_std: Tensor
-    """(C,) float32, 1 / standard deviation of the training part, on the scale 0..255."""
+    """(C,) float32, 1 / standard deviation of the same."""
     views: Tensor
     """(V, H*W) int64, see ``packing.views``."""
     height: int
@@ -64,6 +68,8 @@ def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> 
     _, height, width, channels = data.train_images.shape
     train_images = data.train_images[split.train]
     mean, std = mean_and_std(train_images)
+    if protocol.standardisation == "imagenet":
+        mean, std = imagenet_moments(train_images.shape[-1])
     return ImageSet(
         train=_part(train_images, data.train_labels[split.train], device),
         test=_part(data.test_images[split.test], data.test_labels[split.test], device),
@@ -113,6 +119,16 @@ def mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
     A channel that never varies gets the deviation 1, and becomes all zero.
     """
     return moments(value_counts(images))
+
+
+def imagenet_moments(channels: int) -> tuple[Tensor, Tensor]:
+    """ImageNet's constants, as ``mean_and_std`` has them. Raises ValueError but for 3 channels."""
+    if channels != len(IMAGENET_MEAN):
+        raise ValueError(
+            f"standardisation 'imagenet' is for 3 channels, and the images have {channels}; "
+            "choose 'dataset' or 'image'"
+        )
+    return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
 
 
 def value_counts(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +25,18 @@ from torch.utils.data import DataLoader, Dataset
 from rewind_ray.datasets.batches import Batch, plan_epoch, standardised_each
 from rewind_ray.datasets.cache import cache_folder, locked, replacing
 from rewind_ray.datasets.class_folders import DIGEST_LENGTH, ImageFile, Listing, tree_digest
-from rewind_ray.datasets.image_set import check_digest, moments, steps_per_epoch, value_counts
+from rewind_ray.datasets.image_set import (
+    check_digest,
+    imagenet_moments,
+    moments,
+    steps_per_epoch,
+    value_counts,
+)
 from rewind_ray.datasets.split import split_indices, subset_indices
+from rewind_ray.datasets.tensorflow_view import tensorflow_view
 from rewind_ray.spec import Protocol
 
-RESIZE_RATIO = 256 / 224  # shorter side before the centre crop / crop; Renda et al.'s TPU code
+RESIZE_RATIO = 256 / 224  # shorter side before the centre crop / crop; PyTorch's example
 STATISTICS_IMAGES = 10_000  # enough for mean and deviation to four digits
 EVALUATION_BATCH_SIZE = 256  # changes no result, only memory and time
 CHUNK_IMAGES = 32  # read by one process at a time: 5 MB of shared memory at 224 pixels
@@ -93,9 +100,11 @@ def prepare(
     train = _part(listing.train, split.train)
     mean, std = torch.zeros(3), torch.ones(3)
     if protocol.standardisation == "dataset":
-        mean, std = statistics(listing, train, image_size)
+        mean, std = statistics(listing, train, image_size, protocol.augmentation)
+    elif protocol.standardisation == "imagenet":
+        mean, std = imagenet_moments(len(mean))
     return StreamSet(
-        reader=Reader(listing.root, image_size, device, num_workers),
+        reader=Reader(listing.root, image_size, protocol.augmentation, device, num_workers),
         train=train,
         test=_part(listing.test, split.test),
         val=None if split.val is None else _part(val_files, split.val),
@@ -149,7 +158,7 @@ def crop_seed(seed: int, epoch: int, place: int) -> int:
 
 
 def _standardised(images: Tensor, data: StreamSet) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, channels last."""
+    """(B, 3, H, W), 0..255 -> float32, channels last."""
     pixels = images.to(memory_format=torch.channels_last).float()
     if data.standardisation == "image":
         return standardised_each(pixels)
@@ -175,11 +184,16 @@ class Reader:
     """
 
     def __init__(
-        self, root: Path, image_size: int, device: torch.device, num_workers: int | None = None
+        self,
+        root: Path,
+        image_size: int,
+        augmentation: str,
+        device: torch.device,
+        num_workers: int | None = None,
     ) -> None:
-        """num_workers: processes that read; 0: this one reads; None: ``default_workers``, asked
-        when reading begins. It changes no result."""
-        self._files = ViewFiles(root, image_size)
+        """augmentation: key of VIEWS. num_workers: processes that read; 0: this one reads; None:
+        ``default_workers``, asked when reading begins. It changes no result."""
+        self._files = ViewFiles(root, image_size, augmentation)
         self._device = device
         self._num_workers = num_workers
         self._loader: DataLoader[Tensor] | None = None
@@ -187,9 +201,10 @@ class Reader:
         self._passes = 0
 
     def read(self, views: Iterable[View], batch_sizes: Sequence[int]) -> Iterator[Tensor]:
-        """Batches (B, 3, H, W) uint8 on the device. One pass at a time: another one ends it.
+        """Batches (B, 3, H, W), 0..255, on the device, of the view's type.
 
-        Raises ValueError, naming the file, for an image that can't be read.
+        One pass at a time: another one ends it. Raises ValueError, naming the file, for an image
+        that can't be read.
         """
         if self._loader is None:
             self._loader = self._start()
@@ -253,28 +268,37 @@ class Chunks:
 class ViewFiles(Dataset[Tensor]):
     """What a reading process has: the place of the files, and how they are shown."""
 
-    def __init__(self, root: Path, image_size: int) -> None:
+    def __init__(self, root: Path, image_size: int, augmentation: str) -> None:
         self._root = root
         self._image_size = image_size
+        self._augmentation = augmentation
 
     def __getitem__(self, view: View) -> Tensor:
-        return read_view(self._root / view.path, view.crop_seed, self._image_size)
+        path = self._root / view.path
+        return read_view(path, view.crop_seed, self._image_size, self._augmentation)
 
 
-def read_view(path: Path, seed: int | None, image_size: int) -> Tensor:
-    """(3, image_size, image_size) uint8, RGB.
+def read_view(path: Path, seed: int | None, image_size: int, augmentation: str) -> Tensor:
+    """(3, image_size, image_size), RGB, 0..255; the rest: see the functions of VIEWS.
 
-    With a seed: a crop of 8 to 100% of the area, its sides 3:4 to 4:3, resized, and flipped or
-    not. Without: resized by its shorter side, and cut to the centre. The EXIF orientation is not
-    applied. Raises ValueError for an image that can't be read.
+    The EXIF orientation is not applied. Raises ValueError for an image that can't be read.
     """
-    from torchvision.transforms import v2  # slow to import
-
     try:
         with Image.open(path) as image:
             whole = image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise errors of many types
         raise ValueError(f"can't read the image {path}: {error}; remove or replace it") from error
+    return VIEWS[augmentation](whole, seed, image_size)
+
+
+def torchvision_view(whole: Image.Image, seed: int | None, image_size: int) -> Tensor:
+    """(3, image_size, image_size) uint8.
+
+    With a seed: a crop of 8 to 100% of the area, its sides 3:4 to 4:3, resized, and flipped or
+    not. Without: resized by its shorter side, and cut to the centre. Bilinear, antialiased.
+    """
+    from torchvision.transforms import v2  # slow to import
+
     if seed is None:
         shorter_side = round(image_size * RESIZE_RATIO)
         steps = [v2.Resize(shorter_side), v2.CenterCrop(image_size)]
@@ -291,10 +315,19 @@ def read_view(path: Path, seed: int | None, image_size: int) -> Tensor:
     return pixels
 
 
+VIEWS: dict[str, Callable[[Image.Image, int | None, int], Tensor]] = {
+    "imagenet": torchvision_view,
+    "imagenet_tf": tensorflow_view,
+}
+"""How an image is shown: one for each of ``rewind_ray.spec.STREAMED``."""
+
+
 # Mean and deviation
 
 
-def statistics(listing: Listing, train: FilePart, image_size: int) -> tuple[Tensor, Tensor]:
+def statistics(
+    listing: Listing, train: FilePart, image_size: int, augmentation: str
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, (3,) float32, 0..255.
 
     Over the centres of at most 10,000 training images, a fixed random choice. Kept in the cache
@@ -304,25 +337,27 @@ def statistics(listing: Listing, train: FilePart, image_size: int) -> tuple[Tens
     chosen = subset_indices(len(train), count, "statistics")
     paths = [train.paths[position] for position in chosen.tolist()]
     sample = hashlib.sha256(os.fsencode("\n".join(paths))).hexdigest()[:DIGEST_LENGTH]
-    place = cache_folder("folders") / f"{tree_digest(listing)}-{image_size}"
+    place = cache_folder("folders") / f"{tree_digest(listing)}-{image_size}-{augmentation}"
     kept = place / f"values-{sample}.json"
     with locked(place):
         if not kept.exists():
-            counts = _count_values(listing.root, paths, image_size)
+            counts = _count_values(listing.root, paths, image_size, augmentation)
             with replacing(kept) as temporary:
                 temporary.write_text(json.dumps({"counts": counts.tolist()}))
         counts = torch.tensor(json.loads(kept.read_text())["counts"])
     return moments(counts)
 
 
-def _count_values(root: Path, paths: list[str], image_size: int) -> Tensor:
-    """(3, 256) int64, exact, so in whatever order they are added."""
+def _count_values(root: Path, paths: list[str], image_size: int, augmentation: str) -> Tensor:
+    """(3, 256) int64, exact, so in whatever order they are added. Of values between whole levels
+    the nearest counts."""
     print(f"measuring {len(paths):,} images in {root}, once", file=sys.stderr)
-    read = partial(read_view, seed=None, image_size=image_size)
+    read = partial(read_view, seed=None, image_size=image_size, augmentation=augmentation)
     counts = torch.zeros(3, 256, dtype=torch.int64)
     with ThreadPoolExecutor(min(MAX_WORKERS, len(os.sched_getaffinity(0)))) as pool:
         for start in range(0, len(paths), CHUNK_IMAGES):
             files = [root / path for path in paths[start : start + CHUNK_IMAGES]]
             for pixels in pool.map(read, files):
-                counts += value_counts(pixels.permute(1, 2, 0))
+                levels = pixels.float().round().clamp(0, 255).to(torch.uint8)
+                counts += value_counts(levels.permute(1, 2, 0))
     return counts

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewind_ray.models.initial import he_uniform_
+from rewind_ray.models.initial import initialise_kernels_
 from rewind_ray.models.resnet_cifar import resnet_cifar
 from rewind_ray.models.resnet_imagenet import resnet_imagenet
 from rewind_ray.models.vgg import vgg
@@ -41,8 +41,7 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
     """Raises ValueError, listing what is known, for an unknown name or option."""
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
-    given_by_protocol = {"num_classes", "in_channels", "blocks_a_stage", "depth", "widen"}
-    known = sorted(set(signature(NETWORKS[name]).parameters) - given_by_protocol)
+    known = options_of(name)
     for option in options:
         if option not in known:
             raise ValueError(
@@ -61,9 +60,17 @@ def build_network(
     return NETWORKS[name](num_classes=num_classes, in_channels=in_channels, **options)
 
 
-def initialise_(network: nn.Module, seed: int) -> None:
-    """Fresh random weights, a function of the seed alone."""
-    he_uniform_(network, torch.Generator().manual_seed(seed))
+def initialise_(network: nn.Module, seed: int, kind: str = "he_uniform") -> None:
+    """Fresh random weights, a function of the seed alone. kind: see ``spec.INITIAL_WEIGHTS``."""
+    initialise_kernels_(network, torch.Generator().manual_seed(seed), kind)
 
 
-__all__ = ["NETWORKS", "build_network", "check_network", "initialise_"]
+def options_of(name: str) -> list[str]:
+    """Options that the network's builder takes; none for an unknown name."""
+    if name not in NETWORKS:
+        return []
+    given_by_protocol = {"num_classes", "in_channels", "blocks_a_stage", "depth", "widen"}
+    return sorted(set(signature(NETWORKS[name]).parameters) - given_by_protocol)
+
+
+__all__ = ["NETWORKS", "build_network", "check_network", "initialise_", "options_of"]

@@ -7,25 +7,25 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.models.norms import BatchNorm, start_at_zero_
+from rewind_ray.models.padding import convolution_3x3
+
 WIDTHS = (16, 32, 64)  # channels of the three stages; He et al. 2016, §4.2
 
 
-class SamePaddedConv2d(nn.Conv2d):
-    """Pads as little as is needed for ceil(side / stride) outputs, the odd pixel at the bottom
-    and right: Keras' ``padding="same"``. Only with a stride is that not ``padding=1``."""
+class ZeroShortcut(nn.Module):
+    """Every ``stride``-th pixel, with channels of zeros before and after: no weights."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input: (N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
-        top, bottom = _same_padding(input.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = _same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
-        return super().forward(F.pad(input, (left, right, top, bottom)))
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        more = channels - in_channels
+        self.stride = stride
+        self.channels_around = (more // 2, more - more // 2)
 
-
-def _same_padding(side: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after."""
-    outputs = -(-side // stride)
-    total = max((outputs - 1) * stride + kernel_size - side, 0)
-    return total // 2, total - total // 2
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
+        picked = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(picked, (0, 0, 0, 0, *self.channels_around))
 
 
 class BasicBlock(nn.Module):
@@ -36,20 +36,22 @@ class BasicBlock(nn.Module):
         in_channels: int,
         channels: int,
         stride: int,
-        norm: partial[nn.BatchNorm2d],
+        norm: partial[BatchNorm],
+        projection: bool,
         projection_batch_norm: bool,
+        zero_shortcut: bool,
         same_padding: bool,
     ) -> None:
         super().__init__()
-        if same_padding and stride != 1:
-            self.conv1: nn.Conv2d = SamePaddedConv2d(in_channels, channels, 3, stride, bias=False)
-        else:
-            self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = convolution_3x3(in_channels, channels, stride, same_padding)
         self.norm1 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = norm(channels)
         self.shortcut = nn.Sequential()
-        if stride != 1 or in_channels != channels:
+        changes = stride != 1 or in_channels != channels
+        if changes and zero_shortcut:
+            self.shortcut.append(ZeroShortcut(in_channels, channels, stride))
+        elif projection or changes:
             self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
             if projection_batch_norm:
                 self.shortcut.append(norm(channels))
@@ -67,8 +69,10 @@ class ResNetCifar(nn.Module):
         blocks_a_stage: int,
         num_classes: int,
         in_channels: int,
-        norm: partial[nn.BatchNorm2d],
+        norm: partial[BatchNorm],
+        first_projection: bool,
         projection_batch_norm: bool,
+        zero_shortcut: bool,
         same_padding: bool,
     ) -> None:
         super().__init__()
@@ -80,8 +84,12 @@ class ResNetCifar(nn.Module):
             blocks = nn.Sequential()
             for block in range(blocks_a_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
+                projection = first_projection and block == 0
                 blocks.append(
-                    BasicBlock(before, channels, stride, norm, projection_batch_norm, same_padding)
+                    BasicBlock(
+                        *(before, channels, stride, norm),
+                        *(projection, projection_batch_norm, zero_shortcut, same_padding),
+                    )
                 )
                 before = channels
             self.stages.append(blocks)
@@ -101,17 +109,38 @@ def resnet_cifar(
     in_channels: int = 3,
     batch_norm_decay: float = 0.997,
     batch_norm_epsilon: float = 1e-5,
+    first_projection: bool = False,
     projection_batch_norm: bool = False,
+    zero_shortcut: bool = False,
     same_padding: bool = False,
+    zero_last_norm: bool = False,
+    batch_norm_shards: int = 1,
 ) -> nn.Module:
     """ResNet-(6 * blocks_a_stage + 2): 20, 56, 110 layers for 3, 9, 18 blocks.
 
     BatchNorm as in Mikler 2022, §4.1. Without a BatchNorm on the projections the counts are
     those of his Table 1 (272,282 / 855,578 / 1,730,522); ``projection_batch_norm`` adds one, as
-    his published code has it. ``same_padding`` pads the convolutions with a stride as Keras'
-    "same" does, on one side only where the side is even.
+    his published code has it. ``first_projection`` adds a projection to the first block, which
+    needs none, as TensorFlow's official networks have it (Renda et al. 2020). ``zero_shortcut`` has
+    no projections: shortcuts are filled up with channels of zeros (He et al. 2016's option A; Wang
+    et al. 2023). ``same_padding`` pads the convolutions with a stride as Keras' "same" does, on one
+    side only where the side is even.
+    ``zero_last_norm``: the last BatchNorm of every block starts at 0. ``batch_norm_shards``: see
+    ``norms.BatchNorm``.
     """
-    norm = partial(nn.BatchNorm2d, momentum=1 - batch_norm_decay, eps=batch_norm_epsilon)
-    return ResNetCifar(
-        blocks_a_stage, num_classes, in_channels, norm, projection_batch_norm, same_padding
+    if zero_shortcut and (first_projection or projection_batch_norm):
+        raise ValueError(
+            "zero_shortcut has no projections; leave first_projection and projection_batch_norm out"
+        )
+    norm = partial(
+        BatchNorm, decay=batch_norm_decay, epsilon=batch_norm_epsilon, shards=batch_norm_shards
     )
+    network = ResNetCifar(
+        *(blocks_a_stage, num_classes, in_channels, norm),
+        *(first_projection, projection_batch_norm, zero_shortcut, same_padding),
+    )
+    if zero_last_norm:
+        for module in network.modules():
+            if isinstance(module, BasicBlock):
+                start_at_zero_(module.norm2)
+    return network

@@ -7,16 +7,23 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.models.padding import convolution_3x3
+
 
 class WideBlock(nn.Module):
     """BatchNorm, ReLU, convolution, twice; a projection starts from the activated input."""
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int, norm: partial[nn.BatchNorm2d]
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        norm: partial[nn.BatchNorm2d],
+        same_padding: bool,
     ) -> None:
         super().__init__()
         self.norm1 = norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = convolution_3x3(in_channels, channels, stride, same_padding)
         self.norm2 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.projection: nn.Conv2d | None = None
@@ -41,6 +48,7 @@ class WideResNet(nn.Module):
         num_classes: int,
         in_channels: int,
         norm: partial[nn.BatchNorm2d],
+        same_padding: bool,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
@@ -50,7 +58,7 @@ class WideResNet(nn.Module):
             blocks = nn.Sequential()
             for block in range((depth - 4) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(WideBlock(before, width * widen, stride, norm))
+                blocks.append(WideBlock(before, width * widen, stride, norm, same_padding))
                 before = width * widen
             self.stages.append(blocks)
         self.norm = norm(before)
@@ -71,9 +79,13 @@ def wide_resnet(
     in_channels: int = 3,
     batch_norm_decay: float = 0.9,
     batch_norm_epsilon: float = 1e-3,
+    same_padding: bool = False,
 ) -> nn.Module:
-    """WRN-depth-widen. Depth is 6n + 4. BatchNorm as in Mikler 2022, §4.1; no dropout."""
+    """WRN-depth-widen. Depth is 6n + 4. BatchNorm as in Mikler 2022, §4.1; no dropout.
+
+    ``same_padding`` pads the convolutions with a stride as Keras' "same" does.
+    """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"depth is {depth}; a wide ResNet has 10, 16, 22, ... layers (6n + 4)")
     norm = partial(nn.BatchNorm2d, momentum=1 - batch_norm_decay, eps=batch_norm_epsilon)
-    return WideResNet(depth, widen, num_classes, in_channels, norm)
+    return WideResNet(depth, widen, num_classes, in_channels, norm, same_padding)

@@ -38,14 +38,15 @@ def magnitude(scoring: Scoring) -> dict[str, Tensor]:
 def random(scoring: Scoring) -> dict[str, Tensor]:
     """Uniform in [0, 1), a function of seed, level and shapes alone; drawn on the CPU.
 
-    Of filters, one number each: the mean of many would spare the large ones.
+    Of filters and dense inputs, one number each: the mean of many would spare the large ones.
     """
     digest = hashlib.sha256(f"pruning {scoring.seed} {scoring.level}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
     scores = {}
     for name, weight in scoring.weights.items():
-        whole_filters = scoring.structure == "filters" and weight.dim() == 4
-        shape = (len(weight), 1, 1, 1) if whole_filters else weight.shape
+        shape = tuple(weight.shape)
+        if scoring.structure == "filters":
+            shape = (len(weight), 1, 1, 1) if weight.dim() == 4 else (1, shape[1])
         drawn = torch.rand(shape, generator=generator)
         scores[name] = drawn.to(weight.device).expand(weight.shape)
     return scores

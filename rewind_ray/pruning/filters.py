@@ -1,4 +1,4 @@
-"""Removing whole convolution filters, over all layers together."""
+"""Removing whole convolution filters and dense inputs, over all layers together."""
 
 from __future__ import annotations
 
@@ -9,33 +9,42 @@ from rewind_ray.pruning.masks import Mask
 
 
 def remove_filters(scores: dict[str, Tensor], mask: Mask, count: int, keep_layers: bool) -> Mask:
-    """The mask without its least important filters, about ``count`` weights in all.
+    """The mask without its least important units, at most ``count`` weights in all.
 
-    A filter is one output channel of a convolution, its importance the mean score of its weights
-    (Mikler 2022, §2.1 and figure 3: mean |w|). Filters go from the least important on, ties by
-    position, as long as the number of removed weights comes nearer to ``count``. Dense layers
-    have no filters (their outputs are the classes), but their weights count as prunable.
+    A unit is a filter (one output channel) of a convolution, or the weights of a dense layer on
+    one of its inputs: Keras' kernels have the shape (inputs, outputs), and Mikler 2022's code
+    (pruning/tools.py) prunes their rows, so no class is ever cut off. A unit's importance is the
+    mean score of its weights (figure 3: mean |w|). Units go from the least important on, ties by
+    position, up to the first that would exceed ``count``; his code cuts at a percentile of the
+    weights, "at most this many percentage of weights".
     """
-    filters: list[tuple[str, int]] = []
+    units: list[tuple[str, int]] = []
     importances: list[Tensor] = []
     for name, kept in mask.items():
-        if kept.dim() != 4:
+        if kept.dim() not in (2, 4):
             continue
-        alive = kept.flatten(1).any(dim=1)
-        importance = scores[name].flatten(1).mean(dim=1)
+        alive = by_unit(kept).any(dim=1)
+        importance = by_unit(scores[name]).mean(dim=1)
         positions = alive.nonzero().squeeze(1)
         if keep_layers and len(positions):
             positions = positions[positions != positions[importance[positions].argmax()]]
-        filters += [(name, int(position)) for position in positions]
+        units += [(name, int(position)) for position in positions]
         importances.append(importance[positions])
     order = torch.argsort(torch.cat(importances), stable=True).tolist()
     pruned = {name: kept.clone() for name, kept in mask.items()}
     removed = 0
     for index in order:
-        name, position = filters[index]
-        size = int(pruned[name][position].sum())
-        if abs(removed + size - count) > abs(removed - count):
+        name, position = units[index]
+        unit = (position,) if pruned[name].dim() == 4 else (slice(None), position)
+        size = int(pruned[name][unit].sum())
+        if removed + size > count:
             break
-        pruned[name][position] = False
+        pruned[name][unit] = False
         removed += size
     return pruned
+
+
+def by_unit(tensor: Tensor) -> Tensor:
+    """A kernel with its units as rows: (out, in, kh, kw) -> (out, in * kh * kw), of a dense layer
+    (out, in) -> (in, out)."""
+    return tensor.flatten(1) if tensor.dim() == 4 else tensor.T

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from math import ceil
 
 import torch
 from torch import Tensor
 
 from rewind_ray.pruning.masks import Mask
 from rewind_ray.pruning.unstructured import remove_weights
+
+SHARE_DIGITS = 9
+"""0.07 * 100 is 7.000000000000001, and still 7 filters."""
 
 
 def layer_name(parameter_name: str) -> str:
@@ -40,12 +44,18 @@ def remove_weights_of_each(
 def remove_filters_of_each(
     scores: dict[str, Tensor], mask: Mask, names: list[str], fraction: float, keep_layers: bool
 ) -> Mask:
-    """Without ``round(fraction * filters left)`` filters of each of the named convolutions."""
+    """Without ``ceil(fraction * filters left)`` filters of each of the named convolutions.
+
+    But at least one filter stays in each, whatever ``keep_layers``. Both rules are those of the
+    code that Wang et al. 2023 refer to (Regularization-Pruning, pruner/meta_pruner.py); with them
+    the FLOPs are those of their Table 4.
+    """
     pruned = {name: kept.clone() for name, kept in mask.items()}
     for name in names:
-        if mask[name].dim() == 4:
-            count = round(fraction * filters_left(mask[name]))
-            pruned[name][least_filters(scores[name], mask[name], count, keep_layers)] = False
+        left = filters_left(mask[name])
+        if mask[name].dim() == 4 and left:
+            count = min(ceil(round(fraction * left, SHARE_DIGITS)), left - 1)
+            pruned[name][least_filters(scores[name], mask[name], count, keep_one=False)] = False
     return pruned
 
 

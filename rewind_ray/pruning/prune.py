@@ -44,11 +44,11 @@ def pruned_mask(
 ) -> Mask:
     """The mask after a pruning step, the least important weights removed. Never revives any.
 
-    Globally, ``round(fraction * unpruned)`` weights go: unstructured exactly that many, filters as
-    near to it as whole ones can. With scope ``layer``, or a pattern of ``layers``, that share of
-    every (matching) layer; rates and N:M say themselves how much. ``seed`` and ``level`` are for
-    the criterion ``random``, ``gradients`` for ``snip``. Raises ValueError if nothing would be
-    left, or for what doesn't fit the network.
+    Globally, ``round(fraction * unpruned)`` weights go: unstructured exactly that many, whole
+    filters at most that many. With scope ``layer``, or a pattern of ``layers``, that share of every
+    (matching) layer, of its filters rounded up; rates and N:M say themselves how much. ``seed`` and
+    ``level`` are for the criterion ``random``, ``gradients`` for ``snip``. Raises ValueError if
+    nothing would be left, or for what doesn't fit the network.
     """
     check_prune(prune)
     check_fits(prune, parameters)
@@ -62,7 +62,7 @@ def pruned_mask(
     pruned = _without_least(CRITERIA[prune.criterion](scoring), mask, prune)
     left = unpruned(mask)
     all_asked_for = prune.fraction is not None and round(prune.fraction * left) >= left
-    if all_asked_for or unpruned(pruned) == 0:  # the nearest to a lower count may be all filters
+    if all_asked_for or unpruned(pruned) == 0:  # every layer may round up to all of its weights
         raise ValueError(
             f"pruning {_amount(prune)} of the {left} weights that are left leaves none; "
             "prune less, or stop the chain earlier"
@@ -72,7 +72,10 @@ def pruned_mask(
 
 def _without_least(scores: dict[str, Tensor], mask: Mask, prune: Prune) -> Mask:
     if prune.rates:
-        return remove_by_rates(scores, mask, RATES[prune.rates], prune.power, prune.keep_layers)
+        return remove_by_rates(
+            *(scores, mask, RATES[prune.rates]),
+            *(prune.power, prune.keep_layers, prune.filters_only),
+        )
     names = matching(mask, prune.layers)
     if groups := n_and_m(prune.structure):
         return remove_n_of_m(scores, mask, names, *groups)

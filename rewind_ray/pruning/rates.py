@@ -9,17 +9,17 @@ tests/rewind_ray/pruning/test_rates.py (all six tables, levels 1 to 5):
   removed as many, and so do we, whatever the seed. At level 5, ResNet-110-A loses all filters of
   7 layers; Renda et al. trained it like that, ``keep_layers`` leaves one in each.
 - *Which weights count as removed*: the filters, and the inputs that they were in the convolution
-  after. ``remove_by_rates`` masks both.
-- *Out of which*: all kernels, the dense one included, of a network with three projections on
-  CIFAR and four on ImageNet (TensorFlow's has one in the first block, too; ours has not).
+  after. ``remove_by_rates`` masks both; but their code masks the filters alone and trains the
+  inputs on, which read what BatchNorm's shift makes of the pruned channel: ``filters_only``.
+- *Out of which*: all kernels, the dense one included, of a network with a projection in the first
+  block, too (``first_projection``).
 - They count weights of projections as removed, too, which read no removed channel: on CIFAR, in a
   projection after a stage, (its outputs) x (filters removed from the stage's last block); on
   ImageNet 64 x (filters removed from convolution 6, or 4: the same number). No mask does that.
 
-So the densities of rows are near the published ones, not equal. With ``prunable="kernels"`` they
-are above them by at most 0.0019 (ResNet-56), 0.0010 (ResNet-110) and 0.0002 (ResNet-34). With
-``"convolutions"``, without the dense kernel, it is 0.0016 and 0.0007, but ResNet-34's are below
-them by up to 0.0055: its dense layer has 2.4% of the weights.
+So the densities of rows with the inputs masked are near the published ones, not equal; those with
+``filters_only``, as Renda et al. trained, count what is there to be trained and are well above:
+docs/protocols/renda2020.md has both.
 """
 
 from __future__ import annotations
@@ -93,15 +93,20 @@ RATES: dict[str, FilterRates] = {
 
 
 def remove_by_rates(
-    scores: dict[str, Tensor], mask: Mask, rates: FilterRates, power: int, keep_layers: bool
+    scores: dict[str, Tensor],
+    mask: Mask,
+    rates: FilterRates,
+    power: int,
+    keep_layers: bool,
+    filters_only: bool = False,
 ) -> Mask:
     """Without the least important filters of each listed layer, and the inputs that they were.
 
-    (1 - rate)^power of a layer's filters stay, see above for the rounding. The next
-    convolution's weights on the removed channels go as well, as in Li et al. 2017, §3.1: they
-    are multiplied with what BatchNorm and ReLU make of a channel of zeros, which is zero unless
-    BatchNorm's shift is above it. After the last convolution it is the dense layer's, where that
-    is prunable.
+    (1 - rate)^power of a layer's filters stay, see above for the rounding. Unless
+    ``filters_only``, the next convolution's weights on the removed channels go as well, as in Li et
+    al. 2017, §3.1: they are multiplied with what BatchNorm and ReLU make of a channel of zeros,
+    which is zero unless BatchNorm's shift is above it. After the last convolution it is the dense
+    layer's, where that is prunable.
     """
     pruned = {name: kept.clone() for name, kept in mask.items()}
     counted = counted_convolutions({name: tuple(kept.shape) for name, kept in mask.items()})
@@ -113,7 +118,7 @@ def remove_by_rates(
         count = int(amount) + (rounding.random() < amount - int(amount))
         removed = least_filters(scores[name], mask[name], count, keep_layers)
         pruned[name][removed] = False
-        if number <= len(readers):
+        if number <= len(readers) and not filters_only:
             pruned[readers[number - 1]][:, removed] = False
     return pruned
 

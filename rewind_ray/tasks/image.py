@@ -19,6 +19,7 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.spec import STREAMED, Protocol
 
 NAME = "image_classification"
+METRIC = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -43,7 +44,7 @@ class ImageTask:
     def network(self, seed: int) -> nn.Module:
         """Fresh, on the device, channels last."""
         network = empty_network(self.protocol, self.info)
-        initialise_(network, seed)
+        initialise_(network, seed, self.protocol.initial_weights)
         return network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def meta_network(self) -> nn.Module:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from analysis.headline import (
     costs_at_headlines,
-    dense_epochs_of,
     headlines,
     outperforming,
     safe_zone,
@@ -48,7 +47,7 @@ def test_the_highest_compression_is_the_one_a_loop_finds(seed, drop):
     rng = np.random.default_rng(seed)
     rows = rows_of(lambda *_: round(float(rng.uniform(0.86, 0.94)), 4))
     points = points_of(rows)
-    found = headlines(points, (drop,)).set_index("method")
+    found = headlines(rows, (drop,)).set_index("method")
     chosen = choose_retrain_epochs(points)
     for method in ("finetune", "weight_rewind", "lr_rewind"):
         kept = [
@@ -70,7 +69,7 @@ def test_the_highest_compression_is_the_one_a_loop_finds(seed, drop):
 
 def test_a_drop_below_what_papers_print_is_none():
     rows = rows_of(lambda method, density, t, seed: 0.92 - (0.0004 if density > 0.1 else 0.0006))
-    lines = headlines(points_of(rows), (0.0005, 0.01)).set_index(["method", "max_drop"])
+    lines = headlines(rows, (0.0005, 0.01)).set_index(["method", "max_drop"])
     assert lines.loc[("finetune", 0.0005), "compression_ratio"] == 5
     assert lines.loc[("finetune", 0.01), "compression_ratio"] == 20
 
@@ -80,7 +79,7 @@ def test_speedup_over_finetune_is_at_the_same_compression(make_row, make_table):
         make_row(method=method, level=2, density=0.25, prune_fraction=0.5, speedup=speedup)
         for method, speedup in [("finetune", 2.0), ("lr_rewind", 3.0)]
     ]
-    lines = headlines(points_of(make_table(rows)), (0.5,)).set_index("method")
+    lines = headlines(make_table(rows), (0.5,)).set_index("method")
     assert lines["speedup_over_finetune"].to_dict() == {"finetune": 1.0, "lr_rewind": 1.5}
 
 
@@ -115,7 +114,7 @@ def test_the_zone_is_where_both_lead(weight, rate, zone):
     wins = {"weight_rewind": weight, "lr_rewind": rate}
     rows = rows_of(lambda method, density, t, seed: lead(method, t, wins))
     at_headlines = costs_at_headlines(points_of(rows), (0.01,))
-    assert safe_zone(outperforming(at_headlines, dense_epochs_of(rows))) == zone
+    assert safe_zone(outperforming(at_headlines)) == zone
 
 
 def test_the_zone_is_what_networks_have_in_common():
@@ -131,10 +130,10 @@ def test_the_zone_is_what_networks_have_in_common():
     )
     rows = pd.concat([one, renamed], ignore_index=True)
     at_headlines = costs_at_headlines(points_of(rows), (0.01,))
-    assert safe_zone(outperforming(at_headlines, dense_epochs_of(rows))) == (0.5, 0.75)
+    assert safe_zone(outperforming(at_headlines)) == (0.5, 0.75)
 
 
 def test_without_finetuning_there_is_no_zone_to_tell(make_row, make_table):
     rows = make_table([make_row(method="dense"), make_row(method="lr_rewind")])
-    leads = outperforming(costs_at_headlines(points_of(rows), (0.5,)), dense_epochs_of(rows))
+    leads = outperforming(costs_at_headlines(points_of(rows), (0.5,)))
     assert leads.empty and safe_zone(leads) is None

@@ -46,7 +46,10 @@ def edited(csv, column, value, row=0):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_table_survives_a_round_trip_to_the_last_bit(tmp_path, grid, make_table, suffix):
     rows = make_table(grid)
-    rows["test_accuracy"] = np.random.default_rng(0).random(len(rows))  # all 53 bits in use
+    rows["val_accuracy"] = np.random.default_rng(0).random(len(rows))  # all 53 bits in use
+    pruned = rows["level"] > 0
+    rows["retrain_drops"] = rows["retrain_drops"].mask(pruned, "30 60.5")
+    rows["prune_shrink"] = rows["prune_shrink"].mask(pruned & (rows["seed"] == 1), True)
     path = str(tmp_path / f"rows{suffix}")
     write_rows(rows, path)
     assert_same_rows(read_rows(path), rows)
@@ -196,16 +199,16 @@ def test_a_column_twice(csv):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("test_accuracy", "91.73", r"test_accuracy of row 1 is 91\.73.*fractions.*divide by 100"),
-        ("val_accuracy", "-0.1", r"val_accuracy of row 1 is -0\.1; accuracies are fractions"),
-        ("baseline_test_accuracy", "inf", "is inf; accuracies are fractions"),
+        ("test_accuracy", "91.73", r"row 1 .*test_accuracy is 91\.73.*divide by 100"),
+        ("val_accuracy", "-0.1", r"row 1 .*val_accuracy is -0\.1"),
+        ("baseline_test_accuracy", "inf", r"row 1 .*baseline_test_accuracy is inf"),
         ("test_accuracy", "good", "test_accuracy of row 1 is 'good'; it holds numbers"),
         ("seed", "1.5", "seed of row 1 is '1.5'; it holds whole numbers"),
         ("seed", "", "row 1 has no seed"),
         ("method", "", "row 1 has no method"),
-        ("density", "0", r"density of row 1 is 0; it lies in \(0, 1\]"),
+        ("density", "0", r"row 1 .*density is 0"),
         ("density", "nan", "row 1 has no density"),
-        ("status", "fine", "status of row 1 is 'fine'; known: done, diverged, collapsed"),
+        ("status", "fine", r"row 1 .*status is 'fine'; known: done, diverged, collapsed"),
     ],
 )
 def test_a_bad_value_is_shown_with_its_row(csv, column, value, message):

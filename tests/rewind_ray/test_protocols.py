@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rewind_ray.models import build_network, initialise_
+from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.protocols import (
     PROTOCOLS,
     digits,
@@ -19,7 +19,7 @@ from rewind_ray.protocols import (
     wang_imagenet100,
 )
 from rewind_ray.run import make_optimizer
-from rewind_ray.schedule import learning_rate
+from rewind_ray.schedule import Schedule, learning_rate
 from rewind_ray.spec import Protocol, dense_stage
 
 
@@ -44,12 +44,13 @@ def test_mikler_wrn() -> None:
 
 
 def test_renda_cifar() -> None:
-    """Renda et al. 2020, Table 1 and §2.5."""
+    """Renda et al. 2020, Table 1 and §2.5; their code: 71,108 updates (gpu-src/README.md)."""
     protocol = renda_cifar()
-    assert (protocol.epochs, protocol.steps_per_epoch) == (182, None)
+    assert (protocol.epochs, protocol.steps_per_epoch) == (182, 391)
+    assert pytest.approx(71_108, rel=1e-3) == 182 * 391
     assert protocol.schedule.drops == (91, 136)
-    assert (protocol.batch_size, protocol.momentum) == (128, 0.9)
-    assert (protocol.augmentation, protocol.prunable) == ("zero4_flip", "convolutions")
+    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, False)
+    assert (protocol.augmentation, protocol.prunable) == ("zero4_flip", "kernels")
     assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
 
 
@@ -57,11 +58,12 @@ def test_renda_imagenet() -> None:
     """Renda et al. 2020, Table 1 and §2.5."""
     protocol = renda_imagenet()
     assert (protocol.network, protocol.dataset) == ("resnet50", "imagenet")
-    assert (protocol.epochs, protocol.steps_per_epoch) == (90, None)
+    assert (protocol.epochs, protocol.steps_per_epoch) == (90, 1251)
+    assert 90 * 1251 == 112_590  # configs/default.yaml
     assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (1024, 0.9, True)
-    assert (protocol.augmentation, protocol.image_size) == ("imagenet", 224)
+    assert (protocol.augmentation, protocol.image_size) == ("imagenet_tf", 224)
     assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
-    assert (protocol.prunable, protocol.label_smoothing) == ("convolutions", 0)
+    assert (protocol.prunable, protocol.label_smoothing) == ("kernels", 0)
     rates = {0: 0, 1: 0.08, 2.5: 0.2, 5: 0.4, 29.9: 0.4, 30: 0.04, 60: 0.004, 80: 0.0004}
     for epoch, rate in rates.items():
         found = learning_rate(round(epoch * 1250), protocol.schedule, 1250)
@@ -101,6 +103,46 @@ def test_weight_decay_is_the_gradient_of_the_papers_loss(
     torch.testing.assert_close(weight.grad, protocol.weight_decay * weight.detach())
 
 
+@pytest.mark.parametrize("dataset", ["cifar100", "fashion_mnist", "folder:photos", "imagenet"])
+def test_passes_of_renda_run_into_each_other_where_their_length_is_known(dataset: str) -> None:
+    known = {"cifar100": 391, "imagenet": 10_009}  # 50,000 / 128 and 1,281,167 / 128
+    assert renda_cifar("resnet20", dataset).steps_per_epoch == known.get(dataset)
+    for part in ({"train_examples": 1000}, {"validation": "train"}):
+        assert renda_cifar("resnet20", dataset, **part).steps_per_epoch is None
+    assert renda_cifar("resnet20", dataset, steps_per_epoch=7).steps_per_epoch == 7
+
+
+def test_renda_s_networks_are_given_options_that_they_have() -> None:
+    for make in (renda_cifar, renda_imagenet):
+        for name in NETWORKS:
+            with torch.device("meta"):
+                build_network(name, 10, 3, dict(make(name).network_options))
+
+
+def test_what_decays() -> None:
+    """One update with a gradient of 0, momentum 0 and rate 0.5: w' = w (1 - 0.5 * 0.1)."""
+    for decayed, left_out in {
+        "all": set(),
+        "not_batch_norm": {"norm"},
+        "kernels": {"norm", "dense.bias"},
+    }.items():
+        schedule = Schedule(lr=0.5)
+        changes = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.1}
+        protocol = digits(schedule=schedule, decayed=decayed, **changes)
+        network = build_network("digits_resnet", 10, 1, {"projection_batch_norm": True})
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.fill_(2.0)
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer = make_optimizer(network, dense_stage(protocol, 0))
+        optimizer.step()
+        for name, parameter in network.named_parameters():
+            shortcut_norm = name.startswith("stages") and ".shortcut.1." in name
+            spared = any(part in name for part in left_out) or (left_out and shortcut_norm)
+            expected = 2.0 if spared else 1.9
+            torch.testing.assert_close(parameter, torch.full_like(parameter, expected), msg=name)
+
+
 def test_the_optimiser_decays_every_parameter_as_the_loss_term_would() -> None:
     """Ten updates of an outside loss with the protocol's decay = ten with the term in the loss."""
     protocol = mikler_resnet("resnet8")
@@ -133,6 +175,6 @@ def test_changes_replace_a_protocols_settings(name: str) -> None:
 
 
 def test_unknown_protocols_list_the_known() -> None:
-    known = "known: mikler_resnet, .*, renda_imagenet, wang_imagenet100, digits"
+    known = "known: mikler_resnet, .*, renda_imagenet, wang_imagenet100, wang_cifar, digits"
     with pytest.raises(ValueError, match=f"unknown protocol 'liu'; {known}"):
         protocol_named("liu")

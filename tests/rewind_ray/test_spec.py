@@ -15,6 +15,8 @@ from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import (
     AUGMENTATIONS,
+    DECAYED,
+    INITIAL_WEIGHTS,
     PRECISIONS,
     PRUNABLE,
     SCOPES,
@@ -96,6 +98,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "schedule": SCHEDULES,
     "batch_size": st.sampled_from([32, 33]),
     "weight_decay": st.sampled_from([0, 0.0, -0.0, 2e-4, 1, 1.0]),
+    "decayed": st.sampled_from(list(DECAYED)),
     "momentum": st.sampled_from([0.5, 0.9]),
     "nesterov": st.booleans(),
     "steps_per_epoch": st.sampled_from([None, 1, 2]),
@@ -104,6 +107,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "validation_fraction": st.sampled_from([0.2, 0.25]),
     "prunable": st.sampled_from(list(PRUNABLE)),
     "precision": st.sampled_from(PRECISIONS),
+    "initial_weights": st.sampled_from(list(INITIAL_WEIGHTS)),
     "network_options": st.sampled_from(
         [
             (),
@@ -134,6 +138,7 @@ PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "rates": st.sampled_from(["", "resnet56-A", "resnet56-B"]),
     "power": st.sampled_from([1, 2]),
     "shrink": st.booleans(),
+    "filters_only": st.booleans(),
 }
 KNOBS: dict[str, st.SearchStrategy[Any]] = {
     "lr": st.sampled_from([1, 1.0, 0.01]),
@@ -142,6 +147,8 @@ KNOBS: dict[str, st.SearchStrategy[Any]] = {
     "drops": st.sampled_from([(), [], (1,), (1.0, 2), [1, 2]]),
     "factor": st.sampled_from([None, 0.1, 0.2]),
     "warmup": st.sampled_from([None, 0, 0.1, 0.2]),
+    "last_lr": st.sampled_from([None, 0, 0.001, 0.002]),
+    "rates_from": st.sampled_from([None, 0, 2, 3]),
 }
 RETRAIN_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "method": st.sampled_from(list(METHODS)),
@@ -181,8 +188,11 @@ def stages() -> st.SearchStrategy[Stage]:
             if method.weights != "fresh":
                 retrain |= some({"restore_momentum": st.booleans()}, 1)
             prune = {"fraction": 0.2} | some(PRUNE_FIELDS, 1)
-            if prune.get("rates") or prune.get("shrink") or prune.get("power", 1) != 1:
+            of_filters = ("rates", "shrink", "filters_only")
+            if any(prune.get(name) for name in of_filters) or prune.get("power", 1) != 1:
                 prune["structure"] = "filters"
+            if prune.get("structure") == "filters" and stage.prune and not prune.get("shrink"):
+                prune["filters_only"] = stage.prune.filters_only
             if prune.get("power", 1) != 1:
                 prune["rates"] = "resnet56-A"
             if prune.get("rates") or ":" in prune.get("structure", ""):
@@ -321,7 +331,7 @@ def leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def other_value(value: Any) -> Any:
     if value is None:
-        return 3
+        return 2
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

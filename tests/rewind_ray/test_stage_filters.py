@@ -118,3 +118,46 @@ def test_only_filters_can_be_cut_out(structure: str) -> None:
     fraction = None if ":" in structure else 0.5
     with pytest.raises(ValueError, match=r"shrink with structure .* allowed: structure 'filters'"):
         Prune(fraction=fraction, structure=structure, shrink=True)
+
+
+@pytest.mark.parametrize("method", ["lr_rewind", "weight_rewind"])
+def test_filters_only_leaves_batch_norm_and_what_reads_it_to_training(
+    lab: Lab, dense, method: str
+) -> None:
+    """Pruned filters stay zero; their shift, and the weights on it, are trained, as by Renda."""
+    stage = step(dense, method, momentum=True, filters_only=True)
+    assert stage.stage_id != step(dense, method, momentum=True).stage_id
+    run = start_stage(lab.job(stage), lab.runtime()) if lab.run(dense) is None else None
+    assert run is not None
+    assert run.companions == {}
+    begun = {name: p.detach().clone() for name, p in run.network.named_parameters()}
+    while not run.finished:
+        run_epoch(run)
+    moved = 0.0
+    for block in range(3):
+        name = f"stages.{block}.0"
+        pruned = ~run.mask[f"{name}.conv1.weight"].flatten(1).any(dim=1)
+        assert pruned.any()
+        weights = dict(run.network.named_parameters())
+        assert not weights[f"{name}.conv1.weight"][pruned].any()
+        shifts = weights[f"{name}.norm1.bias"][pruned]
+        assert not torch.equal(shifts, begun[f"{name}.norm1.bias"][pruned])
+        readers = weights[f"{name}.conv2.weight"][:, pruned]
+        assert run.mask[f"{name}.conv2.weight"].all()
+        difference = readers - begun[f"{name}.conv2.weight"][:, pruned]
+        moved += float(difference.detach().abs().sum())
+        assert not torch.equal(readers, torch.zeros_like(readers))
+    assert moved > 0
+
+
+def test_a_chain_prunes_filters_one_way(dense) -> None:
+    first = step(dense, filters_only=True, fraction=0.2)
+    step(first, filters_only=True)
+    between = retrain_stage(first, Prune(fraction=0.2), Retrain(method="lr_rewind", epochs=2))
+    for parent in (first, between):
+        with pytest.raises(ValueError, match=r"filters_only is False at level .*True at level 1"):
+            step(parent)
+    with pytest.raises(ValueError, match="shrink with filters_only"):
+        step(dense, filters_only=True, shrink=True)
+    with pytest.raises(ValueError, match="filters_only with structure 'unstructured'"):
+        Prune(fraction=0.2, filters_only=True)

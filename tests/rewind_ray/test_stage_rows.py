@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +18,8 @@ from rewind_ray.datasets import load
 from rewind_ray.datasets.image_set import mean_and_std
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.models import build_network
-from rewind_ray.rows import row_dataset
+from rewind_ray.result import row_from_json, row_to_json
+from rewind_ray.rows import row_dataset, trainability
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs, run_epoch, start_stage
@@ -173,12 +176,62 @@ def test_a_row_at_every_length_asked_for(lab: Lab) -> None:
 def test_trainability_is_the_mean_before_the_rate_first_drops(
     lab: Lab, method: str, epochs: int, of_first_rate: int
 ) -> None:
-    """Wang et al. 2023, eq. 1."""
+    """Wang et al. 2023, eq. 1, over the final accuracy."""
     stage = child(dense_stage(tiny(), 0), method, epochs)
     lab.run_chain(stage)
     accuracies = [lab.metrics(stage, e)["test_accuracy"] for e in range(1, of_first_rate + 1)]
-    expected = sum(accuracies) / of_first_rate
+    expected = sum(accuracies) / of_first_rate / lab.metrics(stage, epochs)["test_accuracy"]
     assert lab.row(stage).trainability_accuracy == pytest.approx(expected, rel=1e-12)
+
+
+def curve(*accuracies_and_rates: tuple[float, float]) -> list[dict[str, Any]]:
+    return [
+        {"test_accuracy": accuracy, "lr": lr, "diverged": False}
+        for accuracy, lr in accuracies_and_rates
+    ]
+
+
+def test_trainability_by_hand() -> None:
+    assert trainability(curve((0.2, 0.1), (0.4, 0.1), (0.5, 0.01))) == pytest.approx(0.6)
+    assert trainability(curve((0.6, 0.1), (0.4, 0.01))) == pytest.approx(1.5)  # it fell
+    assert trainability(curve((0.4, 0.1))) == 1.0
+    assert trainability(curve((0.4, 0.1), (0.0, 0.01))) is None
+    assert trainability([*curve((0.4, 0.1)), {"diverged": True}]) is None
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.5, 40.0])
+def test_a_row_holds_a_trainability_above_1(lab: Lab, ratio: float) -> None:
+    stage = dense_stage(tiny(), 0, train_epochs=1)
+    lab.run(stage)
+    row = replace(lab.row(stage), trainability_accuracy=ratio)
+    assert row_from_json(row_to_json(row)) == row
+    for wrong in (-0.1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"trainability_accuracy is {wrong}"):
+            replace(row, trainability_accuracy=wrong)
+    with pytest.raises(ValueError, match=r"test_accuracy is 1\.5"):
+        replace(row, test_accuracy=1.5)
+
+
+def test_the_dense_network_of_a_row_is_the_one_trained_to_its_end(lab: Lab) -> None:
+    """Wherever it was pruned, and whatever had rows first. Not the accuracy at the pruning epoch:
+    of that a network of 25% of the weights was once said to have lost 0.05 points."""
+    whole, early = dense_stage(tiny(), 0), dense_stage(tiny(), 0, train_epochs=2)
+    late_row = child(early, "finetune", 2)
+    lab.run(early)
+    lab.run(late_row)
+    assert lab.row(early).baseline_test_accuracy is None
+    assert lab.row(late_row).baseline_test_accuracy is None  # no sweep asked for it
+    lab.run(whole)
+    of_the_whole = lab.row(whole).test_accuracy
+    assert lab.row(whole).baseline_test_accuracy == of_the_whole
+    assert of_the_whole != lab.row(early).test_accuracy
+    pruned = child(early, "step", 3, lr=0.01)
+    twice = child(pruned, "finetune", 1)
+    lab.run(pruned)
+    lab.run(twice)
+    for stage in (pruned, twice):
+        assert lab.row(stage).baseline_test_accuracy == of_the_whole
+        assert lab.row(stage).baseline_id == whole.stage_id
 
 
 def test_the_metrics_of_every_epoch(lab: Lab) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
 from rewind_ray.spec import Prune, Retrain, dense_stage
+from sweeps import mikler2022
 from sweeps.graph import build_graph
 from sweeps.iterative_wrn import iterative_wrn, steps_to
-from sweeps.mikler2022 import FIGURES, RESNET_DENSITIES, WRN_DENSITIES
+from sweeps.mikler2022 import FIGURES, METHODS, RESNET_DENSITIES, WRN_DENSITIES, retrainings
 from sweeps.naming import chain_names, stage_title, target_density
 from sweeps.options import Options
 from sweeps.quickstart import quickstart
@@ -25,9 +26,7 @@ PUBLISHED_WRN_ITERATIVE = (
 
 
 def stages_of(figure, seeds=1):
-    protocol, recipe = FIGURES[figure]
-    stages = [s for seed in range(seeds) for s in recipe(dense_stage(protocol(), seed), 4)]
-    return build_graph(stages)
+    return build_graph(s for seed in range(seeds) for s in mikler2022.stages_of(figure, seed))
 
 
 def ratios(graph, method, step=None):
@@ -95,7 +94,7 @@ def test_filters_and_networks_of_the_figures():
     assert {n.stage.prune.structure for n in stages_of("fig3").values() if n.stage.prune} == {
         "filters"
     }
-    networks = {name: (p().network, p().dataset) for name, (p, _) in FIGURES.items()}
+    networks = {name: (p().network, p().dataset) for name, (p, _, _) in FIGURES.items()}
     assert networks == {
         "fig1": ("resnet20", "cifar10"),
         "fig2": ("resnet56", "cifar10"),
@@ -118,7 +117,8 @@ def test_steps_to_a_compression(ratio, fraction, steps):
 def test_iterative_wrn_holds_both_figures():
     """Stages it shares with them are trained once."""
     dense = dense_stage(mikler_wrn(), 0)
-    sweep = build_graph(iterative_wrn(dense, 4, (0.2, 0.3), 100.0))
+    retrained = retrainings(dense.protocol, 4, "as_run", METHODS[:2])
+    sweep = build_graph(iterative_wrn(dense, retrained, (0.2, 0.3), 100.0))
     assert set(stages_of("fig5")) | set(stages_of("fig6")) <= set(sweep)
 
 
@@ -133,10 +133,12 @@ def test_quickstart_is_26_stages_with_a_baseline_a_seed():
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_smoke_is_the_same_graph(figure):
-    protocol, recipe = FIGURES[figure]
+    protocol, recipe, methods = FIGURES[figure]
     small = smoke(protocol())
-    full = build_graph(recipe(dense_stage(protocol(), 0), 4))
-    tiny = build_graph(recipe(dense_stage(small, 0), scaled(4, protocol().epochs, small)))
+    full = stages_of(figure)
+    rewind_epoch = scaled(4, protocol().epochs, small)
+    retrained = retrainings(small, rewind_epoch, "as_run", methods)
+    tiny = build_graph(recipe(dense_stage(small, 0), retrained))
 
     def shape(graph):
         place = {stage_id: number for number, stage_id in enumerate(graph)}

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ray.tune.search import Searcher
 
 from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.ledger import Ledger
-from rewind_ray.run import Runtime
+from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Prune, Retrain, dense_stage
+from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
 from sweeps.graph import build_graph
 from sweeps.recipes import iterative
@@ -69,6 +71,54 @@ def test_what_the_ledger_has_is_not_done_again(storage):
     scheduler = scheduler_of(two_chains(), storage)
     assert scheduler.counts[State.DONE] == 3
     assert set(train_all(scheduler, storage)) == set(ids[3:])
+
+
+def pruned_early(at=1, seed=0):
+    dense = dense_stage(tiny_protocol(), seed, train_epochs=at)
+    return retrain_stage(dense, Prune(fraction=0.5), Retrain(method="finetune", epochs=1))
+
+
+def test_every_row_has_the_accuracy_of_the_whole_dense_network(storage):
+    """Also where the network is pruned before its end, and its own rows of earlier epochs."""
+    ledger = Ledger(str(storage))
+    graph = build_graph([pruned_early(at) for at in (0, 1, 3)])
+    (dense,) = [node for node in graph.values() if node.parent_id is None]
+    assert dense.row_epochs == {0, 1, 3, 4}  # tiny_protocol has four epochs
+    order = train_all(scheduler_of(graph, storage), storage)
+    assert order[0] == dense.stage_id
+    whole = ledger.read_row(dense.stage_id, 4).test_accuracy
+    assert whole != ledger.read_row(dense.stage_id, 1).test_accuracy
+    for stage_id, node in graph.items():
+        for epochs in node.row_epochs:
+            assert ledger.read_row(stage_id, epochs).baseline_test_accuracy == whole
+
+
+def test_rows_that_were_there_before_their_dense_network_was_trained_get_its_accuracy(storage):
+    """Of stages trained one by one, without a sweep; and none is trained again."""
+    ledger, stage = Ledger(str(storage)), pruned_early()
+    for step in stage.chain:
+        run_stage(Job(stage=step, row_epochs=(1,)), Runtime(storage=str(storage)))
+    assert ledger.read_row(stage.stage_id, 1).baseline_test_accuracy is None
+    before = ledger.read_row(stage.stage_id, 1)
+    graph = build_graph([stage])
+    assert train_all(scheduler_of(graph, storage), storage) == [stage.parent.stage_id]
+    whole = ledger.read_row(stage.parent.stage_id, 4).test_accuracy
+    for stage_id in graph:
+        assert ledger.read_row(stage_id, 1).baseline_test_accuracy == whole
+    assert ledger.read_row(stage.stage_id, 1) == replace(before, baseline_test_accuracy=whole)
+
+
+def test_a_chain_that_is_added_waits_for_the_whole_dense_network(storage):
+    dense = dense_stage(tiny_protocol(), 0, train_epochs=1)
+    scheduler = scheduler_of(build_graph([dense]), storage)
+    train_all(scheduler, storage)
+    assert scheduler.ended
+    stage = pruned_early()
+    scheduler.extend(stage.chain)
+    assert scheduler.states[stage.stage_id] == State.WAITING
+    assert train_all(scheduler, storage) == [dense.stage_id, stage.stage_id]
+    row = scheduler.ledger.read_row(stage.stage_id, 1)
+    assert row.baseline_test_accuracy == scheduler.ledger.read_row(dense.stage_id, 4).test_accuracy
 
 
 def test_descendants_of_a_failed_stage_are_blocked_and_the_rest_goes_on(storage):

@@ -66,6 +66,9 @@ def protocol_of(photos: Path, **changes: Any) -> Protocol:
         "epochs": 2,
         "schedule": Schedule(lr=0.05),
         "validation_fraction": 0.25,
+        "augmentation": "imagenet",
+        "standardisation": "dataset",
+        "precision": "fp32",
     }
     return renda_imagenet(**settings | changes)
 

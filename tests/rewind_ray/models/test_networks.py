@@ -332,13 +332,14 @@ def test_unknown_options_list_the_known() -> None:
     known = "known: batch_norm_decay, batch_norm_epsilon"
     with pytest.raises(ValueError, match=f"wrn_16_8 has no option 'dropout'; {known}$"):
         check_network("wrn_16_8", {"dropout": 0.3})
-    with pytest.raises(
-        ValueError, match=f"'colour'; {known}, projection_batch_norm, same_padding$"
-    ):
+    of_resnets = "known: batch_norm_decay, batch_norm_epsilon, batch_norm_shards, first_projection"
+    rest = "projection_batch_norm, same_padding, zero_last_norm"
+    with pytest.raises(ValueError, match=f"'colour'; {of_resnets}, {rest}$"):
         check_network("resnet20", {"colour": 1})
-    for name in ("vgg19", "resnet50"):
-        with pytest.raises(ValueError, match=f"{name} has no option 'depth'; {known}$"):
-            check_network(name, {"depth": 3})
+    with pytest.raises(ValueError, match=f"vgg19 has no option 'depth'; {known}$"):
+        check_network("vgg19", {"depth": 3})
+    with pytest.raises(ValueError, match=f"'depth'; {of_resnets}, same_padded_pool, zero_last"):
+        check_network("resnet50", {"depth": 3})
     check_network("resnet20", {"projection_batch_norm": True, "same_padding": True})
 
 

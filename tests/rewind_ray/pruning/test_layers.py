@@ -63,19 +63,21 @@ def test_weights_of_each_layer_against_brute_force(
             assert before - int(kept.sum()) == round(prune.fraction * before)
 
 
-@given(test_filters.layers(), st.floats(0.01, 0.99), st.booleans())
+@given(test_filters.layers(), st.integers(1, 99))
 def test_filters_of_each_layer_against_brute_force(
-    drawn: tuple[dict[str, nn.Parameter], Mask], fraction: float, keep_layers: bool
+    drawn: tuple[dict[str, nn.Parameter], Mask], percent: int
 ) -> None:
+    """Wang et al. 2023: the share rounded up, in whole numbers; one filter always stays."""
     parameters, mask = drawn
-    prune = Prune(fraction=fraction, structure="filters", scope="layer", keep_layers=keep_layers)
+    prune = Prune(fraction=percent / 100, structure="filters", scope="layer")
     expected = {name: kept.numpy().copy() for name, kept in mask.items()}
     for name, kept in expected.items():
         if kept.ndim != 4:
             continue
         weights = abs(parameters[name].detach().numpy())
         norms = {f: float(weights[f].sum()) for f in range(len(kept)) if kept[f].any()}
-        kept[list(least(norms, round(prune.fraction * len(norms)), keep_layers))] = False
+        count = min(-(-percent * len(norms) // 100), len(norms) - 1)
+        kept[list(least(norms, max(count, 0), keep_one=False))] = False
     total = sum(int(kept.sum()) for kept in mask.values())
     assume(round(prune.fraction * total) < total and any(k.any() for k in expected.values()))
 
@@ -83,6 +85,15 @@ def test_filters_of_each_layer_against_brute_force(
 
     for name, kept in pruned.items():
         np.testing.assert_array_equal(kept.numpy(), expected[name], err_msg=name)
+    assert empty_layers(pruned) == empty_layers(mask)
+
+
+def test_one_filter_stays_with_and_without_keep_layers() -> None:
+    """So both are the same training, and have one id."""
+    for named in ({"scope": "layer"}, {"layers": "stages.*"}):
+        keeping = Prune(fraction=0.5, structure="filters", keep_layers=True, **named)
+        assert keeping == Prune(fraction=0.5, structure="filters", **named)
+    assert Prune(fraction=0.5, structure="filters", keep_layers=True).keep_layers
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])

@@ -34,8 +34,6 @@ PUBLISHED = {
     "resnet56-A": (0.920916690, 0.845252184, 0.778003193, 0.716276886, 0.664356157),
     "resnet56-B": (0.871174979, 0.776312576, 0.699859115, 0.638095238, 0.587902696),
 }
-FIRST_PROJECTION = {"resnet56": 16 * 16, "resnet110": 16 * 16, "resnet34": 64 * 64}
-"""Weights of the projection in the first block, which TensorFlow's networks have."""
 COUNTED_TOO = {
     "resnet56": {18: 32, 36: 64},
     "resnet110": {36: 32, 72: 64},
@@ -47,7 +45,8 @@ CLASSES = {"resnet34": 1000}
 
 @cache
 def parameters_of(network_name: str) -> dict[str, nn.Parameter]:
-    network = build_network(network_name, CLASSES.get(network_name, 10), 3, {})
+    options = {} if network_name == "vgg16" else {"first_projection": True}
+    network = build_network(network_name, CLASSES.get(network_name, 10), 3, options)
     initialise_(network, 0)
     return prunable_parameters(network, "kernels")
 
@@ -69,7 +68,7 @@ def gone(kept: torch.Tensor) -> list[int]:
     ],
 )
 def test_published_densities(name: str, power: int) -> None:
-    """To the single weight, once what their networks and their counting add is added."""
+    """To the single weight, once what their counting adds is added."""
     network = name.split("-")[0]
     parameters = parameters_of(network)
     mask = dense_mask(parameters)
@@ -84,10 +83,22 @@ def test_published_densities(name: str, power: int) -> None:
         for number, outputs in COUNTED_TOO[network].items()
         if number in RATES[name].shares
     )
-    theirs = unpruned(mask) + FIRST_PROJECTION[network]
-    kept = unpruned(pruned) + FIRST_PROJECTION[network] - of_projections
-    assert kept == round(published * theirs)
-    assert kept / theirs == pytest.approx(published, abs=1e-9)
+    kept = unpruned(pruned) - of_projections
+    assert kept == round(published * unpruned(mask))
+    assert kept / unpruned(mask) == pytest.approx(published, abs=1e-9)
+
+
+def test_filters_only_leaves_what_read_them() -> None:
+    """The same filters as without, and not one weight more."""
+    parameters = parameters_of("resnet56")
+    mask = dense_mask(parameters)
+    with_readers = pruned_mask(parameters, mask, by_rates("resnet56-B", 2))
+    alone = pruned_mask(parameters, mask, by_rates("resnet56-B", 2, filters_only=True))
+    for name, kept in alone.items():
+        whole = kept.flatten(1).any(dim=1)
+        assert torch.equal(whole, with_readers[name].flatten(1).any(dim=1))
+        assert kept[whole].all()
+    assert unpruned(alone) > unpruned(with_readers)
 
 
 @pytest.mark.parametrize("name", RATES)
