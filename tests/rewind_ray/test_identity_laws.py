@@ -83,6 +83,8 @@ CHANGED_PROTOCOL: dict[str, dict[str, Any]] = {
     "test_examples": {"test_examples": 60},
     "standardisation": {"standardisation": "image"},
     "label_smoothing": {"label_smoothing": 0.1},
+    "decayed": {"decayed": "kernels"},
+    "initial_weights": {"initial_weights": "he_normal"},
 }
 OF_FOLDERS = ("dataset", "data_digest", "image_size")
 CHANGED_SCHEDULE: dict[str, Schedule] = {
@@ -107,6 +109,7 @@ CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
     "rates": (RATES, replace(RATES, rates="resnet56-A")),
     "power": (RATES, replace(RATES, power=2)),
     "shrink": (FILTERS, replace(FILTERS, shrink=True)),
+    "filters_only": (FILTERS, replace(FILTERS, filters_only=True)),
 }
 TUNED, STEPPED = (
     Retrain(method="finetune", epochs=2),
@@ -130,6 +133,14 @@ CHANGED_RETRAIN: dict[str, tuple[Retrain, Retrain]] = {
     "warmup": (
         Retrain(method="llr", epochs=2, warmup=0.0),
         Retrain(method="llr", epochs=2, warmup=0.5),
+    ),
+    "last_lr": (
+        Retrain(method="cosine", epochs=2, lr=0.05),
+        Retrain(method="cosine", epochs=2, lr=0.05, last_lr=0.01),
+    ),
+    "rates_from": (
+        Retrain(method="weight_rewind", epochs=3),
+        Retrain(method="weight_rewind", epochs=3, rates_from=0),
     ),
 }
 
@@ -319,13 +330,14 @@ def retrainings(method: str) -> Iterator[Retrain]:
         "drops": ((), (1,), (1, 2)),
         "factor": (None, 0.1, 0.5),
         "warmup": (None, 0.1, 0.0, 0.5),
+        "last_lr": (None, 0.0, 0.0005),
+        "rates_from": (None, 0, 1, 2),
     }
     names = [name for name in values if name in (*known.needs, *known.takes)]
     for chosen in product(*(values[name] for name in names)):
         given = dict(zip(names, chosen, strict=True))
-        if any(given[name] is None for name in known.needs):
-            continue
-        yield Retrain(method=method, epochs=3, **given)
+        if all(given[name] is not None for name in known.needs):
+            yield Retrain(method=method, epochs=3, **given)
 
 
 @pytest.mark.parametrize("method", METHODS)
