@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from rewind_ray.network_options import not_default
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule
 from rewind_ray.storage import WHOLE_LIMIT, check_fields
@@ -127,6 +128,7 @@ class Protocol:
         object.__setattr__(self, "momentum", float(self.momentum))
         object.__setattr__(self, "validation_fraction", float(self.validation_fraction))
         options = {name: _whole(value) for name, value in dict(self.network_options).items()}
+        options = not_default(self.network, options)
         object.__setattr__(self, "network_options", tuple(sorted(options.items())))
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)

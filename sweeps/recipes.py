@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from rewind_ray.models import options_of
+from rewind_ray.network_options import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
 from sweeps.options import Options

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
@@ -15,33 +14,31 @@ from rewind_ray.models.resnet_cifar import resnet_cifar
 from rewind_ray.models.resnet_imagenet import resnet_imagenet
 from rewind_ray.models.vgg import vgg
 from rewind_ray.models.wide_resnet import wide_resnet
-
-SHORT_TRAINING_DECAY = 0.9
-"""Of BatchNorm's running statistics. With the papers' 0.997 they would need thousands of updates
-to forget where they started, and these networks are trained for hundreds."""
+from rewind_ray.network_options import options_of
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "digits_resnet": partial(resnet_cifar, blocks_a_stage=1, batch_norm_decay=SHORT_TRAINING_DECAY),
-    "resnet8": partial(resnet_cifar, blocks_a_stage=1, batch_norm_decay=SHORT_TRAINING_DECAY),
+    "digits_resnet": partial(resnet_cifar, blocks_a_stage=1),
+    "resnet8": partial(resnet_cifar, blocks_a_stage=1),
     "resnet20": partial(resnet_cifar, blocks_a_stage=3),
     "resnet56": partial(resnet_cifar, blocks_a_stage=9),
     "resnet110": partial(resnet_cifar, blocks_a_stage=18),
     "resnet34": partial(resnet_imagenet, depth=34),
     "resnet50": partial(resnet_imagenet, depth=50),
-    "vgg8": partial(vgg, depth=8, batch_norm_decay=SHORT_TRAINING_DECAY),
+    "vgg8": partial(vgg, depth=8),
     "vgg16": partial(vgg, depth=16),
     "vgg19": partial(vgg, depth=19),
     "wrn_10_1": partial(wide_resnet, depth=10, widen=1),
     "wrn_16_8": partial(wide_resnet, depth=16, widen=8),
 }
-"""``resnet8``, ``wrn_10_1`` and ``vgg8`` are the smallest of their kind, for ``--smoke``."""
+"""``resnet8``, ``wrn_10_1`` and ``vgg8`` are the smallest of their kind, for ``--smoke``. Their
+options and defaults are in ``rewind_ray.network_options``."""
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:
     """Raises ValueError, listing what is known, for an unknown name or option."""
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
-    known = options_of(name)
+    known = sorted(options_of(name))
     for option in options:
         if option not in known:
             raise ValueError(
@@ -57,7 +54,9 @@ def build_network(
     Raises ValueError, listing what is known, for an unknown name or option.
     """
     check_network(name, options)
-    return NETWORKS[name](num_classes=num_classes, in_channels=in_channels, **options)
+    return NETWORKS[name](
+        num_classes=num_classes, in_channels=in_channels, **{**options_of(name), **options}
+    )
 
 
 def initialise_(network: nn.Module, seed: int, kind: str = "he_uniform") -> None:
@@ -65,12 +64,4 @@ def initialise_(network: nn.Module, seed: int, kind: str = "he_uniform") -> None
     initialise_kernels_(network, torch.Generator().manual_seed(seed), kind)
 
 
-def options_of(name: str) -> list[str]:
-    """Options that the network's builder takes; none for an unknown name."""
-    if name not in NETWORKS:
-        return []
-    given_by_protocol = {"num_classes", "in_channels", "blocks_a_stage", "depth", "widen"}
-    return sorted(set(signature(NETWORKS[name]).parameters) - given_by_protocol)
-
-
-__all__ = ["NETWORKS", "build_network", "check_network", "initialise_", "options_of"]
+__all__ = ["NETWORKS", "build_network", "check_network", "initialise_"]

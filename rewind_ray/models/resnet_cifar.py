@@ -105,16 +105,17 @@ class ResNetCifar(nn.Module):
 
 def resnet_cifar(
     blocks_a_stage: int,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    batch_norm_decay: float = 0.997,
-    batch_norm_epsilon: float = 1e-5,
-    first_projection: bool = False,
-    projection_batch_norm: bool = False,
-    zero_shortcut: bool = False,
-    same_padding: bool = False,
-    zero_last_norm: bool = False,
-    batch_norm_shards: int = 1,
+    num_classes: int,
+    in_channels: int,
+    *,
+    batch_norm_decay: float,
+    batch_norm_epsilon: float,
+    first_projection: bool,
+    projection_batch_norm: bool,
+    zero_shortcut: bool,
+    same_padding: bool,
+    zero_last_norm: bool,
+    batch_norm_shards: int,
 ) -> nn.Module:
     """ResNet-(6 * blocks_a_stage + 2): 20, 56, 110 layers for 3, 9, 18 blocks.
 

@@ -13,14 +13,15 @@ WIDTH = 64  # channels after the first convolution; He et al. 2016, table 1
 
 def resnet_imagenet(
     depth: int,
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    batch_norm_decay: float = 0.9,
-    batch_norm_epsilon: float = 1e-5,
-    first_projection: bool = False,
-    same_padded_pool: bool = False,
-    zero_last_norm: bool = False,
-    batch_norm_shards: int = 1,
+    num_classes: int,
+    in_channels: int,
+    *,
+    batch_norm_decay: float,
+    batch_norm_epsilon: float,
+    first_projection: bool,
+    same_padded_pool: bool,
+    zero_last_norm: bool,
+    batch_norm_shards: int,
 ) -> nn.Module:
     """ResNet-34 or ResNet-50: He et al. 2016, table 1.
 

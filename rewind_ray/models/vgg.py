@@ -54,10 +54,11 @@ class VGG(nn.Module):
 
 def vgg(
     depth: int,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    batch_norm_decay: float = 0.997,
-    batch_norm_epsilon: float = 1e-5,
+    num_classes: int,
+    in_channels: int,
+    *,
+    batch_norm_decay: float,
+    batch_norm_epsilon: float,
 ) -> nn.Module:
     """VGG-16 or VGG-19 without the two hidden dense layers, as Li et al. 2017 and Renda et al.
     2020 prune it (their ``vgg16_nofc``). Images of 32 pixels end as 1x1."""

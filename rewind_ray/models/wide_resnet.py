@@ -75,11 +75,12 @@ class WideResNet(nn.Module):
 def wide_resnet(
     depth: int,
     widen: int,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    batch_norm_decay: float = 0.9,
-    batch_norm_epsilon: float = 1e-3,
-    same_padding: bool = False,
+    num_classes: int,
+    in_channels: int,
+    *,
+    batch_norm_decay: float,
+    batch_norm_epsilon: float,
+    same_padding: bool,
 ) -> nn.Module:
     """WRN-depth-widen. Depth is 6n + 4. BatchNorm as in Mikler 2022, §4.1; no dropout.
 

@@ -21,6 +21,8 @@ from torch import nn
 
 from rewind_ray import stage as stages
 from rewind_ray.datasets import resolve
+from rewind_ray.models import NETWORKS
+from rewind_ray.network_options import OPTIONS
 from rewind_ray.pruning import Mask, dense_mask, pruned_mask
 from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
@@ -368,3 +370,17 @@ def test_momentum_that_is_not_there_is_not_restored() -> None:
 
 def test_a_drop_s_factor_without_drops_is_no_setting() -> None:
     assert Schedule(lr=0.1, factor=0.5) == Schedule(lr=0.1)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_an_option_at_its_default_is_no_setting(network: str) -> None:
+    options = OPTIONS[network]
+    plain = dense_stage(short(network=network), 0).stage_id
+    for name, default in options.items():
+        given = dense_stage(short(network=network, network_options={name: default}), 0)
+        assert given.stage_id == plain, name
+    assert dense_stage(short(network=network, network_options=options), 0).stage_id == plain
+
+
+def test_every_network_says_its_options() -> None:
+    assert OPTIONS.keys() == NETWORKS.keys()

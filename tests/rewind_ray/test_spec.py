@@ -71,7 +71,7 @@ GOLDEN = {
     "mikler resnet20, two levels": "f20109f42f5f6cfd",
     "renda resnet56": "524870f81e3edb05",
     "renda resnet56, filters": "1b17abc977e1dc4c",
-    "mikler wrn": "b585ac02ca4eec5b",
+    "mikler wrn": "2ddc0ef8c6307e3f",
 }
 
 

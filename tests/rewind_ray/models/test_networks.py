@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import NETWORKS, build_network, check_network, initialise_
 from rewind_ray.models.wide_resnet import wide_resnet
+from rewind_ray.network_options import WIDE_RESNET
 from rewind_ray.pruning import prunable_parameters
 
 
@@ -352,4 +353,4 @@ def test_what_the_name_or_the_data_decides_is_no_option(option: str) -> None:
 @pytest.mark.parametrize("depth", [4, 9, 11, 17])
 def test_a_wide_resnets_depth_is_6n_plus_4(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth is {depth}; a wide ResNet has 10, 16, 22"):
-        wide_resnet(depth, 1)
+        wide_resnet(depth, 1, 10, 3, **WIDE_RESNET)

@@ -212,7 +212,7 @@ def test_the_small_network_is_the_masked_one(name: str, pattern: str) -> None:
 
 def test_no_network_of_convolutions_is_forgotten() -> None:
     def has_convolutions(name: str) -> bool:
-        network = models.NETWORKS[name](num_classes=10, in_channels=3)
+        network = build_network(name, 10, 3, {})
         return any(isinstance(module, nn.Conv2d) for module in network.modules())
 
     unknown = models.NETWORKS.keys() - NETWORKS.keys()
