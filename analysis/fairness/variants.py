@@ -10,7 +10,7 @@ from rewind_ray.retraining import METHODS
 
 RATE_KNOBS = ("lr", "drops", "factor", "warmup")
 RETRAINING_KNOBS = ("restore momentum", "alpha", "speedup")
-PRUNING_KNOBS = ("keep layers", "scope", "layers", "power", "shrink")
+PRUNING_KNOBS = ("keep layers", "scope", "layers", "power", "shrink", "filters only")
 NAMED_RATES = re.compile(r"\w+-[A-Z]")  # of Li et al. 2017: resnet56-A
 WHEN = re.compile(r"P(\d+)(/k)?F\d+")  # Wang et al. 2023, Table 4: P30F90, P30/kF90
 RATE = re.compile(r"(\d+e-\d+)(?: \(\+\d+ epochs\))?")  # 1e-2, 1e-2 (+60 epochs)
