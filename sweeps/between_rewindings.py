@@ -15,6 +15,7 @@ Examples:
   python -m sweeps.between_rewindings --dry-run
   python -m sweeps.between_rewindings --smoke --seeds 2
   python -m sweeps.between_rewindings --network resnet56 --protocol renda_cifar --shares 0.9
+      --restore-momentum
   python -m sweeps.between_rewindings --fractions 0.2 --densities --alphas 0.1 0.5 0.9
 """
 

@@ -508,6 +508,7 @@ PRUNES = [
     Prune(fraction=0.5, structure="filters", scope="layer", layers="stages.*.conv1"),
     Prune(fraction=None, structure="filters", rates="resnet56-A", power=2),
     Prune(fraction=0.5, structure="filters", shrink=True, keep_layers=True),
+    Prune(fraction=0.5, structure="filters", filters_only=True),
 ]
 RETRAINS = [
     (Retrain(method="finetune", epochs=20), {}),

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from rewind_ray import export as export_module
 from rewind_ray.checkpoint import RewindPoint
-from rewind_ray.datasets import load, resolve
+from rewind_ray.datasets import describe, load, resolve
 from rewind_ray.datasets.split import split_indices
-from rewind_ray.export import main, read_safetensors
+from rewind_ray.export import input_facts, main, read_safetensors
 from rewind_ray.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
@@ -515,6 +515,17 @@ def test_a_folder_s_stage(
     assert given["classes"] == ["cat", "dog"]
     assert (given["shape"], given["channels"]) == (["N", 3, 8, 8], "RGB")
     assert "shorter side to 8 pixels" in given["resized"]
+    _, _, streamed_digest, _ = resolve(f"folder:{photos}", None, size, streamed=True)
+    as_tensorflow = replace(
+        protocol,
+        data_digest=streamed_digest,
+        augmentation="imagenet_tf",
+        standardisation="imagenet",
+    )
+    by_constants = input_facts(as_tensorflow, describe(dataset, data, size), data)
+    np.testing.assert_allclose(by_constants["mean"], [123.675, 116.28, 103.53], rtol=1e-6)
+    np.testing.assert_allclose(by_constants["std"], [58.395, 57.12, 57.375], rtol=1e-6)
+    assert "8/40 of the shorter side" in by_constants["resized"]
     # with its data changed the network can still be had
     next(photos.glob("train/cat/*.png")).unlink()
     image.load_task.cache_clear()  # another process

@@ -9,6 +9,7 @@ from rewind_ray.checkpoint import cut_point
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network
 from rewind_ray.pruning.shrink import cut_tensors
+from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_epoch, start_stage
 from tests.rewind_ray.tiny_stages import KNOBS, Lab, tiny
@@ -127,8 +128,8 @@ def test_filters_only_leaves_batch_norm_and_what_reads_it_to_training(
     """Pruned filters stay zero; their shift, and the weights on it, are trained, as by Renda."""
     stage = step(dense, method, momentum=True, filters_only=True)
     assert stage.stage_id != step(dense, method, momentum=True).stage_id
-    run = start_stage(lab.job(stage), lab.runtime()) if lab.run(dense) is None else None
-    assert run is not None
+    lab.run(dense, rewinds=(3,))
+    run = start_stage(lab.job(stage), lab.runtime())
     assert run.companions == {}
     begun = {name: p.detach().clone() for name, p in run.network.named_parameters()}
     while not run.finished:
@@ -161,3 +162,33 @@ def test_a_chain_prunes_filters_one_way(dense) -> None:
         step(dense, filters_only=True, shrink=True)
     with pytest.raises(ValueError, match="filters_only with structure 'unstructured'"):
         Prune(fraction=0.2, filters_only=True)
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "filters"])
+def test_masks_stay_zero_with_all_of_renda_s_settings(lab: Lab, structure: str) -> None:
+    """And each of them changes what is trained."""
+    options = {"first_projection": True, "zero_last_norm": True, "batch_norm_shards": 4}
+    settings = {
+        "decayed": "not_batch_norm",
+        "initial_weights": "truncated_normal",
+        "standardisation": "image",
+        "network_options": {**options, "projection_batch_norm": True},
+    }
+    dense = dense_stage(tiny(epochs=3, schedule=Schedule(lr=0.1), **settings), 0)
+    prune = Prune(fraction=0.3, structure=structure, filters_only=structure == "filters")
+    retrain = Retrain(method="lr_rewind", epochs=2, restore_momentum=True)
+    stage = retrain_stage(dense, prune, retrain)
+    lab.run_chain(stage)
+    point = lab.point(stage)
+    assert sum(int((~kept).sum()) for kept in point.mask.values()) > 20_000
+    for name, kept in point.mask.items():
+        assert not point.weights[name][~kept].any()
+    if structure == "unstructured":
+        for changed in ("decayed", "initial_weights", "standardisation"):
+            fewer = {name: value for name, value in settings.items() if name != changed}
+            other = dense_stage(tiny(epochs=3, schedule=Schedule(lr=0.1), **fewer), 0)
+            assert other.stage_id != dense.stage_id
+            lab.run(other)
+            assert not torch.equal(
+                lab.point(other).weights["dense.weight"], lab.point(dense).weights["dense.weight"]
+            )

@@ -71,8 +71,19 @@ def test_another_seed_is_another_run(lab: Lab) -> None:
         {},
         {"network": "wrn_10_1", "precision": "bf16"},
         {"nesterov": False, "prunable": "convolutions", "augmentation": "reflect4_flip"},
+        {
+            "decayed": "not_batch_norm",
+            "initial_weights": "truncated_normal",
+            "standardisation": "image",
+            "network_options": {
+                "first_projection": True,
+                "projection_batch_norm": True,
+                "zero_last_norm": True,
+                "batch_norm_shards": 4,
+            },
+        },
     ],
-    ids=["fp32", "wrn bf16", "convolutions"],
+    ids=["fp32", "wrn bf16", "convolutions", "as Renda"],
 )
 def test_starting_anew_after_every_epoch_changes_nothing(
     lab: Lab, new_lab: NewLab, method: str, changes: dict[str, Any]

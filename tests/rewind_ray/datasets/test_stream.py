@@ -30,9 +30,13 @@ from rewind_ray.datasets.stream import (
     evaluation_batches,
     prepare,
 )
-from rewind_ray.protocols import renda_imagenet
+from rewind_ray.datasets.tensorflow_view import tensorflow_view
+from rewind_ray.epoch import train_epoch
+from rewind_ray.protocols import digits, renda_imagenet
+from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.run import make_optimizer
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol
+from rewind_ray.spec import Protocol, Prune, dense_stage
 from rewind_ray.tasks.image import load_task
 
 SIDE = 16
@@ -339,3 +343,75 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+# As Renda et al.'s networks see ImageNet
+
+
+def test_renda_s_batches_are_tensorflow_s_views_by_imagenet_s_constants(
+    make: Make, photos: Path
+) -> None:
+    data = make(augmentation="imagenet_tf", standardisation="imagenet")
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+
+    def expected(path: Path, seed: int | None) -> Tensor:
+        with Image.open(path) as image:
+            return (tensorflow_view(image.convert("RGB"), seed, SIDE).float() - mean) / std
+
+    images, _ = together(epoch_batches(data, seed=5, epoch=3))
+    files = files_of(photos, "train")
+    order = plan_epoch(5, 3, 10, 4, 2, 1).order.tolist()
+    for place, image in enumerate(order):
+        torch.testing.assert_close(images[place], expected(files[image], crop_seed(5, 3, place)))
+    shown, _ = together(evaluation_batches(data, "train"))
+    for one, path in zip(shown, files, strict=True):
+        torch.testing.assert_close(one, expected(path, None))
+
+
+def test_mean_and_deviation_of_tensorflow_s_views(make: Make, photos: Path) -> None:
+    """Measured apart from those of the other views, of the nearest whole levels."""
+    other = make()
+    data = make(augmentation="imagenet_tf")
+    assert not torch.equal(data.mean, other.mean)
+    levels = [
+        tensorflow_view(Image.open(path).convert("RGB"), None, SIDE).float().round().clamp(0, 255)
+        for path in files_of(photos, "train")
+    ]
+    torch.testing.assert_close(data.mean.flatten(), torch.stack(levels).mean((0, 2, 3)))
+
+
+def test_imagenet_s_constants_are_of_three_channels() -> None:
+    grey = digits(standardisation="imagenet")
+    with pytest.raises(ValueError, match="is for 3 channels, and the images have 1"):
+        load_task(grey, None, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("network", ["resnet34", "resnet50"])
+def test_a_batch_trains_renda_s_imagenet_network(photos: Path, network: str) -> None:
+    """All options at once, in bfloat16: a step lowers the loss on its batch, masks stay zero."""
+    torch.set_num_threads(1)
+    ours = renda_imagenet(network)
+    protocol = protocol_of(
+        photos,
+        network=network,
+        augmentation="imagenet_tf",
+        standardisation="imagenet",
+        precision="bf16",
+        image_size=64,  # else the last blocks see one pixel
+        batch_size=8,
+        network_options={**dict(ours.network_options), "batch_norm_shards": 2},
+    )
+    task = load_task(protocol, str(photos), torch.device("cpu"))
+    net = task.network(0)
+    optimizer = make_optimizer(net, dense_stage(protocol, 0))
+    parameters = prunable_parameters(net, protocol.prunable)
+    mask = pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.5))
+    batch = next(task.batches(0, 0))
+    losses = []
+    for _ in range(3):
+        trained = train_epoch(net, optimizer, [batch], lambda _: 0.01, parameters, mask, "bf16")
+        losses.append(trained.train_loss)
+    assert losses[-1] < losses[0]
+    for name, kept in mask.items():
+        assert not parameters[name][~kept].any()

@@ -114,6 +114,12 @@ def test_crops_keep_to_the_limits(height: int, width: int) -> None:
         assert 3 / 4 - slack <= box.width / box.height <= 4 / 3 + slack
 
 
+def test_crops_of_a_seed_are_for_ever() -> None:
+    """Golden: a resumed run must see the same crops."""
+    crops = [random_crop(Random(seed), 375, 500) for seed in (0, 1)]
+    assert crops == [(2, 33, 325, 404), (2, 65, 351, 291)]
+
+
 def test_the_height_is_drawn_uniformly_not_the_area() -> None:
     """Of a square image and ratio 1 heights from sqrt(.08) (.1 is kept) to 1 are equally likely;
     torchvision's areas are uniform: their mean is 0.55, here 0.4."""
