@@ -23,6 +23,8 @@ from rewind_ray.spec import Protocol, Prune
 
 CIFAR = ("resnet20", "resnet56", "resnet110")
 BIASES = 10
+OURS = {"resnet20": 41_075_328, "resnet56": 126_009_984, "resnet110": 253_411_968}
+"""Multiply-adds of the kernels; docs/protocols/renda2020.md."""
 
 
 def network_of(protocol: Protocol, num_classes: int = 10) -> nn.Module:
@@ -62,6 +64,7 @@ def test_our_dense_count_is_the_published_one(name: str, trials: pd.DataFrame) -
     ].unique()
     network = network_of(renda_cifar(name))
     kernels = multiply_adds(network, (3, 32, 32))
+    assert sum(kernels.values()) == OURS[name]
     dense = kernels["dense"]
     ours = sum(kernels.values()) + dense + BIASES + 2 * values_put_out(network)
     assert ours == theirs
@@ -107,13 +110,17 @@ def test_unstructured_recipes_prune_all_kernels(name: str) -> None:
     """``prune_all_to_global_80``, again and again: 0.8^k of all kernels, the dense one included."""
     protocol = renda_imagenet(name) if name in ("resnet34", "resnet50") else renda_cifar(name)
     with torch.device("meta"):
-        network = build_network(name, 10, 3, dict(protocol.network_options))
+        classes = 1000 if protocol.dataset == "imagenet" else 10
+        network = build_network(name, classes, 3, dict(protocol.network_options))
     kernels = {
         f"{path}.weight"
         for path, module in network.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     }
-    assert prunable_parameters(network, protocol.prunable).keys() == kernels
+    found = prunable_parameters(network, protocol.prunable)
+    assert found.keys() == kernels
+    if name == "resnet50":  # 25.5M in Table 1, without BatchNorm and biases
+        assert sum(kernel.numel() for kernel in found.values()) == 25_502_912
     if name != "resnet20":
         return
     network = network_of(protocol)
