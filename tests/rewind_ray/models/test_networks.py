@@ -330,10 +330,10 @@ def test_unknown_networks_list_the_known() -> None:
 
 def test_unknown_options_list_the_known() -> None:
     known = "known: batch_norm_decay, batch_norm_epsilon"
-    with pytest.raises(ValueError, match=f"wrn_16_8 has no option 'dropout'; {known}$"):
+    with pytest.raises(ValueError, match=f"wrn_16_8 has no option 'dropout'; {known}, same_pad"):
         check_network("wrn_16_8", {"dropout": 0.3})
     of_resnets = "known: batch_norm_decay, batch_norm_epsilon, batch_norm_shards, first_projection"
-    rest = "projection_batch_norm, same_padding, zero_last_norm"
+    rest = "projection_batch_norm, same_padding, zero_last_norm, zero_shortcut"
     with pytest.raises(ValueError, match=f"'colour'; {of_resnets}, {rest}$"):
         check_network("resnet20", {"colour": 1})
     with pytest.raises(ValueError, match=f"vgg19 has no option 'depth'; {known}$"):
