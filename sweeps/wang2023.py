@@ -191,7 +191,7 @@ def filters(protocol: Protocol, ratio: float) -> Prune:
     With the inputs they were to the next layer: only so do the FLOPs come to those of Table 4.
     """
     layers = FIRST_CONVOLUTIONS.get(protocol.network, "stages.*.conv1")
-    return Prune(fraction=ratio, structure="filters", scope="layer", layers=layers, shrink=True)
+    return Prune(fraction=ratio, structure="filters", layers=layers, shrink=True)
 
 
 def scratch(protocol: Protocol, seed: int, ratio: float, kind: str) -> Stage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,48 @@ def test_mikler_rewound(protocol: object, epochs: int, update: int, rate: float)
     stage = retrain_stage(baseline, Prune(fraction=0.2), retrain)
     epoch, within = divmod(update, 2000)
     assert epoch_rates(stage, epoch, 2000)(within) == pytest.approx(rate, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["weight_rewind", "lr_rewind", "blend"])
+@pytest.mark.parametrize("start", [0, 1, 20, 36])
+def test_rates_from_another_epoch_than_the_weights(method: str, start: int) -> None:
+    """Law: update u has the rate of update start * steps + u of S; T - t or left out is one id."""
+    dense = dense_stage(mikler_resnet(), 0)
+    alpha = {"alpha": 0.5} if method == "blend" else {}
+
+    def stage(rates_from: int | None) -> Stage:
+        retrain = Retrain(method=method, epochs=32, rates_from=rates_from, **alpha)
+        return retrain_stage(dense, Prune(fraction=0.2), retrain)
+
+    for epoch in range(32):
+        found = epoch_rates(stage(start), epoch, 2000)(7)
+        there = learning_rate((start + epoch) * 2000 + 7, dense.protocol.schedule, 2000)
+        assert found == pytest.approx(there, rel=1e-12)
+    assert stage(start).rewind_epoch == 4
+    assert stage(4).stage_id == stage(None).stage_id != stage(start).stage_id
+    for wrong in (-1, 37, 0.5, True):
+        with pytest.raises(ValueError, match=f"rates_from is {wrong}.*allowed: whole numbers"):
+            stage(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rates_from is 0, but finetune doesn't use it"):
+        Retrain(method="finetune", epochs=32, rates_from=0)
+
+
+@pytest.mark.parametrize("last", [0.0, 1e-4, 5e-3])
+def test_a_cosine_ends_at_its_last_rate(last: float) -> None:
+    """torch's CosineAnnealingLR, a step an update."""
+    retrain = Retrain(method="cosine", epochs=3, lr=1e-2, last_lr=last)
+    stage = retrain_stage(dense_stage(mikler_resnet(), 0), Prune(fraction=0.2), retrain)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-2)
+    annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3 * 20, eta_min=last)
+    for update in range(60):
+        epoch, within = divmod(update, 20)
+        rate = epoch_rates(stage, epoch, 20)(within)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        optimizer.step()
+        annealed.step()
+    assert (retrain.last_lr is None) == (last == 0)
+    with pytest.raises(ValueError, match=r"last_lr is 0\.01; allowed: 0 up to below lr"):
+        Retrain(method="cosine", epochs=3, lr=1e-2, last_lr=1e-2)
 
 
 @given(

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+import torchvision
 from scipy import stats
+from torch import nn
 
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.models.initial import DRAW
@@ -45,3 +47,23 @@ def test_a_function_of_the_seed_alone() -> None:
     one, same, other = ([p.detach() for p in network.parameters()] for network in networks)
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True) if a.dim() == 4)
+
+
+@pytest.mark.parametrize("kind", ["he_normal", "torchvision_resnet"])
+def test_wang_s_networks_start_as_pytorch_s(kind: str) -> None:
+    """``kaiming_normal_`` of every kernel, or torchvision's ResNet: the same spread and shape."""
+    ours = build_network("resnet34", 100, 3, {})
+    theirs = torchvision.models.resnet34(num_classes=100)
+    initialise_(ours, 0, kind)
+    torch.manual_seed(1)
+    if kind == "he_normal":
+        for module in theirs.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight)
+    others = dict(theirs.named_parameters())
+    for name, drawn in ours.named_parameters():
+        if drawn.numel() > 30_000:
+            assert float(drawn.detach().std() / others[name].detach().std()) == pytest.approx(1, abs=0.03), name
+            assert abs(float(drawn.detach().mean() / drawn.detach().std())) < 0.02
+            largest = [float(p.detach().abs().max() / p.detach().std()) for p in (drawn, others[name])]
+            assert (largest[0] < 2) == (largest[1] < 2), name  # uniform, or with tails

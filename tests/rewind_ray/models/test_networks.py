@@ -354,3 +354,21 @@ def test_what_the_name_or_the_data_decides_is_no_option(option: str) -> None:
 def test_a_wide_resnets_depth_is_6n_plus_4(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth is {depth}; a wide ResNet has 10, 16, 22"):
         wide_resnet(depth, 1, 10, 3, **WIDE_RESNET)
+
+
+def test_a_shortcut_without_weights() -> None:
+    """He et al. 2016's option A: every second pixel; channels of zeros around, as many before as
+    after. 0.85 M parameters of ResNet-56 (Wang et al. 2023, Table 6)."""
+    network = built("resnet56", zero_shortcut=True)
+    assert sum(p.numel() for p in network.parameters()) == 855_578 - 16 * 32 - 32 * 64
+    shortcut = network.get_submodule("stages.1.0.shortcut")
+    image = torch.randn(2, 16, 9, 6)
+    found = shortcut(image)
+    assert found.shape == (2, 32, 5, 3)
+    for channel in range(32):
+        expected = image[:, channel - 8, ::2, ::2] if 8 <= channel < 24 else torch.zeros(2, 5, 3)
+        assert torch.equal(found[:, channel], expected)
+    assert len(network.get_submodule("stages.1.1.shortcut")) == 0
+    for name in ("first_projection", "projection_batch_norm"):
+        with pytest.raises(ValueError, match=f"zero_shortcut has no projections; leave .*{name}"):
+            built("resnet56", zero_shortcut=True, **{name: True})
