@@ -230,7 +230,7 @@ class Retrain:
     factor: float | None = None
     """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
     warmup: float | None = None
-    """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
+    """Share of the updates in which the rate climbs; 0.1 if left out, 0 for none."""
 
     def __post_init__(self) -> None:
         method = method_named(self.method)
