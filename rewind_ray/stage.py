@@ -64,7 +64,6 @@ def run_stage(job: Job, runtime: Runtime) -> None:
     run = start_stage(job, runtime)
     while not run.finished:
         run_epoch(run)
-    finish_stage(run)
 
 
 def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
@@ -103,24 +102,44 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
         cut=None,
         threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=max(missing, default=0),
-        kept_epochs={*job.row_epochs, *job.rewind_epochs, *kept_before(ledger, stage)},
+        kept_epochs={*job.row_epochs, *job.rewind_epochs},
     )
     torch.set_num_threads(run.threads)
-    if not resume_(run, no_later_than=min(missing, default=0)):
+    points = ledger.points(stage.stage_id)
+    run.kept_epochs |= kept_before(run, points)
+    if not resume_(run, points, no_later_than=min(missing, default=0)):
         begin_(run)
+    drop_left_behind(run, points)
     write_late_row(run)
     return run
 
 
-def kept_before(ledger: Ledger, stage: Stage) -> list[int]:
-    """Epochs whose rewind point stays though this job doesn't want it.
+def kept_before(run: StageRun, points: list[int]) -> set[int]:
+    """Epochs whose rewind point stays though this job doesn't want it: other stages start where
+    there is a row, and at what another job wanted of a baseline.
 
-    Other sweeps may start from any epoch of a baseline. Other stages start where there is a row;
-    what else is there was left behind by a run that was interrupted.
+    What else is there was left behind by a run that was interrupted. points: the epochs that have
+    a rewind point.
     """
-    if stage.parent is None:
-        return ledger.points(stage.stage_id)
-    return ledger.row_epochs(stage.stage_id)
+    rows = set(run.ledger.row_epochs(run.stage.stage_id))
+    if run.stage.parent is not None:
+        return rows
+    return rows | {epoch for epoch in points if was_wanted(run, epoch)}
+
+
+def was_wanted(run: StageRun, epoch: int) -> bool:
+    """Whether the job that wrote this rewind point meant it to stay; True if that can't be read."""
+    try:
+        return run.metrics(epoch).get("kept", True) is not False
+    except (FileNotFoundError, ValueError):
+        return True
+
+
+def drop_left_behind(run: StageRun, points: list[int]) -> None:
+    """Drop rewind points that a run before this one had no time to drop."""
+    for epoch in points:
+        if epoch < run.epoch if run.finished else epoch < run.epoch - 1:
+            drop_needless(run, epoch)
 
 
 def threads_before(ledger: Ledger, stage: Stage) -> int | None:
@@ -134,11 +153,11 @@ def threads_before(ledger: Ledger, stage: Stage) -> int | None:
 # The start
 
 
-def resume_(run: StageRun, no_later_than: int) -> bool:
+def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
     """Go on from the last good rewind point of the stage itself; False if it has none."""
     stage_id = run.stage.stage_id
-    known = unbroken_history(run.ledger, stage_id, no_later_than)
-    for epoch in reversed(run.ledger.points(stage_id)):
+    known = unbroken_history(run, no_later_than)
+    for epoch in reversed(points):
         if epoch > known:
             continue
         try:
@@ -168,11 +187,11 @@ def resume_epoch_(run: StageRun) -> None:
     checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
 
 
-def unbroken_history(ledger: Ledger, stage_id: str, no_later_than: int) -> int:
+def unbroken_history(run: StageRun, no_later_than: int) -> int:
     """The last epoch up to which all metrics can be read, -1 if none: rows are made of them."""
     for epoch in range(no_later_than + 1):
         try:
-            ledger.read_metrics(stage_id, epoch)
+            run.metrics(epoch)
         except (FileNotFoundError, ValueError):
             return epoch - 1
     return no_later_than
@@ -326,6 +345,9 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
     if run.progress.updates:
         drop_partial(run.ledger, run.stage.stage_id)
         run.progress = Progress()
+    if run.finished:  # before the row is written, with which the stage is done
+        for epoch in (run.epoch - 2, run.epoch - 1):
+            drop_needless(run, epoch)
     wanted = [epoch for epoch in run.job.row_epochs if epoch == run.epoch]
     if run.diverged:
         wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
@@ -395,6 +417,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
+        "kept": keeps(run, run.epoch),
     }
     run.history[run.epoch] = metrics
     stage_id = run.stage.stage_id
@@ -407,19 +430,15 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def drop_needless(run: StageRun, epoch: int) -> None:
+def keeps(run: StageRun, epoch: int) -> bool:
+    """Whether the epoch's rewind point stays when the stage is done."""
     keeps_all = run.stage.parent is None and run.runtime.keep == "all"
-    if epoch >= 0 and not keeps_all and epoch not in run.kept_epochs:
+    return keeps_all or epoch in run.kept_epochs
+
+
+def drop_needless(run: StageRun, epoch: int) -> None:
+    if epoch >= 0 and not keeps(run, epoch):
         run.ledger.drop_point(run.stage.stage_id, epoch)
-
-
-# The end
-
-
-def finish_stage(run: StageRun) -> None:
-    """Tidy up."""
-    for epoch in (run.epoch - 2, run.epoch - 1):
-        drop_needless(run, epoch)
 
 
 def write_late_row(run: StageRun) -> None:
