@@ -41,7 +41,11 @@ STANDARDISATIONS = {
     "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
     "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
 }
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = {
+    "fp32": "IEEE single precision throughout, on a GPU too",
+    "tf32": "convolutions and products of matrices with inputs rounded to TF32; GPUs only",
+    "bf16": "the same in bfloat16 with sums in fp32; weights, momentum and BatchNorm stay fp32",
+}
 PRUNABLE = {
     "kernels": "every convolution, projection and dense kernel (Mikler 2022)",
     "convolutions": "convolution kernels only (Renda et al. 2020, vision networks)",

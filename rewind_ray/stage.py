@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from rewind_ray import checkpoint
+from rewind_ray.arithmetic import arithmetic, check_precision
 from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
@@ -85,6 +86,7 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
     ledger.write_spec(stage)
     missing = missing_epochs(ledger, job)
     device = torch.device(runtime.device)
+    check_precision(stage.protocol.precision, device)
     task = image.load_task(stage.protocol, runtime.data, device)
     network = task.network(stage.seed)
     parameters = prunable_parameters(network, stage.protocol.prunable)
@@ -108,7 +110,8 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
     points = ledger.points(stage.stage_id)
     run.kept_epochs |= kept_before(run, points)
     if not resume_(run, points, no_later_than=min(missing, default=0)):
-        begin_(run)
+        with arithmetic(stage.protocol.precision, device):
+            begin_(run)
     drop_left_behind(run, points)
     write_late_row(run)
     return run
@@ -325,6 +328,11 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
 
     Raises BrokenOff, with what was trained of it saved, once ``run.stop`` says so.
     """
+    with arithmetic(run.stage.protocol.precision, run.task.device):
+        return _run_epoch(run)
+
+
+def _run_epoch(run: StageRun) -> dict[str, Any]:
     try:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
