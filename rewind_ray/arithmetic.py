@@ -60,7 +60,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def _settings(fp32_precision: str) -> list[tuple[Any, str, Any]]:
     """Where, name and value of each."""
-    backends = torch.backends
+    backends: Any = torch.backends
     return [
         (backends.cuda.matmul, "fp32_precision", fp32_precision),
         (backends.cudnn.conv, "fp32_precision", fp32_precision),

@@ -14,7 +14,7 @@ from rewind_ray import checkpoint
 from rewind_ray.epoch import Progress, never
 from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
+from rewind_ray.pruning.shrink import Cut, channels_of, cut_of, follower_mask, shrink_
 from rewind_ray.spec import Stage
 from rewind_ray.tasks.image import ImageTask
 
@@ -123,9 +123,32 @@ def data_seed(stage: Stage) -> int:
 
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
-    prunes = [step.prune for step in run.stage.chain[1:] if step.prune]
-    if any(prune.structure == "filters" for prune in prunes):
-        run.companions = follower_mask(run.network, run.mask, run.task.followers())
+    run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+
+
+def companions_of(
+    network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
+) -> Mask:
+    """What goes with the filters that ``mask`` prunes; nothing in a chain that prunes none."""
+    return follower_mask(network, mask, followers) if prunes_filters(stage) else {}
+
+
+def prunes_filters(stage: Stage) -> bool:
+    """Whether a step of its chain does."""
+    return any(step.prune and step.prune.structure == "filters" for step in stage.chain)
+
+
+def closing(run: StageRun) -> Callable[[Mask], Mask]:
+    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
+    channels = channels_of(run.network, run.task.input_shape)
+    followers = run.task.followers()
+
+    def close(mask: Mask) -> Mask:
+        return channels.closed(
+            mask, lambda part: companions_of(run.network, part, run.stage, followers)
+        )
+
+    return close
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -153,7 +176,8 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
 def shrink_run_(run: StageRun) -> None:
     """Cut out what the mask has left without use, and go on with the smaller network."""
     here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
-    small = checkpoint.cut_point(here, cut_of(run.network, run.mask, run.task.input_shape))
+    mask = {**run.mask, **run.companions}
+    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.input_shape))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
     checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)

@@ -26,6 +26,7 @@ from rewind_ray.pruning import (
     dense_mask,
     prunable_parameters,
     pruned_mask,
+    unchanged,
     unpruned,
 )
 from rewind_ray.recalibrate import RECALIBRATED, batch_norms, recalibrated
@@ -43,6 +44,7 @@ from rewind_ray.run import (
     Runtime,
     StageRun,
     apply_masks_,
+    closing,
     cut_network_,
     data_seed,
     in_order_of_modules,
@@ -210,7 +212,7 @@ def begin_(run: StageRun) -> None:
         checkpoint.load_network_(run.network, parent)
         set_mask_(run, next_mask(run, parent))
         apply_masks_(run)
-        run.removed_norm = removed_norm_of(parent, run.mask)
+        run.removed_norm = removed_norm_of(parent, run.mask, run.companions)
         metrics["removed_norm"] = run.removed_norm
         metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
         metrics |= recalibrated_accuracies(run)
@@ -240,6 +242,7 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
             run.task.batches(data_seed(stage), 0),
             stage.protocol.label_smoothing,
         ),
+        close=closing(run) if stage.prune.structure == "filters" else unchanged,
     )
 
 
@@ -256,23 +259,21 @@ def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
     return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
 
 
-def removed_norm_of(parent: RewindPoint, mask: Mask) -> float:
-    """||dW|| / ||W|| / sqrt(share), of dW the weights that ``mask`` removes of the parent's W.
+def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
+    """||dW|| / ||W|| / sqrt(share), of W all of the parent's parameters (BatchNorm and biases too)
+    and dW those that this step removes.
 
-    share: removed / parent's unpruned weights. Zimmer et al. 2023: 1 if weights were removed
-    whatever their size, less the smaller they were.
+    share: removed / parent's unpruned prunable weights. Zimmer et al. 2023 and their code: 1 if
+    weights were removed whatever their size, less the smaller they were.
     """
-    before = after = 0.0
-    count_before = count_after = 0
-    for name, kept in mask.items():
-        weight = parent.weights[name].double()
-        was_kept = parent.mask[name] if parent.mask else torch.ones_like(weight, dtype=torch.bool)
-        before += float(weight.square().sum())
-        after += float((weight * kept.cpu()).square().sum())
-        count_before += int(was_kept.sum())
-        count_after += int(kept.sum())
-    share = (count_before - count_after) / count_before
-    return math.sqrt(max(before - after, 0.0) / before / share) if before and share else 0.0
+    gone = {name: ~kept.cpu() for name, kept in {**mask, **companions}.items()}
+    before = sum(float(weight.double().square().sum()) for weight in parent.weights.values())
+    removed = sum(
+        float(parent.weights[name][pruned].double().square().sum()) for name, pruned in gone.items()
+    )
+    count_before = unpruned(parent.mask) if parent.mask else sum(m.numel() for m in mask.values())
+    share = (count_before - unpruned(mask)) / count_before
+    return math.sqrt(removed / before / share) if before and share else 0.0
 
 
 def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:

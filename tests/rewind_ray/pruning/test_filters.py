@@ -57,17 +57,21 @@ def brute_force(
     """Remove the filter of least mean |w|, one after the other, while that comes nearer."""
     kept = {name: layer.numpy().copy() for name, layer in mask.items()}
     weights = {name: abs(p.detach().numpy()) for name, p in parameters.items()}
+
+    def importance(name: str, position: int) -> np.float32:
+        """Of the weights that are left."""
+        return weights[name][position][kept[name][position]].mean(dtype=np.float32)
+
     candidates = []
     for layer_number, name in enumerate(kept):
         if kept[name].ndim != 4:
             continue
         alive = [f for f in range(len(kept[name])) if kept[name][f].any()]
         if keep_layers and alive:
-            best = max(alive, key=lambda f: (weights[name][f].mean(), -f))
+            best = max(alive, key=lambda f: (importance(name, f), -f))
             alive.remove(best)
         for position in alive:
-            importance = weights[name][position].mean(dtype=np.float32)
-            candidates.append((importance, layer_number, position, name))
+            candidates.append((importance(name, position), layer_number, position, name))
     removed = 0
     for _, _, position, name in sorted(candidates, key=lambda c: c[:3]):
         size = int(kept[name][position].sum())
