@@ -10,11 +10,10 @@ import torch
 
 from rewind_ray.datasets import DATASETS
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning import Mask, empty_layers, unpruned
-from rewind_ray.pruning.shrink import kept_kernels
+from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS, original_and_more
-from rewind_ray.run import StageRun, prunes_filters
+from rewind_ray.run import StageRun
 from rewind_ray.spec import Stage
 from rewind_ray.tasks import image
 
@@ -31,7 +30,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     dense = task.meta_network()
     flops_dense = sum(multiply_adds(dense, task.input_shape).values())
     flops = multiply_adds(run.network, task.input_shape)
-    flops_remaining = remaining_multiply_adds(flops, counted_kernels(run))
+    flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
     examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size
@@ -84,13 +83,6 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         ray_version=run.runtime.ray_version,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def counted_kernels(run: StageRun) -> Mask:
-    """What is left of each kernel; channels that could be cut out count as cut out."""
-    if not prunes_filters(run.stage):
-        return run.mask
-    return kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
 
 
 def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:

@@ -14,7 +14,14 @@ from rewind_ray import checkpoint
 from rewind_ray.epoch import Progress, never
 from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import Cut, channels_of, cut_of, follower_mask, shrink_
+from rewind_ray.pruning.shrink import (
+    Cut,
+    channels_of,
+    cut_of,
+    follower_mask,
+    kept_kernels,
+    shrink_,
+)
 from rewind_ray.spec import Stage
 from rewind_ray.tasks.image import ImageTask
 
@@ -64,8 +71,8 @@ class StageRun:
     mask: Mask
     """Empty for the dense network."""
     companions: Mask
-    """Scales and shifts of BatchNorm channels: pruned filters take theirs with them. No prunable
-    weights, so density doesn't count them."""
+    """What pruned filters take with them, as masks: scales and shifts of BatchNorm channels, and
+    what reads these of kernels that can't be pruned. Density doesn't count them."""
     cut: Cut | None
     """What was physically removed from the dense network."""
     threads: int
@@ -124,6 +131,9 @@ def data_seed(stage: Stage) -> int:
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
     run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+    if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
+        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
+        run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
 
 
 def companions_of(
