@@ -20,6 +20,7 @@ import torch
 import tyro
 from torch.nn import functional as F
 
+from rewind_ray.arithmetic import arithmetic
 from rewind_ray.datasets.batches import Batch, epoch_batches
 from rewind_ray.datasets.image_set import prepare
 from rewind_ray.epoch import autocast, train_epoch
@@ -53,7 +54,8 @@ def main(
         f"{torch.__version__}; median of {rounds} rounds of {updates} updates"
     )
     for precision in precisions:
-        in_loop, bare = measure(network, precision, updates, rounds, torch.device(device))
+        with arithmetic(precision, torch.device(device)):
+            in_loop, bare = measure(network, precision, updates, rounds, torch.device(device))
         ratios = [a / b for a, b in zip(in_loop, bare, strict=True)]
         print(
             f"{precision}: epoch loop {statistics.median(in_loop):7.2f} ms, "

@@ -23,7 +23,7 @@ from rewind_ray.flops import multiply_adds
 from rewind_ray.latency import forward_times, random_images
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, dense_mask, prunable_parameters
-from rewind_ray.pruning.shrink import apply_filter_mask_, cut_of, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 
 Layers = Literal["alike", "apart"]
 
@@ -90,7 +90,8 @@ def three_networks(
     input_shape = (3, image_size, image_size)
     masked = copy.deepcopy(dense)
     apply_mask_(prunable_parameters(masked, "convolutions"), mask)
-    apply_filter_mask_(masked, mask, followers(masked, input_shape))
+    mask |= follower_mask(masked, mask, followers(masked, input_shape))
+    apply_mask_(dict(masked.named_parameters()), mask)
     shrunk = shrink_(copy.deepcopy(masked), cut_of(masked, mask, input_shape))
     images = torch.randn(2, *input_shape)
     with torch.no_grad():

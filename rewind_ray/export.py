@@ -42,9 +42,10 @@ from rewind_ray.latency import compare
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
-from rewind_ray.pruning.shrink import Cut, cut_of, shrink_
+from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
 from rewind_ray.recalibrate import pruned_accuracies
 from rewind_ray.rows import device_name
+from rewind_ray.run import companions_of
 from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
 from rewind_ray.storage import write_atomically
 from rewind_ray.tasks import image
@@ -118,7 +119,7 @@ def load_export(
         "input": input_facts(protocol, info, data),
         "output": {"name": OUTPUT, "shape": ["N", info.num_classes], "dtype": "float32"},
         **accuracies(ledger, stage_id, epoch),
-        **sizes(protocol, info, network, mask),
+        **sizes(stage, info, network, mask),
     }
     if shrink:
         shrink_(network, cut_of(network, mask, image.input_shape(info)))
@@ -201,16 +202,23 @@ def check_filters(stage: Stage) -> None:
 def masked_network(
     ledger: Ledger, stage: Stage, epoch: int, info: DatasetInfo
 ) -> tuple[nn.Module, Mask]:
-    """In evaluation mode, its pruned weights zero; as small as the stage itself trained it."""
+    """In evaluation mode, its pruned weights zero; as small as the stage itself trained it.
+
+    The mask is that of its kernels and of what pruned filters take with them.
+    """
     with reading(f"epoch {epoch} of stage {stage.stage_id}"):
         point = checkpoint.from_bytes(ledger.read_point(stage.stage_id, epoch))
     network = image.empty_network(stage.protocol, info)
     if point.cut:
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
-    if point.mask:
-        apply_mask_(dict(network.named_parameters()), point.mask)
-    return network.eval(), point.mask
+    mask = point.mask
+    if mask and stage.filters_take_norms:
+        names = followers(network, image.input_shape(info))
+        mask = {**mask, **companions_of(network, mask, stage, names)}
+    if mask:
+        apply_mask_(dict(network.named_parameters()), mask)
+    return network.eval(), mask
 
 
 # What is known of it
@@ -267,22 +275,23 @@ def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | N
     return {name: metrics.get(name) for name in ("val_accuracy", "test_accuracy")} | before
 
 
-def sizes(
-    protocol: Protocol, info: DatasetInfo, network: nn.Module, mask: Mask
-) -> dict[str, float]:
-    """As in the result row: ``remaining`` skips the zeros."""
-    dense = image.meta_network(protocol, info)
-    prunable = prunable_parameters(dense, protocol.prunable).values()
-    params_prunable = sum(parameter.numel() for parameter in prunable)
-    params_remaining = unpruned(mask) if mask else params_prunable
-    flops = multiply_adds(network, image.input_shape(info))
+def sizes(stage: Stage, info: DatasetInfo, network: nn.Module, mask: Mask) -> dict[str, float]:
+    """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
+    input_shape = image.input_shape(info)
+    dense = image.meta_network(stage.protocol, info)
+    prunable = prunable_parameters(dense, stage.protocol.prunable)
+    params_prunable = sum(parameter.numel() for parameter in prunable.values())
+    of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
+    params_remaining = unpruned(of_prunable) if mask else params_prunable
+    if stage.filters_take_norms:
+        mask = kept_kernels(network, mask, input_shape)
     return {
         "density": params_remaining / params_prunable,
         "params_total": sum(parameter.numel() for parameter in dense.parameters()),
         "params_prunable": params_prunable,
         "params_remaining": params_remaining,
-        "flops_dense": sum(multiply_adds(dense, image.input_shape(info)).values()),
-        "flops_remaining": remaining_multiply_adds(flops, mask),
+        "flops_dense": sum(multiply_adds(dense, input_shape).values()),
+        "flops_remaining": remaining_multiply_adds(multiply_adds(network, input_shape), mask),
     }
 
 

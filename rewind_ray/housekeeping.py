@@ -230,7 +230,8 @@ def _needed_points(
         for stage in map(specs.__getitem__, asked):
             if stage.baseline.stage_id == stage_id:
                 needed.add(stage.baseline.train_epochs)
-                needed.add(0 if stage.rewind_epoch is None else stage.rewind_epoch)
+                if stage.rewind_epoch is not None:
+                    needed.add(stage.rewind_epoch)
     return needed
 
 

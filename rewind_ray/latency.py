@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.arithmetic import arithmetic
+
 BATCH_SIZES = (1, 128)
 ROUNDS = 15
 ROUND_SECONDS = 0.1
@@ -56,10 +58,11 @@ def compare(
         name: copy.deepcopy(network).eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name, network in (("dense", dense), ("exported", exported))
     }
-    return [
-        _compare(networks, random_images(size, input_shape, device), rounds, round_seconds)
-        for size in batch_sizes
-    ]
+    with arithmetic("fp32", device):
+        return [
+            _compare(networks, random_images(size, input_shape, device), rounds, round_seconds)
+            for size in batch_sizes
+        ]
 
 
 def _compare(

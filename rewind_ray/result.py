@@ -126,7 +126,7 @@ class ResultRow:
     status: str
     """done, diverged (loss or weights not finite) or collapsed (a layer has no weight left)."""
     precision: str
-    """Of the networks' arithmetic: fp32 or bf16."""
+    """Of the networks' arithmetic: fp32, tf32 or bf16; ``rewind_ray.spec.PRECISIONS``."""
     device: str
     """Hardware it was trained on."""
     git_commit: str | None

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rewind_ray.schedule import Schedule, learning_rate
 
 WARMUP = 0.1
-"""Share of the updates that ``slr``, ``clr``, ``llr``, ``allr`` warm up in; Zimmer et al. 2023."""
+"""Share of the updates that ``slr``, ``clr``, ``llr``, ``allr`` warm up in; Le & Hua 2021, and
+Zimmer et al. 2023, their code."""
+
+ONE_CYCLE_STARTS_AT = 1 / 100
+ONE_CYCLE_ENDS_AT = 1 / 100 / 100
+"""Of the top rate of ``clr``; Le & Hua 2021, their code (div_factor and final_div_factor 100). In
+their schedules the former is the original training's lowest rate, as figure 1 draws it."""
 
 FACTOR = 0.1
 """What a drop of ``step`` multiplies the rate by; Wang et al. 2023, Tab. 3."""
@@ -39,14 +45,14 @@ class RateContext:
     factor: float = FACTOR
     """What each of these drops multiplies the rate by."""
     warmup: float = 0.0
-    """Share of the updates in which the rate climbs linearly from 0."""
+    """Share of the updates in which the rate climbs before it falls."""
     rates_from: int | None = None
     """Epoch of S that a rewound rate starts from; None: T - t."""
     last_lr: float = 0.0
     """Rate that an annealed one ends at."""
     removed_norm: float = 1.0
-    """||dW|| / ||W|| / sqrt(share of the weights removed): how much pruning took away, of dW the
-    removed weights and W all that were left before; Zimmer et al. 2023."""
+    """||dW|| / ||W|| / sqrt(share of the weights removed): how much pruning took away; Zimmer et
+    al. 2023. See ``stage.removed_norm_of``."""
 
     @property
     def top(self) -> float:
@@ -81,20 +87,49 @@ def original_rate(update: int, context: RateContext) -> float:
 
 
 def stretched_rate(update: int, context: RateContext) -> float:
-    """The whole of S, stretched or squeezed into this run, after the warm-up if there is one."""
-    warmup = round(context.warmup * context.updates)
-    if update < warmup:
-        return context.schedule.lr * update / warmup
-    place = (update - warmup) * context.dense_epochs * context.steps_per_epoch
-    there = place // (context.updates - warmup)
+    """The whole of S, stretched into this run, its warm-up along with the rest."""
+    there = update * context.dense_epochs * context.steps_per_epoch // context.updates
     return learning_rate(there, context.schedule, context.steps_per_epoch)
 
 
+def squeezed_rate(update: int, context: RateContext) -> float:
+    """A linear warm-up from 0, then the whole of S squeezed into the rest of this run.
+
+    Where S has a warm-up of its own, its top rate stands in the place of that (Zimmer et al. 2023,
+    their code for ``slr``).
+    """
+    warmup = round(context.warmup * context.updates)
+    if update < warmup:
+        return context.schedule.lr * update / warmup
+    without_warmup = replace(context.schedule, warmup_epochs=0.0)
+    place = (update - warmup) * context.dense_epochs * context.steps_per_epoch
+    there = place // (context.updates - warmup)
+    return learning_rate(there, without_warmup, context.steps_per_epoch)
+
+
+def one_cycle_rate(update: int, context: RateContext) -> float:
+    """Half a cosine up to the top rate, and half a cosine down from there.
+
+    From a hundredth of the top rate to a ten thousandth of it, which the last update has: PyTorch's
+    ``OneCycleLR``, as Le & Hua 2021 ran it. They also let it cycle the momentum, unmentioned in
+    their text; here the momentum stays.
+    """
+    top = context.top
+    peak = max(0.0, context.warmup * context.updates - 1)
+    if update < peak:
+        return half_cosine(top * ONE_CYCLE_STARTS_AT, top, update / peak)
+    rest = context.updates - 1 - peak or 1.0  # 0 where there is a single update
+    return half_cosine(top, top * ONE_CYCLE_ENDS_AT, (update - peak) / rest)
+
+
+def half_cosine(start: float, end: float, progress: float) -> float:
+    """From start, at progress 0, to end, at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
 def cosine_rate(update: int, context: RateContext) -> float:
-    """Half a cosine from the top rate to the last, after the warm-up if there is one."""
-    climbing, progress = warmup_and_progress(update, context)
-    height = (1 + math.cos(math.pi * progress)) / 2
-    return climbing * (context.last_lr + (context.top - context.last_lr) * height)
+    """Half a cosine from the top rate to the last, which the update after the end would have."""
+    return half_cosine(context.top, context.last_lr, update / context.updates)
 
 
 def linear_rate(update: int, context: RateContext) -> float:
@@ -129,6 +164,8 @@ RATES: dict[str, Callable[[int, RateContext], float]] = {
     "rewound": rewound_rate,
     "original": original_rate,
     "stretched": stretched_rate,
+    "squeezed": squeezed_rate,
+    "one cycle": one_cycle_rate,
     "cosine": cosine_rate,
     "linear": linear_rate,
     "adapted linear": adapted_linear_rate,
@@ -229,13 +266,13 @@ METHODS: dict[str, Method] = {
     ),
     "slr": Method(
         weights="parent",
-        rate="stretched",
+        rate="squeezed",
         takes=("warmup",),
         source="scaled learning rate restarting, Le & Hua 2021, §3",
     ),
     "clr": Method(
         weights="parent",
-        rate="cosine",
+        rate="one cycle",
         takes=("warmup", "lr"),
         source="cyclic learning rate restarting, Le & Hua 2021, §3: one cycle",
     ),

@@ -33,7 +33,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     dense = task.meta_network()
     flops_dense = sum(multiply_adds(dense, task.input_shape).values())
     flops = multiply_adds(run.network, task.input_shape)
-    flops_remaining = remaining_multiply_adds(flops, run.mask)
+    flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
     examples = len(history) * task.steps_per_epoch * stage.protocol.batch_size

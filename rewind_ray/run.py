@@ -14,7 +14,14 @@ from rewind_ray import checkpoint
 from rewind_ray.epoch import Progress, never
 from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
+from rewind_ray.pruning.shrink import (
+    Cut,
+    channels_of,
+    cut_of,
+    follower_mask,
+    kept_kernels,
+    shrink_,
+)
 from rewind_ray.spec import Stage
 from rewind_ray.tasks.image import ImageTask
 
@@ -64,8 +71,8 @@ class StageRun:
     mask: Mask
     """Empty for the dense network."""
     companions: Mask
-    """Scales and shifts of BatchNorm channels: pruned filters take theirs with them. No prunable
-    weights, so density doesn't count them."""
+    """What pruned filters take with them, as masks: scales and shifts of BatchNorm channels, and
+    what reads these of kernels that can't be pruned. Density doesn't count them."""
     cut: Cut | None
     """What was physically removed from the dense network."""
     threads: int
@@ -143,8 +150,30 @@ def data_seed(stage: Stage) -> int:
 
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
-    if run.stage.filters_take_norms:
-        run.companions = follower_mask(run.network, run.mask, run.task.followers())
+    run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+    if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
+        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
+        run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
+
+
+def companions_of(
+    network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
+) -> Mask:
+    """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
+    return follower_mask(network, mask, followers) if stage.filters_take_norms else {}
+
+
+def closing(run: StageRun) -> Callable[[Mask], Mask]:
+    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
+    channels = channels_of(run.network, run.task.input_shape)
+    followers = run.task.followers()
+
+    def close(mask: Mask) -> Mask:
+        return channels.closed(
+            mask, lambda part: companions_of(run.network, part, run.stage, followers)
+        )
+
+    return close
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -172,7 +201,8 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
 def shrink_run_(run: StageRun) -> None:
     """Cut out what the mask has left without use, and go on with the smaller network."""
     here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
-    small = checkpoint.cut_point(here, cut_of(run.network, run.mask, run.task.input_shape))
+    mask = {**run.mask, **run.companions}
+    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.input_shape))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
     checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)

@@ -57,7 +57,11 @@ DECAYED = {
     "not_batch_norm": "all but BatchNorm's (Renda et al. 2020, their ImageNet code)",
     "kernels": "kernels only, neither biases nor BatchNorm",
 }
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = {
+    "fp32": "IEEE single precision throughout, on a GPU too",
+    "tf32": "convolutions and products of matrices with inputs rounded to TF32; GPUs only",
+    "bf16": "the same in bfloat16 with sums in fp32; weights, momentum and BatchNorm stay fp32",
+}
 PRUNABLE = {
     "kernels": "every convolution, projection and dense kernel (Mikler 2022, Renda et al. 2020)",
     "convolutions": "convolution and projection kernels, the dense layer left whole",
@@ -276,7 +280,7 @@ class Retrain:
     factor: float | None = None
     """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
     warmup: float | None = None
-    """Share of the updates in which the rate climbs from 0; 0.1 if left out, 0 for none."""
+    """Share of the updates in which the rate climbs; 0.1 if left out, 0 for none."""
     last_lr: float | None = None
     """Of ``cosine``: the rate that it ends at, below ``lr``; 0 if left out."""
     rates_from: int | None = None

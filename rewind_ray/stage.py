@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from rewind_ray import checkpoint
+from rewind_ray.arithmetic import arithmetic, check_precision
 from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
 from rewind_ray.ledger import CorruptRewindPoint, Ledger
@@ -25,6 +26,7 @@ from rewind_ray.pruning import (
     dense_mask,
     prunable_parameters,
     pruned_mask,
+    unchanged,
     unpruned,
 )
 from rewind_ray.recalibrate import RECALIBRATED, batch_norms, recalibrated
@@ -42,6 +44,7 @@ from rewind_ray.run import (
     Runtime,
     StageRun,
     apply_masks_,
+    closing,
     cut_network_,
     data_seed,
     in_order_of_modules,
@@ -64,7 +67,6 @@ def run_stage(job: Job, runtime: Runtime) -> None:
     run = start_stage(job, runtime)
     while not run.finished:
         run_epoch(run)
-    finish_stage(run)
 
 
 def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
@@ -86,6 +88,7 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
     ledger.write_spec(stage)
     missing = missing_epochs(ledger, job)
     device = torch.device(runtime.device)
+    check_precision(stage.protocol.precision, device)
     task = image.load_task(stage.protocol, runtime.data, device)
     network = task.network(stage.seed)
     parameters = prunable_parameters(network, stage.protocol.prunable)
@@ -103,24 +106,45 @@ def start_stage(job: Job, runtime: Runtime) -> StageRun:
         cut=None,
         threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=max(missing, default=0),
-        kept_epochs={*job.row_epochs, *job.rewind_epochs, *kept_before(ledger, stage)},
+        kept_epochs={*job.row_epochs, *job.rewind_epochs},
     )
     torch.set_num_threads(run.threads)
-    if not resume_(run, no_later_than=min(missing, default=0)):
-        begin_(run)
+    points = ledger.points(stage.stage_id)
+    run.kept_epochs |= kept_before(run, points)
+    if not resume_(run, points, no_later_than=min(missing, default=0)):
+        with arithmetic(stage.protocol.precision, device):
+            begin_(run)
+    drop_left_behind(run, points)
     write_late_row(run)
     return run
 
 
-def kept_before(ledger: Ledger, stage: Stage) -> list[int]:
-    """Epochs whose rewind point stays though this job doesn't want it.
+def kept_before(run: StageRun, points: list[int]) -> set[int]:
+    """Epochs whose rewind point stays though this job doesn't want it: other stages start where
+    there is a row, and at what another job wanted of a baseline.
 
-    Other sweeps may start from any epoch of a baseline. Other stages start where there is a row;
-    what else is there was left behind by a run that was interrupted.
+    What else is there was left behind by a run that was interrupted. points: the epochs that have
+    a rewind point.
     """
-    if stage.parent is None:
-        return ledger.points(stage.stage_id)
-    return ledger.row_epochs(stage.stage_id)
+    rows = set(run.ledger.row_epochs(run.stage.stage_id))
+    if run.stage.parent is not None:
+        return rows
+    return rows | {epoch for epoch in points if was_wanted(run, epoch)}
+
+
+def was_wanted(run: StageRun, epoch: int) -> bool:
+    """Whether the job that wrote this rewind point meant it to stay; True if that can't be read."""
+    try:
+        return run.metrics(epoch).get("kept", True) is not False
+    except (FileNotFoundError, ValueError):
+        return True
+
+
+def drop_left_behind(run: StageRun, points: list[int]) -> None:
+    """Drop rewind points that a run before this one had no time to drop."""
+    for epoch in points:
+        if epoch < run.epoch if run.finished else epoch < run.epoch - 1:
+            drop_needless(run, epoch)
 
 
 def threads_before(ledger: Ledger, stage: Stage) -> int | None:
@@ -134,11 +158,11 @@ def threads_before(ledger: Ledger, stage: Stage) -> int | None:
 # The start
 
 
-def resume_(run: StageRun, no_later_than: int) -> bool:
+def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
     """Go on from the last good rewind point of the stage itself; False if it has none."""
     stage_id = run.stage.stage_id
-    known = unbroken_history(run.ledger, stage_id, no_later_than)
-    for epoch in reversed(run.ledger.points(stage_id)):
+    known = unbroken_history(run, no_later_than)
+    for epoch in reversed(points):
         if epoch > known:
             continue
         try:
@@ -168,11 +192,11 @@ def resume_epoch_(run: StageRun) -> None:
     checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
 
 
-def unbroken_history(ledger: Ledger, stage_id: str, no_later_than: int) -> int:
+def unbroken_history(run: StageRun, no_later_than: int) -> int:
     """The last epoch up to which all metrics can be read, -1 if none: rows are made of them."""
     for epoch in range(no_later_than + 1):
         try:
-            ledger.read_metrics(stage_id, epoch)
+            run.metrics(epoch)
         except (FileNotFoundError, ValueError):
             return epoch - 1
     return no_later_than
@@ -188,7 +212,7 @@ def begin_(run: StageRun) -> None:
         checkpoint.load_network_(run.network, parent)
         set_mask_(run, next_mask(run, parent))
         apply_masks_(run)
-        run.removed_norm = removed_norm_of(parent, run.mask)
+        run.removed_norm = removed_norm_of(parent, run.mask, run.companions)
         metrics["removed_norm"] = run.removed_norm
         metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
         metrics |= recalibrated_accuracies(run)
@@ -218,6 +242,7 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
             run.task.batches(data_seed(stage), 0),
             stage.protocol.label_smoothing,
         ),
+        close=closing(run) if stage.prune.structure == "filters" else unchanged,
     )
 
 
@@ -234,23 +259,21 @@ def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
     return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
 
 
-def removed_norm_of(parent: RewindPoint, mask: Mask) -> float:
-    """||dW|| / ||W|| / sqrt(share), of dW the weights that ``mask`` removes of the parent's W.
+def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
+    """||dW|| / ||W|| / sqrt(share), of W all of the parent's parameters (BatchNorm and biases too)
+    and dW those that this step removes.
 
-    share: removed / parent's unpruned weights. Zimmer et al. 2023: 1 if weights were removed
-    whatever their size, less the smaller they were.
+    share: removed / parent's unpruned prunable weights. Zimmer et al. 2023 and their code: 1 if
+    weights were removed whatever their size, less the smaller they were.
     """
-    before = after = 0.0
-    count_before = count_after = 0
-    for name, kept in mask.items():
-        weight = parent.weights[name].double()
-        was_kept = parent.mask[name] if parent.mask else torch.ones_like(weight, dtype=torch.bool)
-        before += float(weight.square().sum())
-        after += float((weight * kept.cpu()).square().sum())
-        count_before += int(was_kept.sum())
-        count_after += int(kept.sum())
-    share = (count_before - count_after) / count_before
-    return math.sqrt(max(before - after, 0.0) / before / share) if before and share else 0.0
+    gone = {name: ~kept.cpu() for name, kept in {**mask, **companions}.items()}
+    before = sum(float(weight.double().square().sum()) for weight in parent.weights.values())
+    removed = sum(
+        float(parent.weights[name][pruned].double().square().sum()) for name, pruned in gone.items()
+    )
+    count_before = unpruned(parent.mask) if parent.mask else sum(m.numel() for m in mask.values())
+    share = (count_before - unpruned(mask)) / count_before
+    return math.sqrt(removed / before / share) if before and share else 0.0
 
 
 def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
@@ -306,6 +329,11 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
 
     Raises BrokenOff, with what was trained of it saved, once ``run.stop`` says so.
     """
+    with arithmetic(run.stage.protocol.precision, run.task.device):
+        return _run_epoch(run)
+
+
+def _run_epoch(run: StageRun) -> dict[str, Any]:
     try:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
@@ -326,6 +354,9 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
     if run.progress.updates:
         drop_partial(run.ledger, run.stage.stage_id)
         run.progress = Progress()
+    if run.finished:  # before the row is written, with which the stage is done
+        for epoch in (run.epoch - 2, run.epoch - 1):
+            drop_needless(run, epoch)
     wanted = [epoch for epoch in run.job.row_epochs if epoch == run.epoch]
     if run.diverged:
         wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
@@ -398,6 +429,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
+        "kept": keeps(run, run.epoch),
     }
     run.history[run.epoch] = metrics
     stage_id = run.stage.stage_id
@@ -410,19 +442,15 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def drop_needless(run: StageRun, epoch: int) -> None:
+def keeps(run: StageRun, epoch: int) -> bool:
+    """Whether the epoch's rewind point stays when the stage is done."""
     keeps_all = run.stage.parent is None and run.runtime.keep == "all"
-    if epoch >= 0 and not keeps_all and epoch not in run.kept_epochs:
+    return keeps_all or epoch in run.kept_epochs
+
+
+def drop_needless(run: StageRun, epoch: int) -> None:
+    if epoch >= 0 and not keeps(run, epoch):
         run.ledger.drop_point(run.stage.stage_id, epoch)
-
-
-# The end
-
-
-def finish_stage(run: StageRun) -> None:
-    """Tidy up."""
-    for epoch in (run.epoch - 2, run.epoch - 1):
-        drop_needless(run, epoch)
 
 
 def write_late_row(run: StageRun) -> None:

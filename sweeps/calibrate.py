@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from rewind_ray.arithmetic import arithmetic
 from rewind_ray.datasets.batches import epoch_batches
 from rewind_ray.datasets.catalog import ImageData
 from rewind_ray.datasets.image_set import prepare
@@ -68,7 +69,8 @@ class Measured:
 def train_for_a_while(trial: Trial, barrier: Any, results: Any) -> None:
     """Puts (updates per second, peak bytes, "") into ``results``, or (0, 0, what went wrong)."""
     try:
-        results.put(measure(trial, barrier))
+        with arithmetic(trial.precision, torch.device(trial.device)):
+            results.put(measure(trial, barrier))
     except Exception as error:  # out of memory, mostly; the others needn't wait
         barrier.abort()
         results.put((0.0, 0.0, (str(error).strip() or type(error).__name__).splitlines()[0]))
@@ -199,7 +201,7 @@ def advice(best: Measured, device: str) -> str:
 
 def calibrate_command(
     network: str = "resnet20",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32",
     at_once: tuple[int, ...] = AT_ONCE,
     seconds: float = 10.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",

@@ -19,8 +19,11 @@ class Options:
     """Number of repeats, each with a baseline of its own; as the recipe says if left out."""
     data: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the data set's files; downloaded into a cache if left out."""
-    precision: Annotated[Literal["fp32", "bf16"] | None, tyro.conf.arg(metavar="fp32|bf16")] = None
-    """Of the networks' arithmetic; weights stay fp32. As the recipe says if left out."""
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"] | None, tyro.conf.arg(metavar="fp32|tf32|bf16")
+    ] = None
+    """Of the networks' arithmetic; weights stay fp32. tf32 needs a GPU that has it. As the recipe
+    says if left out."""
     keep: Literal["all", "referenced"] = "all"
     """Rewind points of the baselines that stay: every epoch's, or only those that a stage of
     this sweep starts from."""

@@ -19,7 +19,7 @@ from rewind_ray.epoch import BrokenOff
 from rewind_ray.leases import claim, release
 from rewind_ray.ledger import Ledger
 from rewind_ray.run import Job, Runtime, StageRun
-from rewind_ray.stage import finish_stage, run_epoch, start_stage
+from rewind_ray.stage import run_epoch, start_stage
 
 CLAIM = ("stage_id", "driver", "instead_of")
 
@@ -85,7 +85,6 @@ class StageTrainable(tune.Trainable):
             if time.monotonic() - begun > self.config["step_seconds"]:
                 break
         if run.finished:
-            finish_stage(run)
             self._release()
         return {
             "done": run.finished,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rewind_ray.datasets.image_set import ImageSet, Part
@@ -34,29 +35,58 @@ class EpochPlan:
 
 
 def plan_epoch(
-    seed: int, epoch: int, num_train: int, batch_size: int, steps: int, num_views: int
+    seed: int,
+    epoch: int,
+    num_train: int,
+    batch_size: int,
+    steps: int,
+    num_views: int,
+    whole_pass: bool,
 ) -> EpochPlan:
-    """A pure function of its arguments.
+    """A pure function of its arguments; what it costs doesn't grow with ``epoch``.
 
-    Passes through the training set follow each other, each in an order of its own, until the
-    steps are filled; an epoch may be part of a pass or many. Every image occurs once in a pass.
+    whole_pass: an epoch is one pass through the training set, less the incomplete last batch.
+    If not, it is a number of updates, and passes follow each other without a break: an epoch
+    begins where the one before it ended in its pass, and may be part of a pass or many. Every
+    pass has an order of its own, in which every image occurs once.
     """
-    # numpy promises that RandomState's streams never change, so an epoch stays what it is.
-    words = hashlib.sha256(f"epoch {epoch} of seed {seed}".encode()).digest()
-    random = np.random.RandomState(np.frombuffer(words, dtype="<u4"))
     length = steps * batch_size
-    num_passes = -(-length // num_train)
-    passes = [random.permutation(num_train) for _ in range(num_passes)]
-    return EpochPlan(
-        order=torch.from_numpy(np.concatenate(passes)[:length]),
-        choices=torch.from_numpy(random.randint(num_views, size=length, dtype=np.int64)),
+    of_each_pass = length if whole_pass else num_train
+    start = epoch * length
+    first, last = start // of_each_pass, (start + length - 1) // of_each_pass
+    orders = [pass_order(seed, number, num_train) for number in range(first, last + 1)]
+    places = np.concatenate([order[:of_each_pass] for order in orders])
+    skipped = start - first * of_each_pass
+    choices = _random(f"epoch {epoch} of seed {seed}").randint(
+        num_views, size=length, dtype=np.int64
     )
+    return EpochPlan(
+        order=torch.from_numpy(places[skipped : skipped + length]),
+        choices=torch.from_numpy(choices),
+    )
+
+
+def pass_order(seed: int, number: int, num_train: int) -> NDArray[np.int64]:
+    """Of the images in a pass, counted from 0. (num_train,)"""
+    return _random(f"pass {number} of seed {seed}").permutation(num_train)
+
+
+def _random(name: str) -> np.random.RandomState:
+    # numpy promises that RandomState's streams never change, so an epoch stays what it is.
+    words = hashlib.sha256(name.encode()).digest()
+    return np.random.RandomState(np.frombuffer(words, dtype="<u4"))
 
 
 def epoch_batches(data: ImageSet, seed: int, epoch: int) -> Iterator[Batch]:
     """The training batches of one epoch, augmented; ``data.steps_per_epoch`` of them."""
     plan = plan_epoch(
-        seed, epoch, len(data.train), data.batch_size, data.steps_per_epoch, len(data.views)
+        seed=seed,
+        epoch=epoch,
+        num_train=len(data.train),
+        batch_size=data.batch_size,
+        steps=data.steps_per_epoch,
+        num_views=len(data.views),
+        whole_pass=data.whole_pass,
     )
     order = plan.order.to(data.device).view(-1, data.batch_size)
     choices = plan.choices.to(data.device).view(-1, data.batch_size)

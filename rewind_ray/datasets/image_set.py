@@ -48,6 +48,8 @@ class ImageSet:
     num_classes: int
     batch_size: int
     steps_per_epoch: int
+    whole_pass: bool
+    """An epoch is a pass; see ``batches.plan_epoch``."""
     standardisation: str = "dataset"
     """One of ``rewind_ray.spec.STANDARDISATIONS``; for ``image``, mean and deviation go unused."""
 
@@ -85,6 +87,7 @@ def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> 
         num_classes=len(data.classes),
         batch_size=protocol.batch_size,
         steps_per_epoch=steps_per_epoch(protocol, len(split.train)),
+        whole_pass=protocol.steps_per_epoch is None,
         standardisation=protocol.standardisation,
     )
 

@@ -81,6 +81,8 @@ class StreamSet:
     num_classes: int
     batch_size: int
     steps_per_epoch: int
+    whole_pass: bool
+    """An epoch is a pass; see ``batches.plan_epoch``."""
     device: torch.device
 
 
@@ -114,6 +116,7 @@ def prepare(
         num_classes=len(listing.classes),
         batch_size=protocol.batch_size,
         steps_per_epoch=steps_per_epoch(protocol, len(train)),
+        whole_pass=protocol.steps_per_epoch is None,
         device=device,
     )
 
@@ -121,7 +124,15 @@ def prepare(
 def epoch_batches(data: StreamSet, seed: int, epoch: int) -> Iterator[Batch]:
     """The training batches of one epoch, augmented; ``data.steps_per_epoch`` of them."""
     size, steps = data.batch_size, data.steps_per_epoch
-    order = plan_epoch(seed, epoch, len(data.train), size, steps, num_views=1).order
+    order = plan_epoch(
+        seed=seed,
+        epoch=epoch,
+        num_train=len(data.train),
+        batch_size=size,
+        steps=steps,
+        num_views=1,
+        whole_pass=data.whole_pass,
+    ).order
     views = (
         View(data.train.paths[image], crop_seed(seed, epoch, place))
         for place, image in enumerate(order.tolist())

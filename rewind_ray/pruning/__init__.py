@@ -12,6 +12,7 @@ from rewind_ray.pruning.masks import (
     density,
     empty_layers,
     prunable_parameters,
+    unchanged,
     unpruned,
 )
 from rewind_ray.pruning.prune import check_fits, check_prune, pruned_mask
@@ -38,5 +39,6 @@ __all__ = [
     "random",
     "remove_filters",
     "snip",
+    "unchanged",
     "unpruned",
 ]

@@ -39,6 +39,10 @@ def apply_mask_(parameters: dict[str, nn.Parameter], mask: Mask) -> None:
     torch._foreach_mul_([parameters[name] for name in mask], list(mask.values()))
 
 
+def unchanged(mask: Mask) -> Mask:
+    return mask
+
+
 def unpruned(mask: Mask) -> int:
     """How many prunable weights are left."""
     return sum(int(kept.sum()) for kept in mask.values())

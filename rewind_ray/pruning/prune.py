@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,12 @@ from rewind_ray.pruning.layers import (
     remove_filters_of_each,
     remove_weights_of_each,
 )
-from rewind_ray.pruning.masks import Mask, unpruned
+from rewind_ray.pruning.masks import Mask, unchanged, unpruned
 from rewind_ray.pruning.n_of_m import input_size, n_and_m, remove_n_of_m
 from rewind_ray.pruning.rates import RATES, check_rates_fit, remove_by_rates
 from rewind_ray.pruning.unstructured import remove_weights
 from rewind_ray.spec import Prune
 
-GLOBALLY = {
-    "unstructured": remove_weights,
-    "filters": remove_filters,
-}
 OF_EACH_LAYER = {
     "unstructured": remove_weights_of_each,
     "filters": remove_filters_of_each,
@@ -41,14 +37,17 @@ def pruned_mask(
     seed: int = 0,
     level: int = 1,
     gradients: Gradients | None = None,
+    close: Callable[[Mask], Mask] = unchanged,
 ) -> Mask:
     """The mask after a pruning step, the least important weights removed. Never revives any.
 
     Globally, ``round(fraction * unpruned)`` weights go: unstructured exactly that many, whole
     filters at most that many. With scope ``layer``, or a pattern of ``layers``, that share of every
     (matching) layer, of its filters rounded up; rates and N:M say themselves how much. ``seed`` and
-    ``level`` are for the criterion ``random``, ``gradients`` for ``snip``. Raises ValueError if
-    nothing would be left, or for what doesn't fit the network.
+    ``level`` are for the criterion ``random``, ``gradients`` for ``snip``. ``close`` is for
+    filters: it takes from a mask the weights that read what is pruned, see
+    ``shrink.Channels.closed``, and they count as removed. Raises ValueError if nothing would be
+    left, or for what doesn't fit the network.
     """
     check_prune(prune)
     check_fits(prune, parameters)
@@ -59,7 +58,7 @@ def pruned_mask(
         level=level,
         gradients=gradients,
     )
-    pruned = _without_least(CRITERIA[prune.criterion](scoring), mask, prune)
+    pruned = _without_least(CRITERIA[prune.criterion](scoring), mask, prune, close)
     left = unpruned(mask)
     all_asked_for = prune.fraction is not None and round(prune.fraction * left) >= left
     if all_asked_for or unpruned(pruned) == 0:  # every layer may round up to all of its weights
@@ -70,21 +69,25 @@ def pruned_mask(
     return pruned
 
 
-def _without_least(scores: dict[str, Tensor], mask: Mask, prune: Prune) -> Mask:
+def _without_least(
+    scores: dict[str, Tensor], mask: Mask, prune: Prune, close: Callable[[Mask], Mask]
+) -> Mask:
     if prune.rates:
-        return remove_by_rates(
-            *(scores, mask, RATES[prune.rates]),
-            *(prune.power, prune.keep_layers, prune.filters_only),
-        )
+        rates = RATES[prune.rates]
+        how = (prune.power, prune.keep_layers, prune.filters_only)
+        return close(remove_by_rates(scores, mask, rates, *how))
     names = matching(mask, prune.layers)
     if groups := n_and_m(prune.structure):
         return remove_n_of_m(scores, mask, names, *groups)
     assert prune.fraction is not None
     if prune.scope == "layer" or prune.layers:
         of_each = OF_EACH_LAYER[prune.structure]
-        return of_each(scores, mask, names, prune.fraction, prune.keep_layers)
+        pruned = of_each(scores, mask, names, prune.fraction, prune.keep_layers)
+        return close(pruned) if prune.structure == "filters" else pruned
     count = round(prune.fraction * unpruned(mask))
-    return GLOBALLY[prune.structure](scores, mask, count, prune.keep_layers)
+    if prune.structure == "filters":
+        return remove_filters(scores, mask, count, prune.keep_layers, close)
+    return remove_weights(scores, mask, count, prune.keep_layers)
 
 
 def _amount(prune: Prune) -> str:

@@ -11,15 +11,15 @@ residual streams), and one channel of a layer that has lost all of them. Both ar
 zero under the mask that was cut along with the weights; a small network is trained under it as
 the dense one was under its own.
 
-Masks are those of filter pruning: a filter is whole, or gone. One of which only weights on dead
-channels are left would be gone in the small network, but not in the dense one.
+A masked network counts what the small one has: weights that read channels which can be cut are
+pruned along with them (``Channels.closed``). They multiply zeros, so this changes no function.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from rewind_ray.pruning.masks import Mask, apply_mask_
+from rewind_ray.pruning.masks import Mask, apply_mask_, unpruned
 
 ZERO_STAYS_ZERO = {
     *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Hardswish", "Mish", "Tanh"),
@@ -136,52 +136,163 @@ def _dead_channels(mask: Mask, followers: Mapping[str, list[str]]) -> dict[str, 
 def cut_of(network: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> Cut:
     """All channels that can be removed for good; the rest computes what the masked network did.
 
-    A channel goes if every convolution that writes it has its whole filter pruned, so that of a
-    residual stream only if all its blocks have. A layer keeps its first channel (a zero) if it
-    would lose all. Channels that run through something unknown stay: grouped convolutions,
+    mask: of kernels, BatchNorms and biases, ``{**mask, **follower_mask(...)}``: a filter whose
+    BatchNorm or bias isn't pruned along puts out a constant, and stays.
+
+    A channel goes if all that writes it is pruned, so that of a residual stream only if all its
+    blocks have lost it. A layer keeps one channel (a zero) if it would lose all: the first that
+    anything still reads. Channels that run through something unknown stay: grouped convolutions,
     concatenations, other normalisations, operations that make something of zeros.
 
     network: of any weights; only its structure counts. input_shape: (C, H, W).
     """
-    trace = _trace(network, input_shape)
-    dead = _dead_channels(mask, _followers(trace))
-    sizes: dict[str, tuple[int, ...]] = {}
-    removed: dict[str, dict[int, set[int]]] = {}
-    for group in trace.groups():
-        channels = _removable(trace, group, dead)
-        for item in group:
-            positions = {at for channel, at in _pairs(item) if channel in channels}
-            for name, dim, shape in trace.tensors(item.dep) if positions else ():
-                sizes[name] = shape
-                removed.setdefault(name, {}).setdefault(dim, set()).update(positions)
-    kept = {
-        name: tuple(
-            tuple(at for at in range(size) if at not in removed[name][dim])
-            if dim in removed[name]
-            else None
-            for dim, size in enumerate(shape)
+    return channels_of(network, input_shape).cut(mask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A parameter or buffer that coupled channels run through."""
+
+    name: str
+    dim: int
+    """Where its channels are: 0, or 1 of a kernel that reads them."""
+    shape: tuple[int, ...]
+    channels: Tensor
+    """(n,) int64: of each of these positions, the channel that is there."""
+    positions: Tensor
+    """(n,) int64, along ``dim``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Coupled:
+    """Channels that are cut together, such as those of a residual stream."""
+
+    size: int
+    writers: tuple[tuple[str, Tensor, Tensor], ...]
+    """Convolutions and BatchNorms; channels and positions as of ``_Tensor``."""
+    tensors: tuple[_Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Which channels of a network could be cut, and from what: its structure as plain data."""
+
+    coupled: tuple[_Coupled, ...]
+    parameters: frozenset[str]
+    """Names."""
+
+    def cut(self, mask: Mask) -> Cut:
+        """See ``cut_of``."""
+        sizes: dict[str, tuple[int, ...]] = {}
+        kept: dict[str, dict[int, Tensor]] = {}
+        for tensor, left in self._left(mask):
+            sizes[tensor.name] = tensor.shape
+            of_dims = kept.setdefault(tensor.name, {})
+            of_dims[tensor.dim] = left & of_dims.get(tensor.dim, left)
+        return Cut(
+            sizes=sizes,
+            kept={
+                name: tuple(
+                    tuple(of_dims[dim].nonzero().flatten().tolist()) if dim in of_dims else None
+                    for dim in range(len(sizes[name]))
+                )
+                for name, of_dims in kept.items()
+            },
         )
-        for name, shape in sizes.items()
-    }
-    return Cut(sizes=sizes, kept=kept)
+
+    def closed(self, mask: Mask, companions: Callable[[Mask], Mask]) -> Mask:
+        """The mask without the weights that read channels which can be cut.
+
+        These multiply zeros. Without them a masked network has the weights that the shrunk one
+        has, and no more. A filter that has no other weights goes with them, and so on.
+
+        companions: what a mask of kernels takes with it, see ``follower_mask``.
+        """
+        while True:
+            closed = dict(mask)
+            for tensor, left in self._left({**mask, **companions(mask)}):
+                if tensor.name in closed:
+                    kept = closed[tensor.name]
+                    shape = [-1 if dim == tensor.dim else 1 for dim in range(kept.dim())]
+                    closed[tensor.name] = kept & left.to(kept.device).view(shape)
+            if unpruned(closed) == unpruned(mask):
+                return closed
+            mask = closed
+
+    def _left(self, mask: Mask) -> Iterator[tuple[_Tensor, Tensor]]:
+        """Tensors that a cut takes from, and which positions along their ``dim`` it leaves."""
+        dead: dict[str, Tensor | None] = {}
+        for coupled in self.coupled:
+            gone = torch.ones(coupled.size, dtype=torch.bool)
+            for module, channels, positions in coupled.writers:
+                if module not in dead:
+                    dead[module] = self._dead(module, mask)
+                lost = dead[module]
+                alive = channels if lost is None else channels[~lost[positions]]
+                gone[alive] = False
+            if gone.all():
+                gone[_first_read(coupled, mask)] = False
+            if not gone.any():
+                continue
+            for tensor in coupled.tensors:
+                left = torch.ones(tensor.shape[tensor.dim], dtype=torch.bool)
+                left[tensor.positions] = ~gone[tensor.channels]
+                if not left.all():
+                    yield tensor, left
+
+    def _dead(self, module: str, mask: Mask) -> Tensor | None:
+        """Channels of which all that the module has is pruned, (C,) bool; None: none."""
+        own = [f"{module}.{name}" for name in ("weight", "bias")]
+        own = [name for name in own if name in self.parameters]
+        if not own or not all(name in mask for name in own):
+            return None
+        kept = [mask[name].view(len(mask[name]), -1).any(dim=1).cpu() for name in own]
+        return ~torch.stack(kept).any(dim=0)
 
 
-def _removable(trace: _Trace, group: Any, dead: Mapping[str, Tensor]) -> set[int]:
-    """Channels of the group's first convolution that are dead in all that writes them."""
-    if not all(trace.is_cuttable(item.dep) for item in group):
-        return set()
-    channels = set(range(len(group[0].idxs)))
-    for item in group:
-        if trace.writes(item.dep):
-            lost = dead.get(trace.names[item.dep.target.module])
-            gone = set() if lost is None else set(lost.nonzero().flatten().tolist())
-            channels -= {channel for channel, at in _pairs(item) if at not in gone}
-    return channels - {0} if len(channels) == len(group[0].idxs) else channels
+def _first_read(coupled: _Coupled, mask: Mask) -> int:
+    """The first channel that a masked kernel still reads; 0 if none does."""
+    read = torch.zeros(coupled.size, dtype=torch.bool)
+    for tensor in coupled.tensors:
+        if tensor.dim == 1 and tensor.name in mask:
+            used = mask[tensor.name].movedim(1, 0).flatten(1).any(1).cpu()
+            read[tensor.channels[used[tensor.positions]]] = True
+    return int(read.to(torch.uint8).argmax())
 
 
-def _pairs(item: Any) -> Iterator[tuple[int, int]]:
-    """Channel of the group's first convolution, and where it is here."""
-    return zip(item.root_idxs, item.idxs, strict=True)
+def channels_of(network: nn.Module, input_shape: tuple[int, ...]) -> Channels:
+    """network: of any weights; only its structure counts. input_shape: (C, H, W)."""
+    trace = _trace(network, input_shape)
+    coupled = []
+    for group in trace.groups():
+        if not all(trace.is_cuttable(item.dep) for item in group):
+            continue
+        writers, tensors = [], []
+        for item in group:
+            channels, positions = torch.tensor(item.root_idxs), torch.tensor(item.idxs)
+            if trace.writes(item.dep):
+                writers.append((trace.names[item.dep.target.module], channels, positions))
+            tensors += [
+                _Tensor(name, dim, shape, channels, positions)
+                for name, dim, shape in trace.tensors(item.dep)
+            ]
+        coupled.append(_Coupled(len(group[0].idxs), tuple(writers), tuple(tensors)))
+    names = frozenset(name for name, _ in network.named_parameters())
+    return Channels(tuple(coupled), names)
+
+
+def kept_kernels(network: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> Mask:
+    """``mask``, and the kernels that can't be pruned but read channels that can be cut.
+
+    mask: as of ``cut_of``. What ``flops.remaining_multiply_adds`` counts by.
+    """
+    kept = dict(mask)
+    for tensor, left in channels_of(network, input_shape)._left(mask):
+        if tensor.name not in mask and tensor.name.endswith(".weight") and len(tensor.shape) > 1:
+            shape = [-1 if dim == tensor.dim else 1 for dim in range(len(tensor.shape))]
+            whole = kept.get(tensor.name, torch.ones(tensor.shape, dtype=torch.bool))
+            kept[tensor.name] = whole & left.view(shape)
+    return kept
 
 
 def compose(first: Cut, second: Cut) -> Cut:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -188,10 +190,12 @@ RATES_BY_HAND: list[tuple[str, int, dict[str, object], list[float]]] = [
     ("slr", 2, {"warmup": 0}, [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]),
     # ... and over the last 9 of 12 updates, after 3 of warm-up (a quarter)
     ("slr", 4, {"warmup": 0.25}, [0, 0.8 / 3, 1.6 / 3] + [0.8] * 3 + [0.4] * 3 + [0.2] * 3),
-    # half a cosine over 6 updates: 1 + cos(pi * 0, 1/6, 1/3, 1/2, 2/3, 5/6)
-    ("clr", 2, {"warmup": 0}, [0.8, 0.746410, 0.6, 0.4, 0.2, 0.053590]),
-    # ... after 2 of warm-up (a third), over 4: cos of 0, 45, 90, 135 degrees
-    ("clr", 2, {"warmup": 1 / 3}, [0, 0.4, 0.8, 0.682843, 0.4, 0.117157]),
+    # half a cosine from 0.8 to 0.8e-4, cos of 0, 36, 72, 108, 144, 180 degrees:
+    # 0.40004 + 0.39996 * (1, 0.809017, 0.309017, -0.309017, -0.809017, -1)
+    ("clr", 2, {"warmup": 0}, [0.8, 0.723614, 0.523634, 0.276446, 0.076466, 0.00008]),
+    # ... after 2 intervals of warm-up (half of 6 updates, less one) from 0.008, over 3:
+    # 0.404 - 0.396 * (1, 0), then cos of 0, 60, 120, 180 degrees
+    ("clr", 2, {"warmup": 0.5}, [0.008, 0.404, 0.8, 0.60002, 0.20006, 0.00008]),
     # a straight line to 0
     ("llr", 2, {"warmup": 0}, [0.8, 4 / 6, 3.2 / 6, 0.4, 1.6 / 6, 0.8 / 6]),
     ("llr", 2, {"warmup": 1 / 3}, [0, 0.4, 0.8, 0.6, 0.4, 0.2]),
@@ -216,6 +220,110 @@ def test_rates_by_hand(
     stage = child(halves(), method, epochs, **knobs)
     assert stage.train_epochs * STEPS == len(expected)
     assert rates(stage, stage.train_epochs) == pytest.approx(expected, abs=1e-6)
+
+
+WARM = Schedule(lr=0.4, drops=(30, 60, 80), factor=0.1, warmup_epochs=5)  # Renda's ImageNet
+
+
+def test_a_schedule_s_own_warm_up_is_not_climbed_a_second_time() -> None:
+    """renda_imagenet, t = 45 of T = 90: 4.5 epochs of warm-up, then S at 40.5 / 90 of its length.
+
+    Its drops come at 4.5 + 0.45 * (30, 60, 80) = 18, 31.5 and 40.5 epochs.
+    """
+    stage = child(dense_stage(tiny(schedule=WARM, epochs=90), 0), "slr", 45)
+    steps = 20
+    got = [epoch_rates(stage, epoch, steps)(u) for epoch in range(45) for u in range(steps)]
+    climb = [0.4 * update / 90 for update in range(90)]
+    levels = [0.4] * (360 - 90) + [0.04] * (630 - 360) + [0.004] * (810 - 630) + [0.0004] * 90
+    assert got == pytest.approx(climb + levels, rel=1e-12)
+
+
+@pytest.mark.parametrize(("method", "knobs"), [("scratch_e", {}), ("scratch_b", {"speedup": 2})])
+def test_scratch_stretches_the_warm_up_with_the_schedule(
+    method: str, knobs: dict[str, float]
+) -> None:
+    """Liu et al. 2019 train from scratch as the dense network was trained: one climb, S's own."""
+    stage = child(dense_stage(tiny(schedule=WARM, epochs=90), 0), method, 10, **knobs)
+    length = stage.train_epochs / 90
+    got = rates(stage, stage.train_epochs)
+    top = got.index(0.4)
+    assert top == round(5 * length * STEPS)
+    assert got[:top] == sorted(got[:top]) and got[0] == 0
+    assert got[top:] == sorted(got[top:], reverse=True)
+    assert got[-1] == pytest.approx(0.0004)
+
+
+CLIMBING = ("slr", "clr", "llr", "allr")
+
+
+@given(
+    method=st.sampled_from(CLIMBING),
+    steps=st.integers(1, 12),
+    dense_epochs=st.integers(1, 30),
+    epochs=st.integers(1, 30),
+    drops=st.lists(st.integers(1, 29), unique=True, max_size=3).map(sorted),
+    own_warmup=st.integers(0, 6),
+    warmup=st.floats(0, 0.95),
+    removed_norm=st.floats(0, 1.5),
+)
+def test_no_rate_climbs_again_once_it_fell(
+    method: str,
+    steps: int,
+    dense_epochs: int,
+    epochs: int,
+    drops: list[int],
+    own_warmup: int,
+    warmup: float,
+    removed_norm: float,
+) -> None:
+    """Laws of the restarts: up, at most to the top, by the end of the warm-up; then only down."""
+    context = RateContext(
+        schedule=Schedule(lr=0.4, drops=tuple(drops), warmup_epochs=own_warmup),
+        steps_per_epoch=steps,
+        dense_epochs=dense_epochs,
+        retrain_epochs=epochs,
+        train_epochs=epochs,
+        warmup=warmup,
+        removed_norm=removed_norm,
+    )
+    got = [RATES[METHODS[method].rate](update, context) for update in range(epochs * steps)]
+    warm = math.ceil(warmup * len(got)) + 1
+    highest = got.index(max(got))
+    assert highest <= warm
+    assert got[: highest + 1] == sorted(got[: highest + 1])
+    assert got[highest:] == sorted(got[highest:], reverse=True)
+    assert max(got) <= 0.4 * (1 + 1e-12)
+    if method == "slr" and len(got) >= 100:
+        last = learning_rate(dense_epochs * steps - 1, Schedule(lr=0.4, drops=tuple(drops)), steps)
+        assert got[-1] == pytest.approx(last)
+    if method == "clr" and len(got) > 1:
+        assert got[-1] == pytest.approx(0.4e-4)
+
+
+@pytest.mark.parametrize("warmup", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 60), (40, 7), (72, 3)])
+def test_clr_is_the_one_cycle_that_le_and_hua_ran(epochs: int, steps: int, warmup: float) -> None:
+    """PyTorch's, with the arguments of their main_finetune.py (pct_start 0.1)."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=0.8,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        pct_start=warmup,
+        div_factor=100,
+        final_div_factor=100,
+    )
+    expected = []
+    for update in range(epochs * steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if update + 1 < epochs * steps:
+            one_cycle.step()
+    stage = child(dense_stage(tiny(schedule=HALVES), 0), "clr", epochs, warmup=warmup)
+    got = [epoch_rates(stage, epoch, steps)(u) for epoch in range(epochs) for u in range(steps)]
+    assert got == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "validation": st.sampled_from(["test", "train"]),
     "validation_fraction": st.sampled_from([0.2, 0.25]),
     "prunable": st.sampled_from(list(PRUNABLE)),
-    "precision": st.sampled_from(PRECISIONS),
+    "precision": st.sampled_from(sorted(PRECISIONS)),
     "initial_weights": st.sampled_from(list(INITIAL_WEIGHTS)),
     "network_options": st.sampled_from(
         [
@@ -426,7 +426,7 @@ NAN, INF = float("nan"), float("inf")
         ({"test_examples": 0}, "test_examples is 0; allowed"),
         ({"image_size": 0}, "image_size is 0; allowed"),
         ({"augmentation": "cutout"}, "unknown augmentation 'cutout'; known: none, reflect4_flip"),
-        ({"precision": "fp16"}, "unknown precision 'fp16'; known: fp32, bf16"),
+        ({"precision": "fp16"}, "unknown precision 'fp16'; known: fp32, tf32, bf16"),
         ({"prunable": "all"}, "unknown prunable 'all'; known: kernels, convolutions"),
         ({"validation": "both"}, "unknown validation 'both'; known: none, test, train"),
         ({"validation": "none"}, "validation 'none' with validation_fraction 0.2; give both"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 
 from rewind_ray.checkpoint import cut_point
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network
-from rewind_ray.pruning.shrink import cut_tensors
+from rewind_ray.pruning.shrink import cut_of, cut_tensors, shrink_
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_epoch, start_stage
@@ -192,3 +195,72 @@ def test_masks_stay_zero_with_all_of_renda_s_settings(lab: Lab, structure: str) 
             assert not torch.equal(
                 lab.point(other).weights["dense.weight"], lab.point(dense).weights["dense.weight"]
             )
+
+
+SIZES = (
+    "density",
+    "compression_ratio",
+    "params_total",
+    "params_prunable",
+    "params_remaining",
+    "flops_dense",
+    "flops_remaining",
+    "speedup",
+    "search_cost_flops",
+    "status",
+)
+"""Columns that say how large the network is, and what follows from it."""
+
+
+@pytest.mark.parametrize("prunable", ["kernels", "convolutions"])
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"layers": "", "scope": "global", "fraction": 0.4},
+        {"layers": "", "scope": "layer", "fraction": 0.4, "keep_layers": True},
+        {"fraction": 0.5},
+    ],
+    ids=["global", "each layer", "first of blocks"],
+)
+def test_one_network_has_one_size(lab: Lab, prunable: str, prune: dict[str, Any]) -> None:
+    """Rows of a masked and of a shrunk chain, two steps each: the same function, the same size."""
+    dense = dense_stage(tiny(prunable=prunable), 0)
+    chains = []
+    for shrink in (False, True):
+        stages = [dense]
+        for _ in range(2):
+            stages.append(step(stages[-1], epochs=1, shrink=shrink, **prune))
+        lab.run_chain(stages[-1])
+        chains.append(stages[1:])
+    before = 1.0
+    for masked, shrunk in zip(*chains, strict=True):
+        for name in SIZES:
+            assert getattr(lab.row(masked), name) == getattr(lab.row(shrunk), name), name
+        sizes = [lab.metrics(stage, 1)["density"] for stage in (masked, shrunk)]
+        assert sizes == [lab.row(masked).density] * 2
+        norms = [lab.metrics(stage, 0)["removed_norm"] for stage in (masked, shrunk)]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+        full, small = lab.point(masked), lab.point(shrunk)
+        assert small.cut is not None
+        for name, kept in cut_tensors(full.mask, small.cut).items():
+            assert torch.equal(kept, small.mask[name]), name
+        if prune.get("scope") == "global":  # what is asked for is what is left
+            assert lab.row(masked).density == pytest.approx(0.6 * before, abs=0.02)
+        before = lab.row(masked).density
+
+
+def test_a_masked_network_computes_what_its_shrunk_one_does(lab: Lab, dense) -> None:
+    stage = step(dense, layers="", scope="global", fraction=0.5)
+    lab.run_chain(stage)
+    point = lab.point(stage)
+    run = start_stage(lab.job(stage), lab.runtime())
+    network = run.network.eval()
+    cut = cut_of(network, {**run.mask, **run.companions}, (1, 8, 8))
+    small = shrink_(copy.deepcopy(network), cut)
+    images = torch.randn(8, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(small(images), network(images), rtol=1e-5, atol=1e-5)
+    row = lab.row(stage)
+    kernels = [p for n, p in small.named_parameters() if p.dim() > 1]
+    masked_still = sum(int((~kept).sum()) for kept in cut_tensors(point.mask, cut).values())
+    assert row.params_remaining == sum(kernel.numel() for kernel in kernels) - masked_still

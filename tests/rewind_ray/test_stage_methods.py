@@ -119,13 +119,29 @@ def test_what_pruning_removed_is_measured_as_zimmer_does(lab: Lab) -> None:
     for stage, share in ((first, 0.7), (second, 0.4)):
         parent = lab.point(stage.parent)
         mask = lab.point(stage).mask
-        norm = math.sqrt(sum(float(parent.weights[n].square().sum()) for n in mask))
+        assert parent.weights.keys() > mask.keys()  # BatchNorm and biases count in the norm
+        norm = math.sqrt(sum(float(weight.square().sum()) for weight in parent.weights.values()))
         removed = math.sqrt(
             sum(float(parent.weights[n][~kept].square().sum()) for n, kept in mask.items())
         )
         measured = lab.metrics(stage, 0)["removed_norm"]
         assert measured == pytest.approx(removed / norm / math.sqrt(share), rel=1e-3)
         assert 0 < measured < 1  # the smallest weights went
+
+
+def test_what_removing_filters_took_is_the_drop_of_the_whole_norm(lab: Lab) -> None:
+    """As Zimmer et al. 2023 compute it, of the norms before and after: BatchNorm goes along."""
+    baseline = dense_stage(tiny(), 0)
+    stage = child(baseline, "allr", 1, fraction=0.5, structure="filters")
+    lab.run_chain(stage)
+    start, mask = weights_at_start(lab, stage)
+    before, after = (
+        sum(float(weight.double().square().sum()) for weight in weights.values())
+        for weights in (lab.point(baseline).weights, start)
+    )
+    share = 1 - sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
+    measured = lab.metrics(stage, 0)["removed_norm"]
+    assert measured == pytest.approx(math.sqrt((before - after) / before / share), rel=1e-5)
 
 
 def test_pruning_at_initialisation(lab: Lab) -> None:

@@ -16,7 +16,7 @@ from rewind_ray import ledger as ledger_module
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
-from rewind_ray.stage import finish_stage, missing_epochs, run_epoch, start_stage
+from rewind_ray.stage import missing_epochs, run_epoch, start_stage
 from rewind_ray.storage import write_atomically
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
@@ -82,8 +82,9 @@ def test_another_seed_is_another_run(lab: Lab) -> None:
                 "batch_norm_shards": 4,
             },
         },
+        {"steps_per_epoch": 3},  # of batches of half a pass
     ],
-    ids=["fp32", "wrn bf16", "convolutions", "as Renda"],
+    ids=["fp32", "wrn bf16", "convolutions", "as Renda", "updates"],
 )
 def test_starting_anew_after_every_epoch_changes_nothing(
     lab: Lab, new_lab: NewLab, method: str, changes: dict[str, Any]
@@ -95,8 +96,6 @@ def test_starting_anew_after_every_epoch_changes_nothing(
         for _ in range(step.train_epochs):
             run = start_stage(interrupted.job(step), interrupted.runtime())
             run_epoch(run)
-            if run.finished:
-                finish_stage(run)
         assert missing_epochs(interrupted.ledger, interrupted.job(step)) == []
         assert_same_results(lab, interrupted, step, (step.train_epochs,))
 
@@ -136,18 +135,28 @@ def kill_at_write(number: int, before: bool, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("dense", [True, False], ids=["dense", "pruned"])
+@pytest.mark.parametrize(
+    ("dense", "keep"),
+    [(True, "all"), (True, "referenced"), (False, "referenced")],
+    ids=["dense", "dense, referenced", "pruned"],
+)
 def test_dying_at_any_write_changes_nothing(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: bool, before: bool
+    lab: Lab,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dense: bool,
+    keep: str,
+    before: bool,
 ) -> None:
-    """A row in the middle, one at the end, and a rewind point of another epoch are wanted."""
+    """A row in the middle, one at the end, and a rewind point of another epoch are wanted; these
+    stay, and nothing that dying left behind."""
     baseline = dense_stage(tiny(), 0)
     stage = baseline if dense else child(baseline, "finetune", 5)
     rows, rewinds = (2, 5), (1,)
     if not dense:
         lab.run(baseline)
     begun = copied(lab, tmp_path / "begun") if not dense else Lab(tmp_path / "begun")
-    lab.run(stage, rows=rows, rewinds=rewinds)
+    lab.run(stage, rows=rows, rewinds=rewinds, keep=keep)
     writes = 0
     while True:
         writes += 1
@@ -156,15 +165,16 @@ def test_dying_at_any_write_changes_nothing(
         with monkeypatch.context() as patch:
             kill_at_write(writes, before, patch)
             try:
-                again.run(stage, rows=rows, rewinds=rewinds)
+                again.run(stage, rows=rows, rewinds=rewinds, keep=keep)
             except Killed:
                 pass
             else:
                 break  # there is no write of this number
-        again.run(stage, rows=rows, rewinds=rewinds)
+        again.run(stage, rows=rows, rewinds=rewinds, keep=keep)
         assert missing_epochs(again.ledger, again.job(stage, rows, rewinds)) == [], writes
         assert_same_results(lab, again, stage, rows)
         assert again.bytes(stage, 1) == lab.bytes(stage, 1)
+        assert again.points(stage) == lab.points(stage), writes
     assert writes - 1 == 1 + 2 * 6 + 2  # the spec, six rewind points of two files, two rows
 
 
@@ -441,6 +451,5 @@ def test_two_workers_on_one_stage_do_no_harm(lab: Lab, new_lab: NewLab) -> None:
         run_epoch(run)
     for run in (one, other):
         assert run.finished
-        finish_stage(run)
     assert_same_results(lab, shared, stage, (4,))
     assert Ledger(str(shared.storage)).row_epochs(stage.stage_id) == [4]

@@ -393,9 +393,11 @@ def test_while_a_stage_runs_two_points_are_there_to_go_back_to(lab: Lab) -> None
     lab.run(stage.baseline)
     run = start_stage(lab.job(stage), lab.runtime())
     assert lab.points(stage) == [0]
-    for epoch in range(1, 6):
+    for epoch in range(1, 5):
         run_epoch(run)
         assert lab.points(stage) == [epoch - 1, epoch]
+    run_epoch(run)
+    assert lab.points(stage) == [5]
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
@@ -409,11 +411,38 @@ def test_an_interruption_leaves_no_more_behind(lab: Lab, interrupted_after: int)
     assert lab.points(stage) == [2, 5]
 
 
-def test_an_interrupted_baseline_keeps_at_most_two_more(lab: Lab) -> None:
-    """They might be what another sweep starts from."""
+@pytest.mark.parametrize("interrupted_after", range(6))
+def test_an_interrupted_baseline_keeps_no_more_either(lab: Lab, interrupted_after: int) -> None:
+    """With --keep referenced; also after a second interruption, by another job's longer run."""
     stage = dense_stage(tiny(), 0)
-    run = start_stage(lab.job(stage), lab.runtime(keep="referenced"))
+    wanted = {"rows": (6,), "rewinds": (1,)}
+    run = start_stage(lab.job(stage, **wanted), lab.runtime(keep="referenced"))
+    for _ in range(interrupted_after):
+        run_epoch(run)
+    lab.run(stage, **wanted, keep="referenced")
+    assert lab.points(stage) == [1, 6]
+    run = start_stage(lab.job(stage, (9,)), lab.runtime(keep="referenced"))
+    for _ in range(2):
+        run_epoch(run)
+    lab.run(stage, rows=(9,), keep="referenced")
+    assert lab.points(stage) == [1, 6, 9]
+
+
+def test_what_a_sweep_that_keeps_all_left_is_no_leftover(lab: Lab) -> None:
+    stage = dense_stage(tiny(), 0)
+    run = start_stage(lab.job(stage), lab.runtime(keep="all"))
     for _ in range(3):
         run_epoch(run)
     lab.run(stage, keep="referenced")
-    assert lab.points(stage) == [2, 3, 6]
+    assert lab.points(stage) == [0, 1, 2, 3, 6]
+
+
+def test_where_it_is_unknown_who_wanted_a_point_it_stays(lab: Lab) -> None:
+    stage = dense_stage(tiny(), 0)
+    run = start_stage(lab.job(stage), lab.runtime(keep="referenced"))
+    for _ in range(4):
+        run_epoch(run)
+    path = lab.file(stage, 3, "json")
+    path.write_text(path.read_text().replace('"kept": false', '"kept": null'))
+    lab.run(stage, keep="referenced")
+    assert lab.points(stage) == [3, 6]

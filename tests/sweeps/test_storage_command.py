@@ -348,8 +348,8 @@ def test_the_points_that_stages_start_from_stay(
 ) -> None:
     """With --keep referenced: a child trained again finds them, and the baseline isn't."""
     _, found = run_json(capsys, "gc", place.root, "--delete", "--keep", "referenced")
-    assert place.lab.points(place.baseline) == [0, 2, 6]  # T - t is 2
-    assert len(reasons(found)["point"]) == 4
+    assert place.lab.points(place.baseline) == [2, 6]  # T - t is 2
+    assert len(reasons(found)["point"]) == 5
     row, data = place.lab.row(place.rewound), place.lab.bytes(place.rewound)
     baselines = {path for path in place.files() if place.baseline.stage_id in path}
     before = place.files()

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rewind_ray.datasets import ImageData
-from rewind_ray.datasets.batches import epoch_batches, evaluation_batches, plan_epoch
+from rewind_ray.datasets import ImageData, batches
+from rewind_ray.datasets.batches import (
+    EpochPlan,
+    epoch_batches,
+    evaluation_batches,
+    pass_order,
+    plan_epoch,
+)
 from rewind_ray.datasets.image_set import mean_and_std, prepare, steps_per_epoch
 from rewind_ray.datasets.packing import SHIFTS, unpack, views
 from rewind_ray.protocols import digits
@@ -21,44 +28,96 @@ MakeData = Callable[..., ImageData]
 
 @given(
     seed=st.integers(0, 2**63),
-    epoch=st.integers(0, 1000),
+    first=st.integers(0, 1000),
     num_train=st.integers(1, 60),
     batch_size=st.integers(1, 20),
     steps=st.integers(1, 20),
 )
-def test_every_image_occurs_once_a_pass(
-    seed: int, epoch: int, num_train: int, batch_size: int, steps: int
+def test_every_image_occurs_once_a_pass_across_the_borders_of_epochs(
+    seed: int, first: int, num_train: int, batch_size: int, steps: int
 ) -> None:
-    plan = plan_epoch(seed, epoch, num_train, batch_size, steps, 9)
+    """Epochs of updates laid end to end are passes laid end to end, wherever one looks in."""
+    length = steps * batch_size
+    epochs = 2 * num_train // length + 3  # some whole passes
+    order = []
+    for epoch in range(first, first + epochs):
+        plan = plan_epoch(seed, epoch, num_train, batch_size, steps, 9, whole_pass=False)
+        assert len(plan.order) == len(plan.choices) == length
+        assert plan.choices.min() >= 0
+        assert plan.choices.max() < 9
+        order += plan.order.tolist()
+    begun = -first * length % num_train  # places until the next pass begins
+    for start in range(begun, len(order) - num_train + 1, num_train):
+        assert sorted(order[start : start + num_train]) == list(range(num_train))
+    for part in (order[:begun], order[begun + (len(order) - begun) // num_train * num_train :]):
+        assert len(set(part)) == len(part)
+
+
+@given(
+    seed=st.integers(0, 2**63),
+    epoch=st.integers(0, 1000),
+    num_train=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+)
+def test_an_epoch_that_is_a_pass_leaves_out_the_incomplete_last_batch(
+    seed: int, epoch: int, num_train: int, batch_size: int
+) -> None:
+    steps = num_train // batch_size
+    assume(steps)
+    plan = plan_epoch(seed, epoch, num_train, batch_size, steps, 9, whole_pass=True)
     order = plan.order.tolist()
-    assert len(order) == len(plan.choices) == steps * batch_size
-    assert plan.choices.min() >= 0
-    assert plan.choices.max() < 9
-    for start in range(0, len(order), num_train):
-        one_pass = order[start : start + num_train]
-        assert len(set(one_pass)) == len(one_pass)
-        assert set(one_pass) <= set(range(num_train))
+    assert len(order) == len(set(order)) == steps * batch_size
+    assert set(order) <= set(range(num_train))
+
+
+def test_another_batch_is_left_out_of_every_pass() -> None:
+    plans = [plan_epoch(0, epoch, 50, 12, 4, 9, whole_pass=True) for epoch in range(3)]
+    missing = [tuple(set(range(50)) - set(plan.order.tolist())) for plan in plans]
+    assert [len(places) for places in missing] == [2, 2, 2]
+    assert len(set(missing)) == 3
+
+
+def test_a_late_epoch_costs_what_an_early_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The passes that an epoch touches are drawn, and no others."""
+    drawn: list[int] = []
+
+    def watching(seed: int, number: int, num_train: int) -> Any:
+        drawn.append(number)
+        return pass_order(seed, number, num_train)
+
+    monkeypatch.setattr(batches, "pass_order", watching)
+    for epoch in (0, 1, 10**6, 10**9):
+        drawn.clear()
+        plan_epoch(0, epoch, 1000, 100, 25, 9, whole_pass=False)  # two and a half passes
+        assert drawn == list(range(epoch * 5 // 2, -(-(epoch + 1) * 5 // 2)))
 
 
 def test_a_plan_is_a_function_of_seed_and_epoch_alone() -> None:
-    torch.manual_seed(1)
-    np.random.seed(1)
-    plan = plan_epoch(3, 7, 1000, 100, 10, 162)
-    torch.manual_seed(2)
-    np.random.seed(2)
-    again = plan_epoch(3, 7, 1000, 100, 10, 162)
-    assert torch.equal(plan.order, again.order)
-    assert torch.equal(plan.choices, again.choices)
-    for other in (plan_epoch(3, 8, 1000, 100, 10, 162), plan_epoch(4, 7, 1000, 100, 10, 162)):
-        assert not torch.equal(plan.order, other.order)
-        assert not torch.equal(plan.choices, other.choices)
+    for whole_pass in (True, False):
+
+        def planned(seed: int, epoch: int, whole_pass: bool = whole_pass) -> EpochPlan:
+            return plan_epoch(seed, epoch, 1000, 100, 10, 162, whole_pass=whole_pass)
+
+        torch.manual_seed(1)
+        np.random.seed(1)
+        plan = planned(3, 7)
+        torch.manual_seed(2)
+        np.random.seed(2)
+        again = planned(3, 7)
+        assert torch.equal(plan.order, again.order)
+        assert torch.equal(plan.choices, again.choices)
+        for other in (planned(3, 8), planned(4, 7)):
+            assert not torch.equal(plan.order, other.order)
+            assert not torch.equal(plan.choices, other.choices)
 
 
 def test_plans_never_change() -> None:
     """Golden: a resumed run must go on with the batches it would have had."""
-    plan = plan_epoch(0, 0, 10, 5, 2, 9)
-    assert plan.order.tolist() == [3, 4, 8, 5, 2, 6, 9, 1, 0, 7]
-    assert plan.choices.tolist() == [6, 6, 1, 3, 7, 2, 3, 3, 4, 8]
+    plan = plan_epoch(0, 0, 10, 5, 2, 9, whole_pass=True)
+    assert plan.order.tolist() == [4, 0, 7, 3, 8, 2, 1, 9, 5, 6]
+    assert plan.choices.tolist() == [7, 0, 7, 1, 2, 1, 8, 8, 6, 6]
+    plan = plan_epoch(0, 1, 10, 5, 3, 9, whole_pass=False)
+    assert plan.order.tolist() == [5, 7, 9, 0, 8, 9, 0, 8, 7, 6, 1, 3, 4, 5, 2]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -73,12 +132,12 @@ def test_batches_are_the_planned_views_standardised(
     mean, std = raw.mean((0, 1, 2)), raw.std((0, 1, 2))
     with_black = np.concatenate([raw.reshape(50, 64, channels), np.zeros((50, 1, channels))], 1)
     rows = views(augmentation, 8, 8).numpy()
-    plan = plan_epoch(5, 3, 50, 16, 5, len(rows))
+    plan = plan_epoch(5, 3, 50, 16, 5, len(rows), whole_pass=False)
 
-    batches = list(epoch_batches(image_set, seed=5, epoch=3))
+    shown_batches = list(epoch_batches(image_set, seed=5, epoch=3))
 
-    assert len(batches) == 5
-    images = torch.cat([images for images, _ in batches]).numpy()
+    assert len(shown_batches) == 5
+    images = torch.cat([images for images, _ in shown_batches]).numpy()
     shown = np.stack(
         [
             with_black[number, rows[view]].reshape(8, 8, channels)
@@ -86,9 +145,9 @@ def test_batches_are_the_planned_views_standardised(
         ]
     )
     np.testing.assert_allclose(images, ((shown - mean) / std).transpose(0, 3, 1, 2), atol=1e-5)
-    labels = torch.cat([labels for _, labels in batches])
+    labels = torch.cat([labels for _, labels in shown_batches])
     assert torch.equal(labels, data.train_labels[plan.order])
-    for batch, _ in batches:
+    for batch, _ in shown_batches:
         assert batch.shape == (16, channels, 8, 8)
         assert batch.dtype == torch.float32
         assert batch.is_contiguous(memory_format=torch.channels_last)
@@ -121,7 +180,7 @@ def test_padding_is_black_before_standardising(make_data: MakeData) -> None:
     data = make_data(20, 20, (8, 8, 3))
     image_set = prepare(digits(augmentation="zero1", batch_size=20), data, "cpu")
     top_left = 0  # the first view: padded above and to the left
-    plan = plan_epoch(0, 0, 20, 20, 1, 9)
+    plan = plan_epoch(0, 0, 20, 20, 1, 9, whole_pass=True)
     images, _ = next(epoch_batches(image_set, seed=0, epoch=0))
     corners = images[plan.choices == top_left][:, :, 0, 0]
     assert len(corners) > 0
@@ -133,14 +192,14 @@ def test_evaluation_shows_every_image_once_in_order(make_data: MakeData) -> None
     data = make_data(30, 25, (8, 8, 3))
     protocol = digits(validation="none", validation_fraction=0.0, batch_size=10)
     image_set = prepare(protocol, data, "cpu")
-    batches = list(evaluation_batches(image_set, "test", batch_size=10))
-    assert [len(labels) for _, labels in batches] == [10, 10, 5]
-    assert torch.equal(torch.cat([labels for _, labels in batches]), data.test_labels)
+    found = list(evaluation_batches(image_set, "test", batch_size=10))
+    assert [len(labels) for _, labels in found] == [10, 10, 5]
+    assert torch.equal(torch.cat([labels for _, labels in found]), data.test_labels)
     mean, std = mean_and_std(data.train_images)
     expected = ((data.test_images.float() - mean) / std).permute(0, 3, 1, 2)
-    images = torch.cat([images for images, _ in batches])
+    images = torch.cat([images for images, _ in found])
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
-    assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(ValueError, match="no part 'val' in this data; it has: train, test"):
         next(evaluation_batches(image_set, "val"))
 

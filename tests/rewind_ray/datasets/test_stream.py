@@ -114,7 +114,7 @@ def test_an_epoch_is_what_torchvision_makes_of_the_planned_images(make: Make, ph
     images, labels = together(epoch_batches(data, seed=5, epoch=3))
     assert torch.equal(torch.get_rng_state(), before)
 
-    order = plan_epoch(5, 3, 10, 4, 2, 1).order.tolist()
+    order = plan_epoch(5, 3, 10, 4, 2, 1, whole_pass=True).order.tolist()
     files = files_of(photos, "train")
     augment = v2.Compose([v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip()])
     for place, image in enumerate(order):
@@ -124,6 +124,17 @@ def test_an_epoch_is_what_torchvision_makes_of_the_planned_images(make: Make, ph
         np.testing.assert_allclose(images[place], expected.transpose(2, 0, 1), atol=1e-4)
     assert labels.tolist() == [image // 5 for image in order]
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_epochs_of_updates_follow_each_other_through_the_passes(make: Make) -> None:
+    """Epochs of 3 updates of 4 images, out of 10: five of them are six passes."""
+    data = make(0, steps_per_epoch=3)
+    labels = torch.cat([together(epoch_batches(data, 5, epoch))[1] for epoch in range(5)])
+    assert len(labels) == 60
+    for one_pass in labels.view(6, 10):
+        assert one_pass.sum() == 5  # five of either class: every image once
+    plans = [plan_epoch(5, epoch, 10, 4, 3, 1, whole_pass=False).order for epoch in range(5)]
+    assert torch.equal(labels, torch.cat(plans) // 5)
 
 
 @pytest.mark.slow

@@ -61,16 +61,20 @@ def brute_force(
     """Remove the unit of least mean |w|, one after the other, while that is at most ``count``."""
     kept = {name: layer.numpy().copy() for name, layer in mask.items()}
     weights = {name: abs(p.detach().numpy()) for name, p in parameters.items()}
+
+    def mean_left(sizes: np.ndarray, left: np.ndarray) -> np.float32:
+        return sizes[left].mean(dtype=np.float32)
+
     candidates = []
     for layer_number, name in enumerate(kept):
         units, sizes = units_of(kept[name]), units_of(weights[name])
         alive = [u for u in range(len(units)) if units[u].any()]
         if keep_layers and alive:
-            best = max(alive, key=lambda u: (sizes[u].mean(dtype=np.float32), -u))
+            best = max(alive, key=lambda u: (mean_left(sizes[u], units[u]), -u))
             alive.remove(best)
         for position in alive:
-            importance = sizes[position].mean(dtype=np.float32)
-            candidates.append((importance, layer_number, position, units[position]))
+            mean = mean_left(sizes[position], units[position])
+            candidates.append((mean, layer_number, position, units[position]))
     removed = 0
     for _, _, _, unit in sorted(candidates, key=lambda c: c[:3]):
         size = int(unit.sum())

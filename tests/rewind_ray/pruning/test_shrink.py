@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewind_ray import models
-from rewind_ray.flops import multiply_adds
+from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.models import build_network
 from rewind_ray.pruning import (
     Mask,
@@ -20,22 +20,31 @@ from rewind_ray.pruning import (
     dense_mask,
     prunable_parameters,
     pruned_mask,
+    shrink,
+    unpruned,
 )
 from rewind_ray.pruning.shrink import (
     Cut,
     apply_filter_mask_,
+    channels_of,
     compose,
     cut_from_json,
-    cut_of,
     cut_tensors,
     cut_to_json,
     follower_mask,
     followers,
+    kept_kernels,
     shrink_,
 )
 from rewind_ray.spec import Prune
 
 Shape = tuple[int, int, int]
+
+
+def cut_of(network: nn.Module, mask: Mask, input_shape: Shape) -> Cut:
+    """Of pruned filters and what they take with them."""
+    companions = follower_mask(network, mask, followers(network, input_shape))
+    return shrink.cut_of(network, {**mask, **companions}, input_shape)
 
 
 def named(name: str, in_channels: int = 3, **options: object) -> Callable[[], nn.Module]:
@@ -279,6 +288,147 @@ def test_a_chain_of_cuts_is_one_cut(name: str) -> None:
         compose(second, first)
     with pytest.raises(ValueError, match="the cut is of"):
         cut_tensors(tensors_of(small), first)
+
+
+# A masked network counts what the small one has
+
+
+def counts(network: nn.Module, mask: Mask, input_shape: Shape) -> tuple[int, int]:
+    """Unpruned kernel weights, multiply-adds."""
+    companions = follower_mask(network, mask, followers(network, input_shape))
+    kept = kept_kernels(network, {**mask, **companions}, input_shape)
+    return unpruned(mask), remaining_multiply_adds(multiply_adds(network, input_shape), kept)
+
+
+def closing(network: nn.Module, input_shape: Shape) -> Callable[[Mask], Mask]:
+    names = followers(network, input_shape)
+    channels = channels_of(network, input_shape)
+    return lambda mask: channels.closed(mask, lambda part: follower_mask(network, part, names))
+
+
+@pytest.mark.parametrize("prunable", ["kernels", "convolutions"])
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_masked_network_counts_what_the_small_one_has(
+    name: str, pattern: str, prunable: str
+) -> None:
+    input_shape = NETWORKS[name][1]
+    network = random_network(name)
+    mask = PATTERNS[pattern](network)
+    mask = {n: mask[n] for n in prunable_parameters(network, prunable)}
+    close = closing(network, input_shape)
+    closed = close(mask)
+    cut = cut_of(network, closed, input_shape)
+    small = shrink_(copy.deepcopy(network), cut)
+    small_mask = cut_tensors(closed, cut)
+
+    assert counts(network, closed, input_shape) == counts(small, small_mask, input_shape)
+    # what is left of the small network's tensors, and of its work, without our own counting
+    left = sum(
+        int(small_mask[n].sum()) if n in small_mask else 0
+        for n, parameter in small.named_parameters()
+        if parameter.dim() > 1
+    )
+    assert unpruned(closed) == left
+    assert cut == cut_of(network, mask, input_shape)
+    again = close(closed)
+    assert all(torch.equal(again[n], kept) for n, kept in closed.items())
+    # closing takes weights, and no part of the function
+    assert all(not (kept & ~mask[n]).any() for n, kept in closed.items())
+    images = torch.randn(2, *input_shape, dtype=torch.float64)
+    outputs = []
+    for one in (mask, closed):
+        masked = copy.deepcopy(network).eval()
+        apply_mask_(dict(masked.named_parameters()), one)
+        apply_filter_mask_(masked, mask, followers(masked, input_shape))
+        outputs.append(masked(images))
+    assert torch.equal(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
+    """Three steps down to a sixteenth: the same filters of the same importance, as many."""
+    input_shape = NETWORKS[name][1]
+    network = random_network(name)
+    masked, small = network, copy.deepcopy(network)
+    mask = dense_mask(prunable_parameters(network, "kernels"))
+    small_mask, whole = dict(mask), None
+    for fraction in (0.3, 0.5, 0.8):
+        prune = Prune(fraction=fraction, structure="filters")
+        before = unpruned(mask)
+        mask, small_mask = (
+            pruned_mask(
+                prunable_parameters(one, "kernels"),
+                own,
+                prune,
+                close=closing(one, input_shape),
+            )
+            for one, own in ((masked, mask), (small, small_mask))
+        )
+        assert unpruned(mask) == unpruned(small_mask)
+        assert unpruned(mask) == pytest.approx((1 - fraction) * before, abs=0.05 * before)
+        cut = cut_of(small, small_mask, input_shape)
+        small = shrink_(small, cut)
+        small_mask = cut_tensors(small_mask, cut)
+        whole = compose(whole, cut) if whole else cut
+        for n, kept in cut_tensors(mask, whole).items():
+            assert torch.equal(kept, small_mask[n]), n
+        assert counts(masked, mask, input_shape) == counts(small, small_mask, input_shape)
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.2, 0.5, 0.9])
+def test_filters_go_while_that_comes_nearer_with_all_that_reads_them(fraction: float) -> None:
+    """One after the other, each time counting anew; by importance, ties by position."""
+    network = random_network("wrn_10_1")
+    close = closing(network, (3, 16, 16))
+    parameters = prunable_parameters(network, "kernels")
+    mask = dense_mask(parameters)
+    count = round(fraction * unpruned(mask))
+    order = sorted(
+        (float(weight.abs().mean()), place, number, name)
+        for place, (name, parameter) in enumerate(parameters.items())
+        if parameter.dim() == 4
+        for number, weight in enumerate(parameter.detach())
+    )
+    expected = {n: kept.clone() for n, kept in mask.items()}
+    for _, _, number, name in order:
+        more = {n: kept.clone() for n, kept in expected.items()}
+        more[name][number] = False
+        removed, further = (unpruned(mask) - unpruned(close(one)) for one in (expected, more))
+        if abs(further - count) > abs(removed - count):
+            break
+        expected = more
+    prune = Prune(fraction=fraction, structure="filters")
+    found = pruned_mask(parameters, mask, prune, close=close)
+    for n, kept in close(expected).items():
+        assert torch.equal(found[n], kept), n
+
+
+def test_a_filter_whose_norm_lives_on_is_not_cut() -> None:
+    """It puts out the shift, which what reads it makes something of."""
+    network = random_network("resnet20")
+    mask = first_of_blocks(network)
+    names = followers(network, (3, 16, 16))
+    companions = follower_mask(network, mask, names)
+    assert shrink.cut_of(network, {**mask, **companions}, (3, 16, 16)).kept
+    assert shrink.cut_of(network, mask, (3, 16, 16)).kept == {}
+    only_scales = {n: kept for n, kept in companions.items() if n.endswith("weight")}
+    assert shrink.cut_of(network, {**mask, **only_scales}, (3, 16, 16)).kept == {}
+    closed = channels_of(network, (3, 16, 16)).closed(mask, lambda _: {})
+    assert unpruned(closed) == unpruned(mask)
+
+
+def test_which_zero_a_lost_layer_keeps_is_one_that_is_still_there() -> None:
+    """First some of a layer's filters go, then the others: the masked one must not lose more."""
+    network = random_network("digits_resnet")
+    name, reader = "stages.1.0.conv1.weight", "stages.1.0.conv2.weight"
+    some = prune_filters(network, lambda n, _: [0, 1] if n == name else [])
+    close = closing(network, (1, 8, 8))
+    closed = close(some)
+    closed[name] = torch.zeros_like(closed[name])
+    closed = close(closed)
+    left = closed[reader].flatten(2).all(dim=2)
+    assert left[:, 2].all() and int(left.sum()) == len(left)
 
 
 # What goes and what stays, counted by hand
