@@ -1,4 +1,5 @@
-"""The verdicts, headlines and comparisons of Renda et al.'s published trials, computed once more.
+"""Verdicts, headlines and comparisons of the trials of Renda et al. 2020, the verdicts of Mikler
+2022's points: computed once more.
 
 By itself: no module of this project, no pandas, no scipy.stats. pyarrow reads the published
 numbers, everything else is lists and sums; t's distribution is an incomplete beta function.
@@ -8,6 +9,7 @@ numbers, everything else is lists and sums; t's distribution is an incomplete be
 
 from __future__ import annotations
 
+import csv
 from itertools import combinations
 from math import isnan, log, nan, sqrt
 from pathlib import Path
@@ -216,6 +218,68 @@ def headline_levels(methods, baseline):
     return kept
 
 
+# Mikler's points: medians of 2 or 3 trials, with their 10th and 90th percentiles
+
+TRIALS = {"1?": 1, "2": 2, "2 equal?": 2, "": 3}
+EXPECTED_RANGE = {2: 1.12838, 3: 1.69257}
+"""Of n normal trials, in standard deviations (Tippett 1925); 0.8 of it between the percentiles."""
+THEIR_NAMES = {
+    "finetuning": "finetune",
+    "lr_rewinding": "lr_rewind",
+    "weight_rewinding": "weight_rewind",
+}
+
+
+def mikler_points():
+    """(network, data, structure, panel, step) -> method -> sparsity -> accuracy, deviation, n."""
+    found: dict = {}
+    with open(DATA / "mikler2022_figures.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["method"] == "baseline":
+                continue
+            n = TRIALS[row["trials_inferred"]]
+            spread = nan
+            if n > 1 and row["ci_low"]:
+                width = float(row["ci_high"]) - float(row["ci_low"])
+                spread = width / 100 / (0.8 * EXPECTED_RANGE[n])
+            place = tuple(row[name] for name in ("network", "dataset", "pruning", "panel"))
+            levels = found.setdefault((*place, row["step_size"]), {}).setdefault(
+                THEIR_NAMES[row["method"]], {}
+            )
+            levels.setdefault(row["sparsity"], (float(row["accuracy"]) / 100, spread, n))
+    return found
+
+
+def mikler_claims(points):
+    """(claim, place, method, other) -> (verdict, difference)."""
+    asked = [("finetune_is_worse", m, "finetune") for m in ("lr_rewind", "weight_rewind")]
+    asked += [("lr_rewind_at_least_as_good", "lr_rewind", "weight_rewind")]
+    asked += [("whole_time_is_best", "lr_rewind", m) for m in ("finetune", "weight_rewind")]
+    found = {}
+    for place, methods in points.items():
+        for claim, method, other in asked:
+            a, b = methods.get(method, {}), methods.get(other, {})
+            pairs = [(a[level], b[level]) for level in a if level in b]
+            if pairs:
+                result = summed(pairs)
+                strict = claim == "finetune_is_worse"
+                told = verdict(result, strict) if result[2] else "not decided"
+                found[(claim, *place, method, other)] = (told, result[0])
+    return found
+
+
+def summed(pairs):
+    """All compressions go up and down together: the error of their mean is their errors' mean."""
+    known = [(a, b) for a, b in pairs if not isnan(a[1] + b[1])]
+    used = known or pairs
+    gap = fmean(a[0] - b[0] for a, b in used)
+    if not known:
+        return gap, nan, 0, 1
+    error = fmean(sqrt(a[1] ** 2 / a[2] + b[1] ** 2 / b[2]) for a, b in known)
+    n = min(min(a[2], b[2]) for a, b in known)
+    return gap, error, n - 1, n
+
+
 # Headlines
 
 
@@ -296,6 +360,10 @@ def main():
     found = claims(cells, baselines)
     for name in ("supported", "equivalent", "contradicted", "not decided"):
         print(sum(v == name for v, _ in found.values()), "verdicts", name)
+    theirs = mikler_claims(mikler_points())
+    print(
+        len(theirs), "of Mikler's,", sum(v == "supported" for v, _ in theirs.values()), "supported"
+    )
     heads = headlines(cells, baselines)
     print(len(heads), "headlines, of which never within:", sum(map(isnan, heads.values())))
     single, overall = comparisons(cells)

@@ -43,6 +43,28 @@ def test_every_verdict(rows, cells):
         assert line.difference == pytest.approx(expected[key][1], abs=1e-12)
 
 
+def test_every_verdict_on_miklers_points():
+    expected = independent.mikler_claims(independent.mikler_points())
+    verdicts, _ = judge(published("mikler2022"))
+    figures = verdicts[verdicts["network"] != "resnet110"]  # which is in a table only
+    names = {"resnet20": "ResNet-20", "resnet56": "ResNet-56", "wrn_16_8": "WRN-16-8"}
+    found = {}
+    for line in figures.itertuples():
+        structure = "structured" if line.structure == "filters" else line.structure
+        step = "" if isnan(line.step) else f"{line.step:g}"
+        data = line.dataset.upper().replace("CIFAR", "CIFAR-")
+        place = (names[line.network], data, structure, line.schedule_kind, step)
+        found[(line.claim, *place, line.method, line.method_other)] = line
+    assert len(found) == len(figures) == 34 and set(found) == set(expected)
+    for key, line in found.items():
+        assert (line.verdict, line.difference) == (
+            expected[key][0],
+            pytest.approx(expected[key][1], abs=1e-6),
+        )
+    alone = verdicts[verdicts["network"] == "resnet110"]
+    assert len(alone) == 5 and set(alone["verdict"]) == {"not decided"}
+
+
 def test_every_headline(rows, cells):
     expected = independent.headlines(cells, independent.dense())
     lines = headlines(points_of(rows), (NO_DROP, SMALL_DROP))
