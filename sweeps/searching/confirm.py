@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.judge import MARGIN, Judged, amount, judge_pairs, metric_of_row, unit_of
+from analysis.statistics import ALPHA
 from rewind_ray.result import ResultRow
 from sweeps.searching.objectives import accuracy
 
@@ -19,16 +20,22 @@ class Confirmation:
     judged: Judged
     """Ours less theirs."""
     metric: str = "accuracy"
+    rivals: int = 1
+    """Comparisons that this is one of; verdicts are corrected for their number (Bonferroni)."""
 
     def verdict(self) -> str:
         """Who is better, how sure, and what could have been shown."""
         found = self.judged
+        p = min(1.0, self.rivals * found.p)
         away = f"{100 * abs(found.difference):.2f} {unit_of(self.metric)}"
-        interval = f"{interval_text(found)}{seeds_text(found.n)}, p = {found.p:.2g}"
-        if found.relation in ("better", "worse"):
-            return f"the recommended recipe is {found.relation} by {away} ({interval})"
+        interval = f"{interval_text(found)}{seeds_text(found.n)}, p = {p:.2g}"
+        if self.rivals > 1:
+            interval += f" corrected for {self.rivals} rivals"
+        if p <= ALPHA:
+            relation = "better" if found.difference > 0 else "worse"
+            return f"the recommended recipe is {relation} by {away} ({interval})"
         signed = f"{100 * found.difference:+.2f} {unit_of(self.metric)}"
-        if found.equivalent:
+        if self.rivals * found.p_equivalent <= ALPHA:
             within = amount(MARGIN, self.metric)
             return f"equivalent within {within}: {signed} ({interval})"
         return f"no difference shown: {signed} ({interval}); {could_not(found, self.metric)}"
@@ -60,8 +67,10 @@ def seeds_text(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def confirmation(ours: dict[int, ResultRow], theirs: dict[int, ResultRow]) -> Confirmation | None:
-    """seed -> row. None without a seed that both have."""
+def confirmation(
+    ours: dict[int, ResultRow], theirs: dict[int, ResultRow], rivals: int = 1
+) -> Confirmation | None:
+    """seed -> row. None without a seed that both have. rivals: ours is compared with so many."""
     seeds = tuple(sorted(set(ours).intersection(theirs)))
     if not seeds:
         return None
@@ -71,6 +80,7 @@ def confirmation(ours: dict[int, ResultRow], theirs: dict[int, ResultRow]) -> Co
         seeds=seeds,
         ours=a,
         theirs=b,
-        judged=judge_pairs(a, b),
+        judged=judge_pairs(a, b, number=rivals),
+        rivals=rivals,
         metric=metric_of_row(ours[seeds[0]]),
     )

@@ -187,6 +187,41 @@ def test_every_kind_of_verdict_keeps_its_level(case):
         assert missed.mean() <= rate_allowed(ALPHA, number)
 
 
+SPREADS = {
+    "alike": [(1, 1)] * 4,
+    "one network scatters most": [(3, 1), (1, 1), (1, 1), (1, 1)],
+    "one side of two networks scatters": [(1, 0.01), (0.45, 0.01), (0.01, 0.01), (0.01, 0.01)],
+}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("spreads", list(SPREADS))
+def test_over_several_networks_too(spreads, paired):
+    """3 seeds of each network; their spreads differ (Bakirov 1998; Welch 1947)."""
+    rng = np.random.default_rng(len(spreads))
+    number, seeds = 2000, 3
+    parts = []
+    for stratum, both in enumerate(SPREADS[spreads]):
+        for side, spread in zip("ab", both, strict=True):
+            comparison, seed = (index.ravel() for index in np.indices((number, seeds)))
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "comparison": comparison,
+                        "stratum": stratum,
+                        "place": stratum,
+                        "side": side,
+                        "seed": seed,
+                        "dense": seed + 10.0 * stratum if paired else np.nan,
+                        "value": 0.5 * stratum + 0.003 * spread * rng.standard_normal(len(seed)),
+                    }
+                )
+            )
+    found = judged(estimates(pd.concat(parts, ignore_index=True)), together=False)
+    assert len(found) == number
+    assert (found["p"] <= ALPHA).mean() <= rate_allowed(ALPHA, number)
+
+
 def test_the_simulation_can_fail():
     """Compressions counted as independent, as they were: far more false alarms than allowed."""
     rng = np.random.default_rng(0)

@@ -152,6 +152,14 @@ def test_the_comparison_is_paired():
     assert "recommended recipe is worse by 1.67 points" in turned.verdict()
 
 
+def test_several_rivals_are_corrected_for():
+    ours, theirs = [0.9, 0.92, 0.91, 0.93], [0.895, 0.91, 0.905, 0.928]
+    one, two = (confirmation(rows(ours), rows(theirs), number) for number in (1, 2))
+    assert one.judged.p == two.judged.p == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert 0.025 < one.judged.p < 0.05
+    assert "is better" in one.verdict() and "no difference shown" in two.verdict()
+
+
 def test_what_could_not_be_shown_is_said():
     same = confirmation(rows([0.9, 0.8, 0.9]), rows([0.5, 0.4, 0.5]))
     assert same.judged.p == 0.25 and "no difference shown" in same.verdict()
