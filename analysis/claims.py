@@ -219,7 +219,7 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
     """
     points, trials = numbered(rows)
     parts = [_compared(name, claim, points, rows) for name, claim in CLAIMS.items()]
-    parts = [part for part in parts if not part.empty]
+    parts = [part for part in parts if part["difference"].notna().any()]
     if not parts:
         raise BadRows(
             "no claim can be judged on these rows: none has two methods at the same compression "
@@ -227,10 +227,11 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
         )
     lines = pd.concat(parts, ignore_index=True)
     lines["comparison"] = group_numbers(lines, SCENARIO)
+    lines = lines[lines.groupby("comparison")["difference"].transform("count") > 0]
     table = judged(estimated(lines, trials), margin, together=False)
     told = lines.groupby("comparison").agg(
         **{name: (name, "first") for name in [*SCENARIO, "strict", "refutable"]},
-        n_points=("difference", "size"),
+        n_points=("point", "size"),
         n_diverged=("n_diverged", "sum"),
         n_diverged_other=("n_diverged_other", "sum"),
         worst_difference=("difference", "min"),
@@ -265,12 +266,17 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a pair of points that the claim is about."""
+    """A line a pair of points that the claim is about; without a difference where one side has
+    only diverged trials."""
     keys = [*PLACE, "metric", *(["retrain_epochs"] if claim.at_equal_cost else [])]
     kept = [*PLACE, "metric", "variant", "method", "retrain_epochs", "point"]
     kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
     sides = [pick(points, rows) for pick in (claim.better, claim.worse)]
-    better, worse = (side.loc[side["test_accuracy_mean"].notna(), kept] for side in sides)
+    # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed
+    better, worse = (
+        side.loc[side["test_accuracy_mean"].notna() | (side["n_diverged"] > 0), kept]
+        for side in sides
+    )
     pairs = better.merge(worse, on=keys, suffixes=("", "_other"))
     if claim.at_equal_cost:
         pairs["retrain_epochs_other"] = pairs["retrain_epochs"]
@@ -305,6 +311,7 @@ def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     of_a = {name: f"{short}_a" for name, short in names.items()}
     of_b = {f"{name}_other": f"{short}_b" for name, short in names.items()}
     places = lines.loc[by_sum, ["comparison", *of_a, *of_b]].rename(columns=of_a | of_b)
+    places = places.dropna(subset=["mean_a", "mean_b"])
     found = [
         part
         for part in (

@@ -140,6 +140,19 @@ def test_diverged_trials_are_left_out_and_counted():
     assert (line["n_a"], line["n_points"], line["n_places"]) == (4, 4, 3)
 
 
+def test_a_compression_where_a_method_always_diverged_is_not_passed_over():
+    rows = rows_of({"finetune": 0.9, "lr_rewind": 0.902}, seeds=4)
+    lost = (rows["method"] == "lr_rewind") & np.isclose(rows["density"], 0.05)
+    rows.loc[lost, "status"] = "diverged"
+    scenarios, lines = judge(rows)
+    line = scenarios.set_index("claim").loc["finetune_is_worse"]
+    assert (line["n_diverged"], line["n_a"], line["n_points"], line["n_places"]) == (4, 4, 4, 3)
+    assert lines.loc[lines["claim"] == "finetune_is_worse", "difference"].isna().sum() == 1
+    rows.loc[rows["method"] == "lr_rewind", "status"] = "diverged"
+    with pytest.raises(BadRows):
+        judge(rows)
+
+
 @pytest.mark.parametrize(
     ("longer", "verdict"),
     [(0.92, "supported"), (0.9, "equivalent"), (0.85, "not decided"), (None, None)],
