@@ -77,7 +77,13 @@ def compare(
     """
     if not 0 < worth < 1:
         raise ValueError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
-    trials = labelled(trials_of(rows, chosen=not equal_epochs), equal_epochs=equal_epochs)
+    trials = trials_of(rows, chosen=not equal_epochs)
+    if trials.empty:
+        raise BadRows(
+            f"nothing to compare: each of the {len(rows)} rows is of a dense network or sums up "
+            "several trials, and a test needs single ones; python -m analysis claims judges sums"
+        )
+    trials = labelled(trials, equal_epochs=equal_epochs)
     pairs = pairs_of(trials, methods)
     if not pairs:
         raise BadRows(f"nothing to compare: all rows are of {', '.join(set(trials['contender']))}")

@@ -285,6 +285,12 @@ def test_one_method_alone(make_row, make_table):
         compare(make_table([make_row()]))
 
 
+def test_sums_of_trials_alone():
+    rows = published("wang2023")
+    with pytest.raises(BadRows, match=f"each of the {len(rows)} rows"):
+        compare(rows)
+
+
 def test_two_fractions_of_one_level_are_refused(make_row, make_table):
     rows = [
         make_row(method=method, density=density, stage_id=f"{method}{density}")
