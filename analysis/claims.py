@@ -1,19 +1,19 @@
-"""The papers' claims, judged on the rows at hand: supported, contradicted or not decided.
+"""The papers' claims, judged on the rows at hand.
 
-Each claim says that one group of points is better than another, or at least as good, in scenarios
-that are judged one by one. A difference of means at one compression is tested by Student's t, with
-the deviation between seeds pooled over all points of the scenario at that compression: three seeds
-alone can't tell anything.
+Each claim says that one method is better than another, or at least as good, in scenarios that are
+judged one by one: supported, contradicted, equivalent within the margin, or not decided. The mean
+difference over a scenario's compressions is judged as everything is, by ``analysis.judge``: per
+seed first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.columns import BadRows
 from analysis.headline import (
@@ -25,15 +25,30 @@ from analysis.headline import (
     dense_epochs_of,
     with_step,
 )
-from analysis.points import PANEL, choose_retrain_epochs, density_levels, points_of
+from analysis.judge import (
+    ESTIMATE,
+    MARGIN,
+    amount,
+    estimates,
+    judged,
+    known_dense,
+    metric_of,
+    summed_estimates,
+)
+from analysis.points import (
+    PANEL,
+    POINT,
+    choose_retrain_epochs,
+    density_levels,
+    group_numbers,
+    points_of,
+    pruned_rows,
+)
 
-ALPHA = 0.05
-MARGIN = 0.005
-"""As good as: not worse by more than this. Half of the smaller drop that Renda et al. look at."""
 SAFE_ZONE = (0.25, 0.90)
 """Of the original training; Renda et al. 2020, §4."""
 
-VERDICTS = ("supported", "contradicted", "not decided")
+VERDICTS = ("supported", "equivalent", "contradicted", "not decided")
 
 PLACE = [*PANEL, "criterion", "step", "density"]
 """Where two points are compared."""
@@ -44,7 +59,8 @@ Pick = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """``better`` is said to beat ``worse``, or with ``strict=False`` to be at least as good."""
+    """``better`` is said to beat ``worse``, or with ``strict=False`` to be at least as good: not
+    worse by as much as the margin."""
 
     text: str
     source: str
@@ -187,115 +203,161 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-def judge(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every claim in every scenario, and what the verdicts rest on.
+SCENARIO = ["claim", *PANEL, "metric", "criterion", "variant", "step", "method", "method_other"]
+"""What a verdict is about."""
 
-    The first table has one line a claim, scenario (PANEL, criterion, variant, step) and pair of
-    methods: ``verdict``, ``n_points`` compared, of which ``n_supported`` and ``n_contradicted``,
-    and the mean ``difference`` with its 90% interval, as fractions. The second has one line a
-    point compared. Raises BadRows if there is no pruned network among the rows.
+
+def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every claim in every scenario, and the points that the verdicts rest on.
+
+    The first table has one line a claim, scenario and pair of methods (SCENARIO): ``verdict``, one
+    of VERDICTS, what ``analysis.judge.judged`` says of the mean difference over its points, and
+    how many points there are: ``n_points``, of which ``n_places`` are judged, because all units
+    have them. The second has one line a point compared, with its mean difference; points are not
+    judged one by one. Differences are fractions. Raises BadRows if there is no pruned network
+    among the rows.
     """
-    points = with_step(points_of(rows))
-    points = points.assign(
-        density=density_levels(points, [*PANEL, "criterion", "step"]),
-    )
-    deviations = pooled_deviations(points)
+    points, trials = numbered(rows)
     parts = [_compared(name, claim, points, rows) for name, claim in CLAIMS.items()]
-    parts = [part for part in parts if not part.empty]
+    parts = [part for part in parts if part["difference"].notna().any()]
     if not parts:
         raise BadRows(
             "no claim can be judged on these rows: none has two methods at the same compression "
             f"of one network; the claims compare {', '.join([*REWINDINGS, *OTHERS[:1]])} and others"
         )
-    lines = tested(pd.concat(parts, ignore_index=True), deviations)
-    return verdicts(lines), lines
+    lines = pd.concat(parts, ignore_index=True)
+    lines["comparison"] = group_numbers(lines, SCENARIO)
+    lines = lines[lines.groupby("comparison")["difference"].transform("count") > 0]
+    table = judged(estimated(lines, trials), margin, together=False)
+    told = lines.groupby("comparison").agg(
+        **{name: (name, "first") for name in [*SCENARIO, "strict", "refutable"]},
+        n_points=("point", "size"),
+        n_diverged=("n_diverged", "sum"),
+        n_diverged_other=("n_diverged_other", "sum"),
+        worst_difference=("difference", "min"),
+        best_difference=("difference", "max"),
+    )
+    table = told.join(table)
+    table["verdict"] = verdicts(table)
+    first = [*SCENARIO, "strict", "verdict", "n_points"]
+    table = table[[*first, *(name for name in table if name not in first)]]
+    return (
+        table.drop(columns=["refutable"]).reset_index(drop=True),
+        lines.drop(columns=["comparison", "point", "point_other", "refutable"]),
+    )
 
 
-def pooled_deviations(points: pd.DataFrame) -> pd.DataFrame:
-    """The deviation between seeds and its degrees of freedom, at each place.
+def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Points and the rows they are of, as ``pruned_rows`` has them; ``point`` is a point's number.
 
-    Where a place has no point of two seeds, all of its panel's points are pooled.
+    Of the points the ``density`` is that of their level, so that methods meet.
     """
-    known = points[points["n_seeds"].ge(2) & points["test_accuracy_std"].notna()]
-    freedom = (known["n_seeds"] - 1).astype("float64")
-    squares = known["test_accuracy_std"] ** 2 * freedom
-    sums = known[PLACE].assign(squares=squares, freedom=freedom)
-    here = sums.groupby(PLACE, dropna=False)[["squares", "freedom"]].sum()
-    panel = sums.groupby(PANEL, dropna=False)[["squares", "freedom"]].sum()
-    places = points[PLACE].drop_duplicates(ignore_index=True)
-    near = places.merge(here.reset_index(), how="left", on=PLACE)
-    far = places[PANEL].merge(panel.reset_index(), how="left", on=PANEL)
-    squares, freedom = (near[name].fillna(far[name]) for name in ("squares", "freedom"))
-    return places.assign(deviation=np.sqrt(squares / freedom), freedom=freedom)
+    points, trials = points_of(rows), pruned_rows(rows)
+    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
+    number = group_numbers(both, POINT).to_numpy()
+    trials = trials.assign(
+        point=number[len(points) :], metric=metric_of(trials), dense=known_dense(trials)
+    )
+    metric = trials.groupby("point")["metric"].first()
+    points = with_step(points.assign(point=number[: len(points)]))
+    points["metric"] = points["point"].map(metric)
+    points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
+    return points, trials
 
 
 def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a pair of points that the claim is about."""
-    keys = [*PLACE, "retrain_epochs"] if claim.at_equal_cost else PLACE
-    kept = [*PLACE, "variant", "method", "retrain_epochs", "test_accuracy_mean", "n_seeds"]
+    """A line a pair of points that the claim is about; without a difference where one side has
+    only diverged trials."""
+    keys = [*PLACE, "metric", *(["retrain_epochs"] if claim.at_equal_cost else [])]
+    kept = [*PLACE, "metric", "variant", "method", "retrain_epochs", "point"]
+    kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
     sides = [pick(points, rows) for pick in (claim.better, claim.worse)]
-    better, worse = (side.loc[side["test_accuracy_mean"].notna(), kept] for side in sides)
+    # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed
+    better, worse = (
+        side.loc[side["test_accuracy_mean"].notna() | (side["n_diverged"] > 0), kept]
+        for side in sides
+    )
     pairs = better.merge(worse, on=keys, suffixes=("", "_other"))
     if claim.at_equal_cost:
         pairs["retrain_epochs_other"] = pairs["retrain_epochs"]
     variants, others = pairs["variant"], pairs["variant_other"]
     pairs = pairs[(variants == others) | (variants == "") | (others == "")]
-    variant = pairs["variant"].where(pairs["variant"] != "", pairs["variant_other"])
-    return pairs.assign(claim=name, strict=claim.strict, refutable=claim.refutable, variant=variant)
-
-
-def tested(pairs: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
-    """``pairs`` with the difference, its standard error, one-sided p values and a verdict."""
-    lines = pairs.merge(deviations, how="left", on=PLACE)
-    difference = lines["test_accuracy_mean"] - lines["test_accuracy_mean_other"]
-    error = lines["deviation"] * np.sqrt(1 / lines["n_seeds"] + 1 / lines["n_seeds_other"])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = (difference / error).to_numpy()
-    p_for = pd.Series(stats.t.sf(t, lines["freedom"]), index=lines.index)
-    p_against = pd.Series(stats.t.cdf(t, lines["freedom"]), index=lines.index)
-    reach = stats.t.ppf(1 - ALPHA, lines["freedom"]) * error
-    as_good = ~lines["strict"] & (difference - reach >= -MARGIN)
-    verdict = np.select(
-        [(p_against < ALPHA) & (~lines["strict"] | (p_for >= ALPHA)), (p_for < ALPHA) | as_good],
-        ["contradicted", "supported"],
-        "not decided",
-    )
-    verdict = np.where(lines["refutable"] | (verdict != "contradicted"), verdict, "not decided")
-    return lines.assign(
-        difference=difference, error=error, p_for=p_for, p_against=p_against, verdict=verdict
+    return pairs.assign(
+        claim=name,
+        strict=claim.strict,
+        refutable=claim.refutable,
+        variant=pairs["variant"].where(pairs["variant"] != "", pairs["variant_other"]),
+        difference=pairs["test_accuracy_mean"] - pairs["test_accuracy_mean_other"],
     )
 
 
-def verdicts(lines: pd.DataFrame) -> pd.DataFrame:
-    """One line a scenario. Contradicted: more points contradict than ALPHA of them would by
-    chance (binomial). Else supported: the mean difference is above 0, or with claims that aren't
-    strict not below -MARGIN, at the level ALPHA. Else not decided.
+def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The mean difference of each comparison; lines with published sums of trials take the sums."""
+    summed = trials.groupby("point")["trials"].max().fillna(1) > 1
+    summed |= trials.groupby("point")["test_accuracy_std"].count() > 0
+    by_sum = lines["point"].map(summed) | lines["point_other"].map(summed)
+    by_sum = by_sum.groupby(lines["comparison"]).transform("any")
+    sides = [
+        lines.loc[~by_sum, ["comparison", point]]
+        .reset_index(names="place")
+        .rename(columns={point: "point"})
+        .assign(side=side)
+        for side, point in (("a", "point"), ("b", "point_other"))
+    ]
+    singles = trials[["point", "seed", "dense", "test_accuracy"]]
+    met = pd.concat(sides, ignore_index=True).merge(singles, on="point")
+    met = met.assign(stratum=0).rename(columns={"test_accuracy": "value"})
+    names = {"test_accuracy_mean": "mean", "test_accuracy_std": "deviation", "n_seeds": "n"}
+    of_a = {name: f"{short}_a" for name, short in names.items()}
+    of_b = {f"{name}_other": f"{short}_b" for name, short in names.items()}
+    places = lines.loc[by_sum, ["comparison", *of_a, *of_b]].rename(columns=of_a | of_b)
+    places = places.dropna(subset=["mean_a", "mean_b"])
+    found = [
+        part
+        for part in (
+            estimates(met) if len(met) else pd.DataFrame(columns=ESTIMATE),
+            summed_estimates(places) if len(places) else pd.DataFrame(columns=ESTIMATE),
+        )
+        if len(part)
+    ]
+    return pd.concat(found)
 
-    Points of one iterative chain aren't independent, so the level is a nominal one.
+
+def verdicts(table: pd.DataFrame) -> pd.Series:
+    """VERDICTS of lines of ``judged``.
+
+    "Better" is supported where a is better and contradicted where it is worse, however little.
+    "At least as good" is meant up to the margin: what is inside it in both directions is
+    equivalent, whichever of the two the claim names first.
     """
-    scenario = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
-    grouped = lines.assign(
-        supported=lines["verdict"] == "supported",
-        contradicted=lines["verdict"] == "contradicted",
-        squared_error=lines["error"] ** 2,
-    ).groupby(scenario, dropna=False, sort=False)
-    table = grouped.agg(
-        strict=("strict", "first"),
-        n_points=("difference", "size"),
-        n_supported=("supported", "sum"),
-        n_contradicted=("contradicted", "sum"),
-        difference=("difference", "mean"),
-        worst_difference=("difference", "min"),
-        best_difference=("difference", "max"),
-        squared_error=("squared_error", lambda values: values.sum(skipna=False)),
-    ).reset_index()
-    error = np.sqrt(table["squared_error"]) / table["n_points"]
-    reach = stats.norm.ppf(1 - ALPHA) * error
-    by_chance = stats.binom.sf(table["n_contradicted"] - 1, table["n_points"], ALPHA)
-    contradicted = (table["n_contradicted"] > 0) & (by_chance < ALPHA)
-    least = np.where(table["strict"], 0.0, -MARGIN)
-    supported = table["difference"] - reach > least
-    table["verdict"] = np.select([contradicted, supported], VERDICTS[1::-1], VERDICTS[2])
-    table["difference_low"] = table["difference"] - reach
-    table["difference_high"] = table["difference"] + reach
-    return table.drop(columns="squared_error")
+    relation, strict = table["relation"], table["strict"].astype(bool)
+    holds = [
+        ~strict & table["equivalent"],
+        (relation == "better") | (~strict & (relation == "at least as good")),
+        (relation == "worse") & table["refutable"],
+        relation == "equivalent",
+    ]
+    order = ["equivalent", "supported", "contradicted", "equivalent"]
+    return pd.Series(np.select(holds, order, "not decided"), index=table.index)
+
+
+# In words
+
+
+def verdict_text(line: Any, margin: float) -> str:
+    """equivalent within 0.5 points"""
+    if line.verdict == "equivalent":
+        return f"equivalent within {amount(margin, line.metric)}"
+    return str(line.verdict)
+
+
+def points_text(line: Any) -> str:
+    """10, or 9 of 10 where one lacks seeds that the others have."""
+    if line.n_places == line.n_points:
+        return str(line.n_points)
+    return f"{line.n_places} of {line.n_points}"
+
+
+def seeds_of(line: Any) -> str:
+    """3, if paired; else 3+3."""
+    return str(line.n_a) if line.design == "paired" else f"{line.n_a}+{line.n_b}"

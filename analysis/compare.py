@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,31 +13,27 @@ import pandas as pd
 from analysis.attainment import trials_of
 from analysis.columns import BadRows
 from analysis.headline import with_step
+from analysis.judge import (
+    ESTIMATE,
+    MARGIN,
+    amount,
+    estimates,
+    judged,
+    known_dense,
+    metric_of,
+    unit_of,
+)
 from analysis.points import PANEL, density_levels, group_numbers
 from analysis.statistics import (
-    ALPHA,
     MOST_SEEDS,
-    Floats,
-    Tested,
     benjamini_hochberg,
     cliffs_delta,
-    fewest_seeds,
+    exact_p,
     hedges_g,
-    holm,
-    paired_test,
-    rank_p,
-    rank_sum_p,
-    seeds_needed,
-    smallest_p,
-    smallest_stratified_p,
     stacked,
-    stratified_p,
-    t_p,
-    unpaired_test,
-    welch_p,
 )
 
-SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
+SCENARIO = [*PANEL, "metric", "criterion", "setting", "step", "density"]
 """What two methods have in common where they are compared. ``setting``: the part of ``variant``
 that several methods have, as rates of pruning; ``step``: the prune fraction of a chain."""
 
@@ -48,7 +44,7 @@ DIGITS = 9
 """Of accuracies; what differs further behind is rounding, and tied."""
 
 WORTH = 0.003
-"""A difference worth finding, as a fraction: 0.3 points. How many seeds it takes is told."""
+"""A difference worth finding, as a fraction: 0.3 points. ``seeds_needed`` is for this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +54,14 @@ class Comparison:
     scenarios: pd.DataFrame
     """A line a pair of methods and scenario."""
     overall: pd.DataFrame
-    """A line a pair of methods; paired and unpaired scenarios apart."""
+    """A line a pair of methods and metric; paired and unpaired scenarios apart."""
 
 
 def compare(
     rows: pd.DataFrame,
     methods: Sequence[str] = (),
     *,
+    margin: float = MARGIN,
     worth: float = WORTH,
     equal_epochs: bool = False,
 ) -> Comparison:
@@ -73,13 +70,20 @@ def compare(
     They are compared at the retraining times that validation accuracy chose for each, or, with
     ``equal_epochs``, at every one that both have. Trials are paired where their dense network is
     the same and known; a scenario without such pairs is compared unpaired. Diverged trials are
-    left out and counted.
+    left out and counted. What is shown is decided by ``analysis.judge``, corrected for the number
+    of lines.
 
     Raises ValueError for an unknown method, BadRows where no two methods meet.
     """
     if not 0 < worth < 1:
         raise ValueError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
-    trials = labelled(trials_of(rows, chosen=not equal_epochs), rows, equal_epochs=equal_epochs)
+    trials = trials_of(rows, chosen=not equal_epochs)
+    if trials.empty:
+        raise BadRows(
+            f"nothing to compare: each of the {len(rows)} rows is of a dense network or sums up "
+            "several trials, and a test needs single ones; python -m analysis claims judges sums"
+        )
+    trials = labelled(trials, equal_epochs=equal_epochs)
     pairs = pairs_of(trials, methods)
     if not pairs:
         raise BadRows(f"nothing to compare: all rows are of {', '.join(set(trials['contender']))}")
@@ -90,18 +94,19 @@ def compare(
             f"no two of these methods meet: at one compression{equally} of one "
             f"{', '.join(PANEL)}, criterion"
         )
-    matched, loose = matches(lines, trials)
-    scenarios = judged(lines.join(measured(matched, loose)), worth)
+    met = meeting_trials(lines, trials)
+    found = estimates(met.assign(comparison=met["line"], place=0, stratum=0))
+    scenarios = described(lines, found, met, margin, worth)
     return Comparison(
         scenarios=scenarios.drop(columns=["pair", "scenario"]),
-        overall=overall(scenarios, matched, loose),
+        overall=overall(scenarios, met, margin, worth),
     )
 
 
 # Which trials meet
 
 
-def labelled(trials: pd.DataFrame, rows: pd.DataFrame, *, equal_epochs: bool) -> pd.DataFrame:
+def labelled(trials: pd.DataFrame, *, equal_epochs: bool) -> pd.DataFrame:
     """``trials`` with ``setting``, ``contender`` (method and own knobs), ``scenario`` (a number),
     and ``dense``: the dense network a trial started from, missing if unknown."""
     split = settings(trials)
@@ -109,14 +114,13 @@ def labelled(trials: pd.DataFrame, rows: pd.DataFrame, *, equal_epochs: bool) ->
     named = with_step(trials).assign(
         setting=split["setting"],
         contender=trials["method"].where(plain, trials["method"] + " (" + split["knobs"] + ")"),
+        metric=metric_of(trials),
     )
     within = [*SCENARIO[:-1], *(["retrain_epochs"] if equal_epochs else [])]
     named["density"] = density_levels(named, within)
-    seeds_of_one = rows.groupby("baseline_id")["seed"].nunique()
-    for_all_seeds = named["baseline_id"].map(seeds_of_one) > 1
     named = named.assign(
         scenario=group_numbers(named, [*within, "density"]),
-        dense=named["baseline_id"].mask(for_all_seeds),
+        dense=known_dense(named),
     )
     _refuse_repeated(named)
     return named
@@ -197,7 +201,7 @@ def meetings(trials: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
         **{name: (name, "first") for name in [*SCENARIO, "level"]},
         compression_ratio=("compression_ratio", "median"),
     )
-    order = ["pair", *PANEL, "criterion", "setting", "step", "compression_ratio"]
+    order = ["pair", *PANEL, "metric", "criterion", "setting", "step", "compression_ratio"]
     lines = met.join(told, on="scenario")
     lines = lines.sort_values([*order, "retrain_epochs_a"], ignore_index=True)
     epochs = ["retrain_epochs_a", "retrain_epochs_b"]
@@ -206,14 +210,13 @@ def meetings(trials: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
     return lines[[*first, *epochs, *diverged, "scenario"]]
 
 
-def matches(lines: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The accuracies that ``lines`` compare; ``line`` is the position there.
-
-    Paired: a line two trials on one dense network, with line, dense, a, b. Unpaired, for lines
-    without such: a line a trial, with line, side (a or b), accuracy, and whose it is.
-    """
-    there = trials[trials["test_accuracy"].notna()].rename(columns={"test_accuracy": "accuracy"})
-    there = there[["scenario", "contender", "dense", *STRATUM, "seed", "accuracy"]]
+def meeting_trials(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that ``lines`` compare, as ``analysis.judge`` takes them; ``line`` is the position
+    there and ``of_network`` the number of what STRATUM names."""
+    there = trials.assign(of_network=group_numbers(trials, STRATUM)).rename(
+        columns={"test_accuracy": "value"}
+    )
+    there = there[["scenario", "contender", "dense", "of_network", "seed", "value"]]
     sides = [
         lines[["scenario", side]]
         .rename(columns={side: "contender"})
@@ -222,134 +225,77 @@ def matches(lines: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, pd
         .assign(side=side)
         for side in ("a", "b")
     ]
-    known = [side.loc[side["dense"].notna(), ["line", "dense", "accuracy"]] for side in sides]
-    matched = known[0].merge(known[1], on=["line", "dense"], suffixes=("_a", "_b"))
-    matched = matched.rename(columns={"accuracy_a": "a", "accuracy_b": "b"})
-    loose = pd.concat(sides, ignore_index=True)
-    both = loose["line"].isin(sides[0]["line"]) & loose["line"].isin(sides[1]["line"])
-    return matched, loose[both & ~loose["line"].isin(matched["line"])].reset_index(drop=True)
+    return pd.concat(sides, ignore_index=True)
 
 
 # What they show
 
 
-def measured(matched: pd.DataFrame, loose: pd.DataFrame) -> pd.DataFrame:
-    """By line: design, sizes, means, difference, interval, p, effect size, spread."""
-    blocks = [*paired_blocks(matched), *unpaired_blocks(loose)]
-    return pd.concat(blocks).reindex(columns=MEASURED) if blocks else pd.DataFrame(columns=MEASURED)
+def described(
+    lines: pd.DataFrame, found: pd.DataFrame, met: pd.DataFrame, margin: float, worth: float
+) -> pd.DataFrame:
+    """``lines`` with what they show; where one side has no accuracy nothing is compared."""
+    named = lines.join(found.reindex(columns=ESTIMATE))
+    named = named.assign(**{n: named[n].fillna(0).astype("int64") for n in ("n_a", "n_b")})
+    table = judged(named, margin, worth=worth, together=True)
+    table = table.join(extras(met, found)).assign(p_bh=benjamini_hochberg(table["p"]))
+    return worded(table, margin, worth, verdict)
 
 
-MEASURED = [
-    "design",
-    "n_a",
-    "n_b",
-    "mean_a",
-    "mean_b",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "confidence",
-    "difference_median",
-    "deviation",
-    "hedges_g",
-    "cliffs_delta",
-    "p",
-    "p_ranks",
-    "p_t",
-    "smallest_p",
-]
+def worded(table: pd.DataFrame, margin: float, worth: float, verdict: Any) -> pd.DataFrame:
+    """``table`` with ``better`` (a method's name or empty), ``could_show`` (a difference as large
+    as the margin, with 80% power) and the ``verdict`` in words."""
+    relation = table["relation"]
+    better = table["a"].where(relation == "better", table["b"].where(relation == "worse", ""))
+    told = table.assign(better=better, could_show=table["detectable"] <= margin)
+    words = [verdict(line, margin, worth) for line in told.itertuples(index=False)]
+    return told.assign(verdict=words)
 
 
-def paired_blocks(matched: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Lines with equally many pairs together."""
-    lines = matched["line"].to_numpy()
-    of_a, of_b = (stacked(matched[side], lines) for side in ("a", "b"))
-    for (numbers, a), (_, b) in zip(of_a, of_b, strict=True):
-        differences = a - b
-        n = differences.shape[1]
-        yield numbers_of(numbers, a, b, paired_test(differences)).assign(
-            design="paired",
-            difference_median=np.median(differences, axis=1),
-            deviation=differences.std(axis=1, ddof=1) if n > 1 else np.nan,
-            p_ranks=rank_p(differences),
-            p_t=t_p(differences) if n > 1 else np.nan,
-            smallest_p=float(smallest_p(n)),
-            hedges_g=hedges_g(differences),
-        )
+def extras(met: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """By line, beside the judgement: medians, effect sizes, and a p that takes no normal
+    distribution."""
+    parts = [pd.DataFrame(columns=EXTRAS, dtype="float64")]
+    there = met[met["value"].notna()]
+    for design, of in found.groupby("design"):
+        chosen = there[there["line"].isin(of.index)]
+        keys = ["line", "dense" if design == "paired" else "seed"]
+        if design == "paired":
+            both = chosen.groupby(keys)["side"].transform("nunique") > 1
+            chosen = chosen[both]
+        chosen = chosen.sort_values(keys)
+        for (n_a, n_b), these in of.groupby(["n_a", "n_b"]):
+            among = chosen[chosen["line"].isin(these.index)]
+            (numbers, a), (_, b) = (
+                block for side in ("a", "b") for block in stacked(*_of_side(among, side))
+            )
+            paired = design == "paired"
+            differences = a - b if paired else None
+            table = pd.DataFrame(
+                {
+                    "difference_median": np.median(a, axis=1) - np.median(b, axis=1)
+                    if differences is None
+                    else np.median(differences, axis=1),
+                    "p_exact": exact_p(a, b, paired=paired),
+                    "hedges_g": np.nan if differences is None else hedges_g(differences),
+                    "cliffs_delta": cliffs_delta(a, b) if differences is None else np.nan,
+                },
+                index=numbers,
+            )
+            assert a.shape[1] == n_a and b.shape[1] == n_b
+            parts.append(table)
+    return pd.concat([part for part in parts if len(part)] or parts)
 
 
-def unpaired_blocks(loose: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Lines with equally many trials of a, and of b, together."""
-    if loose.empty:
-        return
-    for (n_a, n_b), these in pd.crosstab(loose["line"], loose["side"]).groupby(["a", "b"]):
-        chosen = loose[loose["line"].isin(these.index)]
-        stacks = []
-        for side in ("a", "b"):
-            part = chosen[chosen["side"] == side]
-            stacks += list(stacked(part["accuracy"], part["line"].to_numpy()))
-        (numbers, a), (_, b) = stacks
-        varies = n_a > 1 and n_b > 1
-        variance = a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1) if varies else np.nan
-        yield numbers_of(numbers, a, b, unpaired_test(a, b)).assign(
-            design="unpaired",
-            difference_median=np.median(a, axis=1) - np.median(b, axis=1),
-            deviation=np.sqrt(variance / 2),
-            p_ranks=rank_sum_p(a, b),
-            p_t=welch_p(a, b) if varies else np.nan,
-            smallest_p=float(smallest_p(n_a, n_b)),
-            cliffs_delta=cliffs_delta(a, b),
-        )
+EXTRAS = ["difference_median", "p_exact", "hedges_g", "cliffs_delta"]
 
 
-def numbers_of(lines: Any, a: Floats, b: Floats, tested: Tested) -> pd.DataFrame:
-    """The interval is NaN where a single pair, or trial against trial, says nothing."""
-    says = tested.confidence > 0
-    return pd.DataFrame(
-        {
-            "n_a": a.shape[1],
-            "n_b": b.shape[1],
-            "mean_a": a.mean(axis=1),
-            "mean_b": b.mean(axis=1),
-            "difference": a.mean(axis=1) - b.mean(axis=1),
-            "difference_low": tested.low if says else np.nan,
-            "difference_high": tested.high if says else np.nan,
-            "confidence": tested.confidence if says else np.nan,
-            "p": tested.p,
-        },
-        index=lines,
-    )
+def _of_side(trials: pd.DataFrame, side: str) -> tuple[pd.Series, Any]:
+    part = trials[trials["side"] == side]
+    return part["value"], part["line"].to_numpy()
 
 
-def judged(lines: pd.DataFrame, worth: float) -> pd.DataFrame:
-    """``lines`` corrected for their number, with ``better``, ``could_show``, ``seeds_needed`` and
-    the ``verdict`` in words.
-
-    ``better`` is a method's name or empty. ``could_show``: some outcome of that many seeds would
-    have been significant after correction, those of the other lines being at best so too.
-    """
-    number = max(1, int(lines["p"].notna().sum()))
-    corrected = lines.assign(
-        n_a=lines["n_a"].fillna(0).astype("int64"),
-        n_b=lines["n_b"].fillna(0).astype("int64"),
-        p_holm=holm(lines["p"]),
-        p_bh=benjamini_hochberg(lines["p"]),
-        p_t_holm=holm(lines["p_t"]),
-        could_show=holm(lines["smallest_p"]) <= ALPHA,
-        seeds_needed=np.nan,
-    )
-    for design, among in corrected.groupby("design"):
-        paired = design == "paired"
-        fewest = fewest_seeds(ALPHA / number, paired=paired)
-        found = seeds_needed(worth, among["deviation"], ALPHA / number, paired=paired)
-        corrected.loc[among.index, "seeds_needed"] = np.maximum(found, fewest)
-    ahead = corrected["a"].where(corrected["difference"] > 0, corrected["b"])
-    corrected["better"] = ahead.where(corrected["p_holm"] <= ALPHA, "")
-    words = [verdict(line, worth) for line in corrected.itertuples(index=False)]
-    return corrected.drop(columns="smallest_p").assign(verdict=words)
-
-
-def verdict(line: Any, worth: float) -> str:
+def verdict(line: Any, margin: float, worth: float) -> str:
     """A line in a sentence, in points."""
     diverged = [
         f"{count} of {name} diverged"
@@ -358,21 +304,44 @@ def verdict(line: Any, worth: float) -> str:
     ]
     if pd.isna(line.p):
         return "; ".join(["not compared: one has no accuracy here", *diverged])
-    away, numbers = in_points(line.difference), p_text(line)
-    if not pd.isna(line.confidence):
-        low, high = in_points(line.difference_low), in_points(line.difference_high)
-        numbers = f"{line.confidence:.0%} CI {low} to {high}, {numbers}"
+    return "; ".join([shown_text(line, margin, worth, sizes(line)), *diverged])
+
+
+def shown_text(line: Any, margin: float, worth: float, size: str) -> str:
+    """What a line of ``judged`` shows and doesn't, with its numbers and what it would take."""
+    unit = unit_of(line.metric)
+    numbers = f"{in_points(line.difference)} {unit}"
+    if not pd.isna(line.low):
+        numbers += f", 95% CI {in_points(line.low)} to {in_points(line.high)}"
+    numbers = f"({numbers}, {p_text(line)}, {size})"
+    within = f"equivalent within {amount(margin, line.metric)}"
     if line.better:
-        parts = [f"{line.better} better by {away.lstrip('+-')} points ({numbers})"]
-    else:
-        parts = [f"no difference shown: {away} points ({numbers})"]
-        if not line.could_show:
-            parts.append(f"could not have been shown with {sizes(line)}")
-        if line.p_t_holm <= ALPHA:
-            parts.append(f"were the differences normal, p={line.p_t_holm:.2g} corrected")
-        if line.seeds_needed > min(line.n_a, line.n_b):
-            parts.append(f"{100 * worth:g} points would need {seeds_text(line.seeds_needed)}")
-    return "; ".join([*parts, *diverged])
+        also = f", {within} all the same" if line.equivalent else ""
+        return f"{line.better} better{also} {numbers}"
+    if line.equivalent:
+        return f"{within} {numbers}"
+    parts = [f"no difference shown {numbers}"]
+    behind = {"at least as good": (line.a, line.b), "at most as good": (line.b, line.a)}
+    if line.relation in behind:
+        first, other = behind[line.relation]
+        parts.append(f"{first} less than {amount(margin, line.metric)} behind {other}")
+    if not line.could_show:
+        parts.append(could_not(line, margin))
+    if line.seeds_needed > min(line.n_a, line.n_b):
+        parts.append(f"{amount(worth, line.metric)} would take {seeds_text(line.seeds_needed)}")
+    return "; ".join(parts)
+
+
+def could_not(line: Any, margin: float) -> str:
+    """What so few seeds could not have shown."""
+    if np.isinf(line.detectable):
+        return "a single seed on a side can't show any difference"
+    if pd.isna(line.detectable):
+        return "no spread to judge by"
+    return (
+        f"{amount(margin, line.metric)} could not have been shown reliably, only from "
+        f"{100 * line.detectable:.2g} up"
+    )
 
 
 def in_points(difference: float) -> str:
@@ -399,79 +368,53 @@ def seeds_text(seeds: float) -> str:
 # All scenarios of a pair together
 
 
-def overall(scenarios: pd.DataFrame, matched: pd.DataFrame, loose: pd.DataFrame) -> pd.DataFrame:
-    """A line a pair and design: over all its scenarios, each counting the same.
+def overall(
+    scenarios: pd.DataFrame, met: pd.DataFrame, margin: float, worth: float
+) -> pd.DataFrame:
+    """A line a pair, metric and design: over all its scenarios.
 
-    Tested is ``lead``: how often a is ahead less how often b is, as a share; of each dense network
-    in each scenario, or unpaired of each trial against each in its scenario. What depends on each
-    other changes sides together: all scenarios of a dense network; unpaired, all of a method's
-    trials of one network and seed. ``n`` counts these. ``ahead`` and ``behind`` count scenarios by
-    their mean difference, of which ``difference`` is the mean.
+    Units are dense networks, or unpaired a network's trials of one seed; each counts the same,
+    with its mean over the scenarios that all units of its network have. Different metrics are
+    never averaged. ``scenarios`` counts them, ``ahead`` and ``behind`` by the sign of their mean
+    difference.
     """
     compared = scenarios[scenarios["p"].notna()]
     if compared.empty:
         raise BadRows("no two of these methods have a test_accuracy at one compression")
-    parts = []
-    for (_, design), lines in compared.groupby(["pair", "design"]):
-        trials = matched if design == "paired" else loose
-        tested = paired_lead if design == "paired" else unpaired_lead
-        parts.append(
-            lines.iloc[[0]][["a", "b", "design"]].assign(
-                scenarios=len(lines),
-                ahead=int((lines["difference"].round(DIGITS) > 0).sum()),
-                behind=int((lines["difference"].round(DIGITS) < 0).sum()),
-                difference=lines["difference"].mean(),
-                **tested(trials[trials["line"].isin(lines.index)]),
-            )
-        )
-    table = pd.concat(parts, ignore_index=True)
-    table = table.assign(p_holm=holm(table["p"]), could_show=holm(table["smallest_p"]) <= ALPHA)
-    leader = table["a"].where(table["lead"] > 0, table["b"])
-    table["better"] = leader.where(table["p_holm"] <= ALPHA, "")
-    words = [overall_verdict(line) for line in table.itertuples(index=False)]
-    return table.drop(columns="smallest_p").assign(verdict=words)
-
-
-def paired_lead(matched: pd.DataFrame) -> dict[str, float]:
-    signs = np.sign((matched["a"] - matched["b"]).round(DIGITS))
-    of_dense = signs.groupby(matched["dense"]).sum().to_numpy()
-    n = len(of_dense)
-    p = float(paired_test(of_dense[None]).p[0])
-    return {"lead": signs.mean(), "n": n, "p": p, "smallest_p": float(smallest_p(n))}
-
-
-def unpaired_lead(loose: pd.DataFrame) -> dict[str, float]:
-    """A trial's score: how many trials of its line are below it, less how many above."""
-    lines = loose["line"]
-    sizes = lines.groupby(lines).transform("size")
-    scores = 2 * loose["accuracy"].round(DIGITS).groupby(lines).rank() - sizes - 1
-    theirs = scores.groupby([*(loose[name] for name in [*STRATUM, "side", "seed"])]).sum()
-    strata = [
-        tuple(of_network.xs(side, level="side").to_numpy() for side in ("a", "b"))
-        for _, of_network in theirs.groupby(level=STRATUM)
-    ]
-    of_side = pd.crosstab(lines, loose["side"])
-    return {
-        "lead": float(scores[loose["side"] == "a"].sum() / (of_side["a"] * of_side["b"]).sum()),
-        "n": len(theirs),
-        "p": stratified_p(strata),
-        "smallest_p": smallest_stratified_p([(len(a), len(b)) for a, b in strata]),
-    }
+    keys = ["pair", "metric", "design"]
+    compared = compared.sort_values(keys)
+    compared = compared.assign(comparison=group_numbers(compared, keys))
+    signs = compared["difference"].round(DIGITS)
+    told = compared.assign(ahead=signs > 0, behind=signs < 0).groupby("comparison")
+    counts = told.agg(
+        a=("a", "first"),
+        b=("b", "first"),
+        metric=("metric", "first"),
+        scenarios=("a", "size"),
+        ahead=("ahead", "sum"),
+        behind=("behind", "sum"),
+    )
+    trials = met.merge(compared[["comparison", "design"]], left_on="line", right_index=True)
+    # where a scenario alone has no pairs, its trials aren't paired with those of another either
+    trials["dense"] = trials["dense"].where(trials["design"] == "paired")
+    found = estimates(trials.assign(place=trials["line"], stratum=trials["of_network"]))
+    table = judged(counts.join(found), margin, worth=worth, together=True)
+    return worded(table, margin, worth, overall_verdict).reset_index(drop=True)
 
 
 def units(design: str) -> str:
-    """What ``n`` of a line of ``overall`` counts."""
+    """What ``n_a`` and ``n_b`` of a line of ``overall`` count."""
     return "dense networks" if design == "paired" else "trials"
 
 
-def overall_verdict(line: Any) -> str:
-    counted = (
-        f"{line.a} ahead in {line.ahead}, behind in {line.behind} of {line.scenarios} scenarios, "
-        f"on average by {in_points(line.difference)} points ({p_text(line)}, "
-        f"{line.n} {units(line.design)})"
-    )
-    if line.better:
-        return f"{line.better} better overall: {counted}"
-    if line.could_show:
-        return f"no difference shown overall: {counted}"
-    return f"no difference shown overall, nor could it have been: {counted}"
+def over(line: Any) -> str:
+    """18 dense networks, or 12 against 12 trials."""
+    if line.design == "unpaired":
+        return sizes(line)
+    return "1 dense network" if line.n_a == 1 else f"{line.n_a} dense networks"
+
+
+def overall_verdict(line: Any, margin: float, worth: float) -> str:
+    counted = f"{line.a} ahead in {line.ahead}, behind in {line.behind} of {line.scenarios}"
+    shown = shown_text(line, margin, worth, over(line))
+    return f"overall, {line.metric}: {shown}; {counted} scenarios"

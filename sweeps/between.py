@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.drawing import STYLE
-from analysis.statistics import ALPHA, fewest_seeds, holm, paired_test, smallest_p
+from analysis.judge import MARGIN, Judged, amount, judge_pairs, metric_of_row, unit_of
+from analysis.statistics import ALPHA, holm
 from rewind_ray.result import ResultRow
 from sweeps.searching.confirm import seeds_text
 
@@ -41,27 +42,18 @@ Rows = dict[float, dict[int, ResultRow]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Against:
-    """The chosen alpha against one end: test accuracy, paired by seed."""
-
-    difference: float
-    """Mean, the end's subtracted."""
-    low: float
-    high: float
-    confidence: float
-    p: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class Verdict:
     """Of one place, or of several on average."""
 
     chosen: tuple[float, ...]
     """The alpha strictly between the ends with the best median validation accuracy, of each
     place."""
-    against: tuple[Against, Against]
-    """Weight rewinding (alpha 0), learning-rate rewinding (1)."""
+    against: tuple[Judged, Judged]
+    """Test accuracy of the chosen less that of weight rewinding (alpha 0), of learning-rate
+    rewinding (1); averaged over places seed by seed."""
     n_seeds: int
+    metric: str
+    margin: float
 
     @property
     def p(self) -> float:
@@ -70,10 +62,11 @@ class Judged:
         return max(end.p for end in self.against) if ahead else 1.0
 
 
-def judge(places: Sequence[Rows]) -> Judged | None:
+def judge(places: Sequence[Rows], margin: float = MARGIN, number: int = 1) -> Verdict | None:
     """Each place with the alpha that validation chose there; differences averaged over places.
 
     Only seeds that all of it was trained with. None if there is none, or no alpha between.
+    number: of verdicts that this is one of.
     """
     chosen = []
     for rows in places:
@@ -87,13 +80,21 @@ def judge(places: Sequence[Rows]) -> Judged | None:
     seeds = sorted(set.intersection(*(set(found) for found in used)))
     if not seeds:
         return None
-    return Judged(
+    to_weights, to_rates = (
+        judge_pairs(
+            averaged(places, chosen, seeds),
+            averaged(places, [end] * len(places), seeds),
+            margin,
+            number=number,
+        )
+        for end in ENDS
+    )
+    return Verdict(
         chosen=tuple(chosen),
-        against=(
-            against(places, chosen, ENDS[0], seeds),
-            against(places, chosen, ENDS[1], seeds),
-        ),
+        against=(to_weights, to_rates),
         n_seeds=len(seeds),
+        metric=metric_of_row(places[0][chosen[0]][seeds[0]]),
+        margin=margin,
     )
 
 
@@ -101,77 +102,75 @@ def median_validation(rows: dict[int, ResultRow]) -> float:
     return median(row.val_accuracy or 0.0 for row in rows.values())
 
 
-def against(
-    places: Sequence[Rows], chosen: Sequence[float], end: float, seeds: Sequence[int]
-) -> Against:
-    differences = np.array(
-        [
-            [
-                (rows[best][seed].test_accuracy or 0.0) - (rows[end][seed].test_accuracy or 0.0)
-                for seed in seeds
-            ]
-            for rows, best in zip(places, chosen, strict=True)
-        ]
-    ).mean(axis=0)
-    tested = paired_test(differences[None])
-    return Against(
-        difference=float(differences.mean()),
-        low=float(tested.low[0]),
-        high=float(tested.high[0]),
-        confidence=tested.confidence,
-        p=float(tested.p[0]),
-    )
+def averaged(places: Sequence[Rows], alphas: Sequence[float], seeds: Sequence[int]) -> list[float]:
+    """Of each seed the mean test accuracy over the places, each at its alpha."""
+    return [
+        float(
+            np.mean(
+                [
+                    rows[alpha][seed].test_accuracy or 0.0
+                    for rows, alpha in zip(places, alphas, strict=True)
+                ]
+            )
+        )
+        for seed in seeds
+    ]
 
 
 # In words
 
 
-def verdict_lines(places: dict[Place, Rows]) -> list[str]:
+def verdict_lines(places: dict[Place, Rows], margin: float = MARGIN) -> list[str]:
     """A line a place, corrected for their number (Holm), and all of them together."""
-    judged = {place: found for place, rows in places.items() if (found := judge([rows]))}
-    if not judged:
+    complete = [place for place, rows in places.items() if judge([rows], margin)]
+    if not complete:
         return ["no verdict: nowhere have both rewindings and something between been finished"]
-    corrected = holm([found.p for found in judged.values()])
+    judged = {place: judge([places[place]], margin, len(complete)) for place in complete}
+    found = {place: verdict for place, verdict in judged.items() if verdict}
+    corrected = holm([verdict.p for verdict in found.values()])
     lines = [
-        f"  {place.title}, {place.retrain_epochs} epochs: {told(found, p, len(judged))}"
-        for (place, found), p in zip(judged.items(), corrected, strict=True)
+        f"  {place.title}, {place.retrain_epochs} epochs: {words_of(verdict, p, len(found))}"
+        for (place, verdict), p in zip(found.items(), corrected, strict=True)
     ]
-    together = judge([places[place] for place in judged])
+    together = judge([places[place] for place in found], margin)
     if together is None:
         return [*lines, "no verdict on all together: no seed has everything"]
-    headline = f"{len(judged)} comparisons together: {told(together, together.p, 1)}"
+    headline = f"{len(found)} comparisons together: {words_of(together, together.p, 1)}"
     return ["each comparison (p corrected for their number):", *lines, headline]
 
 
-def told(found: Judged, p: float, number: int) -> str:
+def words_of(found: Verdict, p: float, number: int) -> str:
     """p: corrected for ``number`` comparisons."""
     alphas = sorted(set(found.chosen))
     which = f"α = {alphas[0]:g}" if len(alphas) == 1 else "α chosen for each"
+    unit, margin = unit_of(found.metric), amount(found.margin, found.metric)
     ends = ", ".join(
-        f"{100 * end.difference:+.2f} points against {name}{interval_text(end)}"
+        f"{100 * end.difference:+.2f} {unit} against {name}{interval_text(end)}"
         for end, name in zip(found.against, END_NAMES, strict=True)
     )
     seeds = seeds_text(found.n_seeds)
     if p <= ALPHA:
         return f"{which} is better than both ends: {ends}, p = {p:.2g}, {seeds}"
-    worse = [
-        name
-        for end, name in zip(found.against, END_NAMES, strict=True)
-        if end.difference < 0 and number * end.p <= ALPHA
-    ]
+    named = list(zip(found.against, END_NAMES, strict=True))
+    worse = [name for end, name in named if end.difference < 0 and number * end.p <= ALPHA]
     if worse:
         return f"{which} is worse than {' and '.join(worse)}: {ends}, {seeds}"
+    if all(number * end.p_equivalent <= ALPHA for end in found.against):
+        return f"{which} is equivalent to both ends within {margin}: {ends}, {seeds}"
     words = f"no difference shown, {which}: {ends}, p = {p:.2g}, {seeds}"
-    if smallest_p(found.n_seeds) * number > ALPHA:
-        words += f"; {fewest_seeds(ALPHA / number, paired=True)} seeds could show one"
+    needed = max(end.seeds_needed for end in found.against)
+    if found.n_seeds < 2:
+        return f"{words}; one seed can show none"
+    if needed > found.n_seeds:
+        words += f"; a difference of {margin} would take about {needed:.0f} seeds"
     return words
 
 
-def interval_text(end: Against) -> str:
-    """Empty where a single seed allows no interval."""
-    if end.confidence <= 0:
+def interval_text(end: Judged) -> str:
+    """Empty where too few seeds allow no interval."""
+    if np.isnan(end.low):
         return ""
-    return f" ({end.confidence:.0%} interval {100 * end.low:+.2f} to {100 * end.high:+.2f})"
+    return f" (95% interval {100 * end.low:+.2f} to {100 * end.high:+.2f})"
 
 
 # In a picture

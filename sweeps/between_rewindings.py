@@ -27,6 +27,7 @@ from typing import Annotated
 
 import tyro
 
+from analysis.judge import MARGIN, margin_of
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
@@ -39,7 +40,7 @@ from sweeps.recipes import iterative, one_shot, prepared, seeds, sweep_name
 from sweeps.showing import figure_path
 
 NAME = "between_rewindings"
-SEEDS = 6  # the fewest that a paired test can show a difference with
+SEEDS = 6  # an interval of 1.05 standard deviations between seeds each way; 3 have 2.48
 LARGE = Training(network="wrn_16_8", protocol="mikler_wrn", validation=0.2)
 
 
@@ -57,6 +58,8 @@ class Between:
     """Where the iterative chains end."""
     restore_momentum: bool = False
     """Start with the momentum of the weights, blended like them."""
+    margin: Annotated[str, tyro.conf.arg(metavar="0.5pt|0.005")] = f"{100 * MARGIN:g}pt"
+    """Differences up to this count as none: points (or BLEU), or the same as a fraction."""
 
     def __post_init__(self) -> None:
         wrong = [alpha for alpha in self.alphas if not 0 < alpha < 1]
@@ -69,6 +72,7 @@ class Between:
             raise ValueError(f"--shares is {self.shares}; allowed: above 0, up to 1")
         if not self.densities and not self.fractions:
             raise ValueError("neither --densities nor --fractions: nothing is pruned; give some")
+        margin_of(self.margin)
 
 
 def retraining(alpha: float, epochs: int, restore_momentum: bool) -> Retrain:
@@ -143,7 +147,7 @@ def main(
     if any(rows for place in places.values() for rows in place.values()):
         draw_between(places, figure)
         print(f"figure   {figure}")
-    print("\n".join(verdict_lines(places)))
+    print("\n".join(verdict_lines(places, margin_of(between.margin))))
     return code
 
 

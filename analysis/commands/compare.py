@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from tyro.conf import arg
 
-from analysis.commands.options import Json, Rows
-from analysis.compare import WORTH, Comparison, compare, in_points, units
+from analysis.commands.options import Json, Margin, Rows
+from analysis.compare import WORTH, Comparison, compare, in_points, over
+from analysis.judge import MARGIN, amount, margin_of
 from analysis.points import PANEL
 from analysis.rows import TABLES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
@@ -28,7 +29,7 @@ Methods = Annotated[
 ]
 Worth = Annotated[
     float,
-    arg(metavar="F", help="A difference worth finding, a fraction: the seeds it takes are told."),
+    arg(metavar="F", help="A difference worth finding, a fraction: shows the seeds it takes."),
 ]
 EqualEpochs = Annotated[
     bool,
@@ -48,6 +49,7 @@ def compare_command(
     source: Rows,
     *,
     methods: Methods = (),
+    margin: Margin = f"{100 * MARGIN:g}pt",
     worth: Worth = WORTH,
     equal_epochs: EqualEpochs = False,
     json: Json = False,
@@ -56,30 +58,38 @@ def compare_command(
     """Which of two methods is better, and whether that is shown.
 
     Seeds that share a dense network are paired; mean test accuracies are compared at every
-    compression by exact permutation tests, corrected for their number (Holm). What so few seeds
-    could not have shown is called so, with the seeds it would take.
+    compression by t tests, corrected for their number (Holm): better, equivalent within the
+    margin, or no difference shown. What so few seeds could not have shown is called so, with the
+    seeds it would take.
 
     Examples:
       python -m analysis compare results --methods lr_rewind weight_rewind
       python -m analysis compare rows.parquet --methods slr --json
-      python -m analysis compare rows.csv --equal-epochs --worth 0.005 --out compared.csv
+      python -m analysis compare rows.csv --margin 0.2pt --out compared.csv
+      python -m analysis compare rows.csv --equal-epochs --worth 0.005
     """
     suffix = suffix_of(out, TABLES) if out else None
-    compared = compare(read_rows(source), methods, worth=worth, equal_epochs=equal_epochs)
+    within = margin_of(margin)
+    compared = compare(
+        read_rows(source), methods, margin=within, worth=worth, equal_epochs=equal_epochs
+    )
     if out and suffix:
         write_file(out, table_as_bytes(compared.scenarios, suffix))
     if json:
-        content = compare_json(compared, worth=worth, equal_epochs=equal_epochs)
+        content = compare_json(compared, margin=within, worth=worth, equal_epochs=equal_epochs)
         print(json_text(content), flush=True)
     else:
-        print(compare_text(compared, worth), flush=True)
+        print(compare_text(compared, within, worth), flush=True)
 
 
-def compare_json(compared: Comparison, *, worth: float, equal_epochs: bool) -> dict[str, Any]:
+def compare_json(
+    compared: Comparison, *, margin: float, worth: float, equal_epochs: bool
+) -> dict[str, Any]:
     return {
         "alpha": ALPHA,
         "confidence": CONFIDENCE,
         "power": POWER,
+        "margin": margin,
         "worth": worth,
         "equal_epochs": equal_epochs,
         "comparisons": records(compared.scenarios),
@@ -87,49 +97,58 @@ def compare_json(compared: Comparison, *, worth: float, equal_epochs: bool) -> d
     }
 
 
-def compare_text(compared: Comparison, worth: float) -> str:
+def compare_text(compared: Comparison, margin: float, worth: float) -> str:
     """Of a single pair all scenarios; of several pairs each overall, and what was shown."""
     lines, pairs = compared.scenarios, compared.overall
     single = len(pairs[["a", "b"]].drop_duplicates()) == 1
     if single:
         told, shown = [fill(line.verdict, WIDTH) for line in pairs.itertuples()], lines
     else:
-        told, shown = [_overall(pairs)], lines[lines["better"] != ""]
+        told, shown = [_overall(pairs, margin)], lines[lines["better"] != ""]
     tables = [
-        f"{panel_name(panel)}\n{_table(group, worth, single=single)}"
+        f"{panel_name(panel)}\n{_table(group, margin, worth, single=single)}"
         for panel, group in shown.groupby(PANEL, dropna=False)
     ]
-    return "\n\n".join([*told, *tables, fill(_counts(lines, single=single), WIDTH)])
+    return "\n\n".join([*told, *tables, fill(_counts(lines, margin, single=single), WIDTH)])
 
 
-def _counts(lines: pd.DataFrame, *, single: bool) -> str:
+def _counts(lines: pd.DataFrame, margin: float, *, single: bool) -> str:
     shown, hopeless = int((lines["better"] != "").sum()), int((~lines["could_show"]).sum())
+    equivalent = int(lines["equivalent"].sum())
+    within = " or ".join(amount(margin, metric) for metric in sorted(set(lines["metric"])))
     return (
-        f"{shown} of {len(lines)} comparisons show a difference, {hopeless} could not have with so "
-        "few seeds. p: exact permutation test of the mean difference, two-sided; Holm: corrected "
-        "for the number of comparisons; intervals are of each comparison by itself."
+        f"Of {len(lines)} comparisons {shown} show a difference and {equivalent} are equivalent "
+        f"within the margin of {within} (--margin); {hopeless} could not have shown a difference "
+        "as large as the margin (80% power) with so few seeds. p: t test of the mean difference, "
+        "two-sided; Holm: corrected for the number of comparisons; 95% intervals are of each "
+        "comparison by itself."
         + ("" if single else " --methods A B shows all of two methods, --out and --json all.")
     )
 
 
-def _overall(pairs: pd.DataFrame) -> str:
+def _overall(pairs: pd.DataFrame, margin: float) -> str:
     cells = pairs[["a", "b"]].copy()
+    if pairs["metric"].nunique() > 1:
+        cells["metric"] = pairs["metric"]
     for name in ("scenarios", "ahead", "behind"):
         cells[name] = pairs[name].map(str)
-    cells["difference"] = pairs["difference"].map(in_points)
-    cells["over"] = [f"{line.n} {units(line.design)}" for line in pairs.itertuples()]
+    cells["difference"] = [_difference(line) for line in pairs.itertuples()]
+    cells["over"] = [over(line) for line in pairs.itertuples()]
     cells["p"], cells["Holm"] = pairs["p"].map(_p), pairs["p_holm"].map(_p)
-    cells["overall"] = [
-        f"{line.better} better" if line.better else _nothing(line) for line in pairs.itertuples()
-    ]
-    return aligned(cells, left={"a", "b", "overall"})
+    cells["overall"] = [_shown(line, margin) for line in pairs.itertuples()]
+    return aligned(cells, left={"a", "b", "metric", "overall"})
 
 
-def _nothing(line: Any) -> str:
+def _shown(line: Any, margin: float) -> str:
+    within = f"equivalent within {amount(margin, line.metric)}"
+    if line.better:
+        return f"{line.better} better" + (f", {within}" if line.equivalent else "")
+    if line.equivalent:
+        return within
     return "no difference shown" + ("" if line.could_show else ": too few seeds")
 
 
-def _table(lines: pd.DataFrame, worth: float, *, single: bool) -> str:
+def _table(lines: pd.DataFrame, margin: float, worth: float, *, single: bool) -> str:
     cells = pd.DataFrame(index=lines.index)
     for name in ("criterion", "setting", "step"):
         if lines[name].nunique() > 1:
@@ -147,10 +166,8 @@ def _table(lines: pd.DataFrame, worth: float, *, single: bool) -> str:
     cells["n"] = [_sizes(line) for line in lines.itertuples()]
     cells["difference"] = [_difference(line) for line in lines.itertuples()]
     cells["p"], cells["Holm"] = lines["p"].map(_p), lines["p_holm"].map(_p)
-    if (lines["better"].eq("") & (lines["p_t_holm"] <= ALPHA)).any():
-        cells["if normal"] = lines["p_t_holm"].map(_p)
     cells[f"seeds for {100 * worth:g}"] = [_seeds(line) for line in lines.itertuples()]
-    cells["verdict"] = [_verdict(line) for line in lines.itertuples()]
+    cells["verdict"] = [_verdict(line, margin) for line in lines.itertuples()]
     return aligned(cells, left={"a", "b", "criterion", "setting", "verdict"})
 
 
@@ -169,11 +186,10 @@ def _sizes(line: Any) -> str:
 
 
 def _difference(line: Any) -> str:
-    """-0.28 (-0.83 to +0.28, 75%)"""
-    if pd.isna(line.confidence):
+    """-0.28 (-0.83 to +0.28)"""
+    if pd.isna(line.low):
         return "" if pd.isna(line.difference) else in_points(line.difference)
-    low, high = in_points(line.difference_low), in_points(line.difference_high)
-    return f"{in_points(line.difference)} ({low} to {high}, {line.confidence:.0%})"
+    return f"{in_points(line.difference)} ({in_points(line.low)} to {in_points(line.high)})"
 
 
 def _seeds(line: Any) -> str:
@@ -184,9 +200,9 @@ def _seeds(line: Any) -> str:
     return f"{line.seeds_needed:.0f}"
 
 
-def _verdict(line: Any) -> str:
+def _verdict(line: Any, margin: float) -> str:
     diverged = line.n_diverged_a + line.n_diverged_b
     failed = f"; {diverged} diverged" if diverged else ""
     if pd.isna(line.p):
         return f"not compared{failed}"
-    return (f"{line.better} better" if line.better else _nothing(line)) + failed
+    return _shown(line, margin) + failed

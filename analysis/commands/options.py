@@ -26,3 +26,10 @@ Out = Annotated[
         help_behavior_hint="(optional)",
     ),
 ]
+Margin = Annotated[
+    str,
+    arg(
+        metavar="0.5pt|0.005",
+        help="Differences up to this count as none: points (or BLEU), or the same as a fraction.",
+    ),
+]

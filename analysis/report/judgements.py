@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims import CLAIMS, VERDICTS, judge
+from analysis.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
 from analysis.columns import BadRows
-from analysis.compare import Comparison, compare, in_points, units
+from analysis.compare import Comparison, compare, in_points, over
 from analysis.drawing import METHOD_LABELS
 from analysis.fairness import SHORT, Group, Pair, label_of_pairs
+from analysis.judge import MARGIN, amount
 from analysis.report.blocks import Block, Cell, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names
@@ -49,36 +50,49 @@ def comparison(material: Material) -> Section | None:
 
 
 HOW_COMPARED = (
-    "Each method at the retraining time that validation accuracy chose for it. Differences are in "
-    "points of mean test accuracy; p is of an exact permutation test, corrected for the number of "
-    "comparisons (Holm). python -m analysis compare shows every compression by itself, and how "
-    "many seeds a difference would need."
+    "Each method at the retraining time that validation accuracy chose for it. Differences of mean "
+    "test accuracy in points, or of BLEU, are averaged per dense network first, and given with "
+    "their 95% interval; p is of a t test, corrected for the number of comparisons (Holm). "
+    "Equivalent: the difference is shown to be within a margin of "
+    f"{amount(MARGIN)} or {amount(MARGIN, 'bleu')} in both directions. python -m analysis compare "
+    "shows every compression by itself, how many seeds a difference would need, and takes another "
+    "--margin."
 )
 
 
 def in_words(compared: Comparison) -> str:
     pairs, lines = compared.overall, compared.scenarios
-    shown = int((pairs["better"] != "").sum())
+    shown, same = int((pairs["better"] != "").sum()), int(pairs["equivalent"].sum())
     hopeless = int((~pairs["could_show"]).sum())
     alone = int((lines["better"] != "").sum())
-    few = f" {hopeless:,} of them have too few seeds to show any." if hopeless else ""
+    few = (
+        f" {hopeless:,} of them have too few seeds to show a difference as large as the margin."
+        if hopeless
+        else ""
+    )
     return (
         f"Over all compressions {shown or 'none'} of {several(len(pairs), 'pair')} of methods show "
-        f"a difference.{few} At single compressions {alone or 'none'} of "
-        f"{several(len(lines), 'comparison')} do."
+        f"a difference, {same or 'none'} are equivalent within the margin.{few} At single "
+        f"compressions {alone or 'none'} of {several(len(lines), 'comparison')} show a difference."
     )
 
 
 def pairs_table(pairs: pd.DataFrame) -> Table:
-    apart = pairs.assign(apart=-pairs["lead"].abs(), far=-pairs["difference"].abs())
-    ordered = apart.sort_values(["p_holm", "p", "apart", "far"], kind="stable")
+    ordered = pairs.assign(far=-pairs["difference"].abs())
+    ordered = ordered.sort_values(["p_holm", "p", "far"], kind="stable")
+    several_metrics = pairs["metric"].nunique() > 1
     lines = [
         (
-            f"{_label(line.a)} against {_label(line.b)}",
+            f"{_label(line.a)} against {_label(line.b)}"
+            + (f", {line.metric}" if several_metrics else ""),
             f"{line.ahead} of {line.scenarios}",
             in_points(line.difference).replace("-", "−"),
+            *(
+                "" if pd.isna(end) else in_points(end).replace("-", "−")
+                for end in (line.low, line.high)
+            ),
             f"{line.p_holm:.2g}",
-            f"{line.n} {units(line.design)}",
+            over(line),
             _outcome(line),
         )
         for line in ordered.head(MAX_PAIRS).itertuples()
@@ -86,15 +100,18 @@ def pairs_table(pairs: pd.DataFrame) -> Table:
     more = f", {MAX_PAIRS} of {len(pairs):,}" if len(pairs) > MAX_PAIRS else ""
     return Table(
         caption=f"Pairs of methods, over all compressions{more}",
-        columns=("methods", "first ahead", "difference", "p", "over", "overall"),
+        columns=("methods", "first ahead", "difference", "from", "to", "p", "over", "overall"),
         lines=tuple(lines),
-        numeric=frozenset(["first ahead", "difference", "p"]),
+        numeric=frozenset(["first ahead", "difference", "from", "to", "p"]),
     )
 
 
 def _outcome(line: Any) -> str:
+    within = f"equivalent within {amount(MARGIN, line.metric)}"
     if line.better:
-        return f"{_label(line.better)} better"
+        return f"{_label(line.better)} better" + (f", {within}" if line.equivalent else "")
+    if line.equivalent:
+        return within
     return "no difference shown" + ("" if line.could_show else ": too few seeds")
 
 
@@ -113,10 +130,12 @@ def claims(material: Material) -> Section | None:
     except BadRows:
         return None
     text = (
-        "What the papers claim, judged on these results in every scenario by itself. Differences "
-        "are the mean over compressions, in points, with their 90% interval. Seeds of all points "
-        "of a scenario tell how far seeds scatter, taken to be normal; the comparison above takes "
-        "nothing for granted and tests each compression by itself, so it needs more seeds."
+        "What the papers claim, judged on these results in every scenario by itself, as the "
+        "comparison above. Differences are the mean over compressions, averaged per dense network "
+        "first, in points (or BLEU), with their 95% interval. “At least as good” is meant "
+        f"within a margin of {amount(MARGIN)}: what is within it in both directions is equivalent. "
+        "The verdicts are not corrected for their number: of 20 scenarios without any difference "
+        "one would be judged wrongly."
     )
     blocks = (Words(text=text), claims_table(verdicts))
     return Section(id="claims", title="The papers' claims", blocks=blocks)
@@ -136,7 +155,7 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
             _scenario(line, place)
             for line, place in zip(scenarios.itertuples(), places[scenarios.index], strict=True)
         ]
-    numbers = ("difference", "from", "to", "points", "for", "against")
+    numbers = ("difference", "from", "to", "points", "seeds")
     return cut(
         Table(
             caption=f"Claims: {names[0] if alike else common}".removesuffix(": "),
@@ -150,13 +169,14 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
 def _scenario(line: Any, place: str) -> tuple[Cell, ...]:
     step = "" if pd.isna(line.step) else f"{100 * line.step:.3g} % a step"
     where = panel_name((place, line.variant, step))
-    interval = (line.difference, line.difference_low, line.difference_high)
+    interval = (line.difference, line.low, line.high)
     return (
         f"{_label(line.method)} with {_label(line.method_other)}",
         where,
-        line.verdict,
+        verdict_text(line, MARGIN),
         *("" if pd.isna(each) else in_points(each).replace("-", "−") for each in interval),
-        *map(str, (line.n_points, line.n_supported, line.n_contradicted)),
+        points_text(line),
+        seeds_of(line),
     )
 
 

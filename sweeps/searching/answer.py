@@ -297,6 +297,7 @@ def confirmation_lines(search: Search, best: Point) -> list[str]:
         return []
     rows = {who: fresh_rows(search, recipe) for who, recipe in search.confirmed.items()}
     rivals = [who for who in search.confirmed if who != RECOMMENDED]
+    others = sum(search.confirmed[who] != best.recipe for who in rivals)
     seeds = search.effort.confirm_seeds
     counted = "a fresh seed" if seeds == 1 else f"{seeds} fresh seeds"
     lines = [f"[bold]on {counted}[/], test accuracy, mean (95% interval):"]
@@ -305,7 +306,7 @@ def confirmation_lines(search: Search, best: Point) -> list[str]:
         if search.confirmed[who] == best.recipe:
             lines.append(f"  {who} is the recommended recipe")
             continue
-        found = confirmation(rows[RECOMMENDED], rows[who])
+        found = confirmation(rows[RECOMMENDED], rows[who], others)
         told = found.verdict() if found else "not compared: no seed has a result of both"
         lines.append(f"  against {who}: {told}")
     return [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from analysis.statistics import ALPHA, fewest_seeds, paired_test, smallest_p
+from analysis.judge import MARGIN, Judged, amount, judge_pairs, metric_of_row, unit_of
+from analysis.statistics import ALPHA
 from rewind_ray.result import ResultRow
 from sweeps.searching.objectives import accuracy
 
@@ -18,52 +17,70 @@ class Confirmation:
     seeds: tuple[int, ...]
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
-    low: float
-    """Of the interval of the mean difference, ours less theirs."""
-    high: float
-    confidence: float
-    p: float
-    """Two-sided permutation test of the paired differences."""
-
-    @property
-    def difference(self) -> float:
-        return float(np.mean(self.ours) - np.mean(self.theirs))
+    judged: Judged
+    """Ours less theirs."""
+    metric: str = "accuracy"
+    rivals: int = 1
+    """Comparisons that this is one of; verdicts are corrected for their number (Bonferroni)."""
 
     def verdict(self) -> str:
         """Who is better, how sure, and what could have been shown."""
-        away = f"{100 * abs(self.difference):.2f} points"
-        interval = f"{seeds_text(len(self.seeds))}, p = {self.p:.2g}"
-        if self.confidence > 0:
-            low, high = 100 * self.low, 100 * self.high
-            interval = f"{self.confidence:.0%} interval {low:+.2f} to {high:+.2f}, {interval}"
-        if self.p <= ALPHA:
-            better = "better" if self.difference > 0 else "worse"
-            return f"the recommended recipe is {better} by {away} ({interval})"
-        words = f"no difference shown: {100 * self.difference:+.2f} points ({interval})"
-        if smallest_p(len(self.seeds)) > ALPHA:
-            needed = fewest_seeds(ALPHA, paired=True)
-            words += f"; so few can show none, {needed} can: --confirm-seeds {needed}"
-        return words
+        found = self.judged
+        p = min(1.0, self.rivals * found.p)
+        away = f"{100 * abs(found.difference):.2f} {unit_of(self.metric)}"
+        interval = f"{interval_text(found)}{seeds_text(found.n)}, p = {p:.2g}"
+        if self.rivals > 1:
+            interval += f" corrected for {self.rivals} rivals"
+        if p <= ALPHA:
+            relation = "better" if found.difference > 0 else "worse"
+            return f"the recommended recipe is {relation} by {away} ({interval})"
+        signed = f"{100 * found.difference:+.2f} {unit_of(self.metric)}"
+        if self.rivals * found.p_equivalent <= ALPHA:
+            within = amount(MARGIN, self.metric)
+            return f"equivalent within {within}: {signed} ({interval})"
+        return f"no difference shown: {signed} ({interval}); {could_not(found, self.metric)}"
+
+
+def interval_text(found: Judged) -> str:
+    """Empty where a single seed allows no interval."""
+    if found.low != found.low:
+        return ""
+    return f"95% interval {100 * found.low:+.2f} to {100 * found.high:+.2f}, "
+
+
+def could_not(found: Judged, metric: str) -> str:
+    """What so few seeds could not have shown, and how many could."""
+    margin = amount(MARGIN, metric)
+    if found.n < 2:
+        return "a single seed can show none: --confirm-seeds 5 or more"
+    if found.seeds_needed != found.seeds_needed:
+        return "all seeds show the same difference: the spread can't be judged by so few"
+    if found.seeds_needed <= found.n:
+        return f"a difference of {margin} would probably have been"
+    return (
+        f"a difference of {margin} takes about {found.seeds_needed:.0f} seeds: "
+        f"--confirm-seeds {found.seeds_needed:.0f}"
+    )
 
 
 def seeds_text(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def confirmation(ours: dict[int, ResultRow], theirs: dict[int, ResultRow]) -> Confirmation | None:
-    """seed -> row. None without a seed that both have."""
+def confirmation(
+    ours: dict[int, ResultRow], theirs: dict[int, ResultRow], rivals: int = 1
+) -> Confirmation | None:
+    """seed -> row. None without a seed that both have. rivals: ours is compared with so many."""
     seeds = tuple(sorted(set(ours).intersection(theirs)))
     if not seeds:
         return None
-    a = np.array([accuracy(ours[seed].test_accuracy) for seed in seeds])
-    b = np.array([accuracy(theirs[seed].test_accuracy) for seed in seeds])
-    tested = paired_test((a - b)[None])
+    a = tuple(accuracy(ours[seed].test_accuracy) for seed in seeds)
+    b = tuple(accuracy(theirs[seed].test_accuracy) for seed in seeds)
     return Confirmation(
         seeds=seeds,
-        ours=tuple(a.tolist()),
-        theirs=tuple(b.tolist()),
-        low=float(tested.low[0]),
-        high=float(tested.high[0]),
-        confidence=tested.confidence,
-        p=float(tested.p[0]),
+        ours=a,
+        theirs=b,
+        judged=judge_pairs(a, b, number=rivals),
+        rivals=rivals,
+        metric=metric_of_row(ours[seeds[0]]),
     )

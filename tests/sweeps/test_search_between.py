@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.graph_scale import ROW
 from rewind_ray.ledger import Ledger
 from rewind_ray.spec import dense_stage
-from sweeps.between import Place, draw_between, judge, told, verdict_lines
+from sweeps.between import Place, draw_between, judge, verdict_lines, words_of
 from sweeps.between_rewindings import Between, between_rewindings, rows_by_place
 from sweeps.graph import build_graph
 from tests.sweeps.running import run, tiny_protocol
@@ -30,29 +30,27 @@ def rows(**accuracies):
     }
 
 
-def sign_flips(differences):
-    """The two-sided p of the mean, all signs written out."""
-    means = [
-        np.mean([sign * d for sign, d in zip(signs, differences, strict=True)])
-        for signs in itertools.product((1, -1), repeat=len(differences))
-    ]
-    ours = np.mean(differences)
-    shares = [np.mean(np.array(means) >= ours - 1e-12), np.mean(np.array(means) <= ours + 1e-12)]
-    return min(1, 2 * min(shares))
-
-
 def test_better_than_both_has_to_be_shown_against_each():
     low = [0.80, 0.81, 0.79, 0.82, 0.80, 0.81, 0.80]
     mixed = [0.85, 0.90, 0.84, 0.91, 0.86, 0.85, 0.91]
     best = [0.88, 0.89, 0.88, 0.90, 0.88, 0.89, 0.88]
     found = judge([rows(a00=low, a05=best, a10=mixed)])
-    expected = [sign_flips(np.subtract(best, low)), sign_flips(np.subtract(best, mixed))]
+    expected = [stats.ttest_rel(best, end).pvalue for end in (low, mixed)]
     assert [end.p for end in found.against] == pytest.approx(expected)
-    assert found.p == max(expected) > 0.05
-    assert "no difference shown" in told(found, found.p, 1)
+    assert found.p == pytest.approx(max(expected)) and found.p > 0.05
+    assert "no difference shown" in words_of(found, found.p, 1)
     clear = judge([rows(a00=low, a05=best, a10=low)])
-    assert clear.p == pytest.approx(2 / 2**7) and "better than both ends" in told(clear, clear.p, 1)
+    assert clear.p == pytest.approx(expected[0])
+    assert "better than both ends" in words_of(clear, clear.p, 1)
     assert judge([rows(a00=best, a05=low, a10=low)]).p == 1.0
+
+
+def test_inside_the_margin_of_both_is_equivalent():
+    ends = [0.80, 0.81, 0.79, 0.82, 0.80]
+    between = [0.801, 0.811, 0.789, 0.8195, 0.8]
+    place = rows(a00=ends, a05=between, a10=ends)
+    assert "equivalent to both ends within 0.5 points" in verdict_lines({PLACE: place})[-1]
+    assert "no difference shown" in verdict_lines({PLACE: place}, 0.0001)[-1]
 
 
 def test_validation_chooses_alpha_and_the_test_set_judges():
@@ -61,13 +59,16 @@ def test_validation_chooses_alpha_and_the_test_set_judges():
     found = judge([place])
     assert found.chosen == (0.7,)
     assert [end.difference for end in found.against] == pytest.approx([-0.1, -0.1])
-    assert "worse than weight rewinding and learning-rate rewinding" in told(found, 1.0, 1)
+    assert "worse than weight rewinding and learning-rate rewinding" in words_of(found, 1.0, 1)
 
 
-def test_few_seeds_are_told_to_be_too_few():
-    place = rows(a00=[0.8] * 3, a05=[0.9] * 3, a10=[0.8] * 3)
+def test_what_few_seeds_could_not_show_is_named():
+    place = rows(a00=[0.80, 0.82, 0.81], a05=[0.83, 0.82, 0.80], a10=[0.80, 0.82, 0.81])
     lines = verdict_lines({PLACE: place})
-    assert "no difference shown" in lines[-1] and "6 seeds could show one" in lines[-1]
+    needed = judge([place]).against[0].seeds_needed
+    assert needed > 3 and f"0.5 points would take about {needed:.0f} seeds" in lines[-1]
+    alone = rows(a00=[0.8], a05=[0.9], a10=[0.8])
+    assert "one seed can show none" in verdict_lines({PLACE: alone})[-1]
 
 
 def test_places_are_averaged_seed_by_seed():
@@ -108,6 +109,7 @@ def test_the_ends_are_the_rewindings_and_all_share_a_baseline(tmp_path):
         ({"alphas": ()}, "--alphas is empty"),
         ({"shares": (1.5,)}, "--shares"),
         ({"densities": (), "fractions": ()}, "nothing is pruned"),
+        ({"margin": "5"}, "0.5pt"),
     ],
 )
 def test_wrong_settings_are_refused(settings, wrong):
@@ -132,4 +134,4 @@ def test_the_command_ends_with_figure_and_verdict(storage):
     assert result.returncode == 0, result.stdout + result.stderr
     assert (storage / "figures/between_rewindings-smoke-alpha.png").stat().st_size > 10_000
     assert "2 comparisons together: no difference shown" in result.stdout
-    assert "could show one" in result.stdout
+    assert "one seed can show none" in result.stdout
