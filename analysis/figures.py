@@ -84,8 +84,8 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
     if by != "method":
         labels = by + " " + labels
         return labels
-    knobs = points["variant"] != ""
-    labels = labels.where(~knobs, labels + ", " + points["variant"])
+    variant = without_network(points)
+    labels = labels.where(variant == "", labels + ", " + variant)
     if points["criterion"].nunique() > 1:
         labels = labels + ", " + points["criterion"].map(_readable)
     iterative = points["schedule_kind"] == "iterative"
@@ -93,6 +93,24 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
         step = ", " + (100 * points["prune_fraction"]).map("{:.3g} % a step".format)
         labels = labels.where(~iterative, labels + step)
     return labels
+
+
+def without_network(points: pd.DataFrame) -> pd.Series:
+    """The variants; rates that are named after the network, as resnet56-B, are "rates B"."""
+    pairs = zip(points["network"], points["variant"], strict=True)
+    return pd.Series(
+        [
+            ", ".join(
+                f"rates {part.removeprefix(f'{network}-')}"
+                if part.startswith(f"{network}-")
+                else part
+                for part in variant.split(", ")
+            )
+            for network, variant in pairs
+        ],
+        index=points.index,
+        dtype="str",
+    )
 
 
 def _readable(value: object) -> str:
