@@ -90,6 +90,7 @@ AXES_INCHES = (2.6, 1.9)  # about a column of a paper, with labels
 
 MOST_BELOW = 3  # sheets of one picture, before they stand two abreast
 MARKS = 5  # on a line of many points
+VARIANT_STEP = 5  # from one variant's mark and dashes to the next one's: all differ
 BEYOND = 3  # colours that lines of no method of their own keep away from
 LEAST_WITHIN = 0.25
 
@@ -510,32 +511,38 @@ def draw_text(text: str) -> Figure:
 def looks(points: Iterable[pd.DataFrame]) -> dict[str, dict[str, Any]]:
     """Label -> how its line is drawn: a method always the same, others what is left.
 
-    Where a method has several variants and no plain line, the first of them looks like it.
+    Variants of a method have its colour, and marks and dashes of their own. Where a method has no
+    plain line, the first of its variants looks like it.
     """
     labels = sorted({label for group in points for label in group["line"]})
     known = {label: number for number, label in enumerate(METHOD_LABELS.values())}
-    of_method: dict[int, str] = {}
+    variants: dict[int, list[str]] = {}
     for label in sorted(labels, key=lambda label: ", " in label):
         number = known.get(label.partition(", ")[0])
         if number is not None:
-            of_method.setdefault(number, label)
-    numbers = {of_method[number]: number for number in sorted(of_method)}
-    start = len(known) + BEYOND if numbers else 0
-    others = [label for label in labels if label not in numbers]
-    numbers |= {label: start + number for number, label in enumerate(others)}
+            variants.setdefault(number, []).append(label)
     found: dict[str, dict[str, Any]] = {
         DENSE: {"color": GREY, "linestyle": "--", "linewidth": 1.1, "zorder": 1},
         PUBLISHED_DENSE: {"color": GREY, "linestyle": "-.", "linewidth": 0.8, "zorder": 1},
     }
-    for label, number in numbers.items():
-        found[label] = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": LINES[number % len(LINES)],
-            "linewidth": 1.2,
-            "markersize": 4,
-        }
+    for number in sorted(variants):
+        for variant, label in enumerate(variants[number]):
+            found[label] = _look(number, number + VARIANT_STEP * variant)
+    others = [label for label in labels if label not in found]
+    start = len(known) + BEYOND if variants else 0
+    for number, label in enumerate(others, start):
+        found[label] = _look(number, number)
     return found
+
+
+def _look(colour: int, shape: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[colour % len(COLOURS)],
+        "marker": MARKERS[shape % len(MARKERS)],
+        "linestyle": LINES[shape % len(LINES)],
+        "linewidth": 1.2,
+        "markersize": 4,
+    }
 
 
 def _as_own(look: dict[str, Any]) -> dict[str, Any]:

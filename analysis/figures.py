@@ -63,8 +63,8 @@ def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out
 def accuracy_against_search_cost(rows: pd.DataFrame, out: str) -> None:
     """A row of panels for each network, data set, structure and kind of schedule.
 
-    In it stand some compressions side by side, the lowest and the highest among them; or all in
-    one panel, where each was reached at one search cost only.
+    In it stand some compressions side by side, the lowest and the highest among them: through
+    several of them accuracy would change with size, not with search cost.
     """
     points = points_of(rows)
     points = points.assign(
@@ -72,7 +72,8 @@ def accuracy_against_search_cost(rows: pd.DataFrame, out: str) -> None:
     )
     panels = _panels(points, dense_baselines(rows), "search_cost_epochs")
     sheet = Sheet(rows=[_by_compression(panel) for panel in panels], share="row")
-    write_figures([draw([sheet])], out)
+    note = f"{SPREAD} All retraining times that were tried, good ones and bad ones."
+    write_figures([draw([sheet], note=note)], out)
 
 
 # what is drawn
@@ -84,8 +85,8 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
     if by != "method":
         labels = by + " " + labels
         return labels
-    knobs = points["variant"] != ""
-    labels = labels.where(~knobs, labels + ", " + points["variant"])
+    variant = without_network(points)
+    labels = labels.where(variant == "", labels + ", " + variant)
     if points["criterion"].nunique() > 1:
         labels = labels + ", " + points["criterion"].map(_readable)
     iterative = points["schedule_kind"] == "iterative"
@@ -93,6 +94,24 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
         step = ", " + (100 * points["prune_fraction"]).map("{:.3g} % a step".format)
         labels = labels.where(~iterative, labels + step)
     return labels
+
+
+def without_network(points: pd.DataFrame) -> pd.Series:
+    """The variants; rates that are named after the network, as resnet56-B, are "rates B"."""
+    pairs = zip(points["network"], points["variant"], strict=True)
+    return pd.Series(
+        [
+            ", ".join(
+                f"rates {part.removeprefix(f'{network}-')}"
+                if part.startswith(f"{network}-")
+                else part
+                for part in variant.split(", ")
+            )
+            for network, variant in pairs
+        ],
+        index=points.index,
+        dtype="str",
+    )
 
 
 def _readable(value: object) -> str:
@@ -148,9 +167,6 @@ def mere_first_steps(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def _by_compression(panel: Panel) -> list[Panel]:
-    costs = panel.points.groupby(["line", "density"])["search_cost_epochs"].nunique()
-    if costs.max() <= 1:
-        return [panel]
     densities = np.sort(panel.points["density"].unique())[::-1]
     picked = np.linspace(0, len(densities) - 1, min(len(densities), COMPRESSIONS_SHOWN))
     parts = [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +18,7 @@ from rewind_ray.datasets.image_set import steps_per_epoch
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import check_fits, check_prune, prunable_parameters
-from rewind_ray.spec import Protocol
+from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.storage import free_bytes
 from rewind_ray.tasks.image import meta_network
 from sweeps.graph import Graph, Node, cost, kept_points, unfinished
@@ -189,6 +192,7 @@ def cost_lines(
         f"updates  {updates:,}",
         f"disk     {gigabytes(needed)} to write (--keep {keep}), "
         + ("free space unknown" if free is None else f"{gigabytes(free)} free"),
+        *seeds_lines(graph),
     ]
     if rate is not None:
         return [*lines, time_line(left, data, rate, at_once)]
@@ -199,6 +203,75 @@ def cost_lines(
             "RTX 3080 (Mikler 2022, Table 4)"
         )
     return lines
+
+
+PAIRED_DEVIATION = 0.002
+"""Of the difference between two retrainings of one dense network, from seed to seed: a fraction.
+The trials of Renda et al. 2020, fine-tuning against learning-rate rewinding, one-shot, down to 10
+times fewer weights, equal retraining times: medians of 0.16 (ResNet-56) to 0.21 points
+(ResNet-20), GNMT 0.20 BLEU."""
+GOALS = (0.005, 0.003)
+"""Differences worth showing; half and a third of a point."""
+TRIED = np.round(np.concatenate([np.arange(0.5, 10, 0.5), np.arange(10, 201, 1)]) / 1000, 6)
+"""Differences that are tried, as fractions: steps of 0.05 points, from 1 point on of 0.1."""
+
+
+def seeds_lines(graph: Graph) -> list[str]:
+    """What differences the seeds of a graph are too few to show, and how many it would take.
+
+    Nothing where there are no two methods to compare.
+    """
+    seeds = len({node.stage.seed for node in graph.values()})
+    contenders = {contender_of(node.stage) for node in graph.values() if node.stage.level}
+    pairs = math.comb(len(contenders), 2)
+    if not pairs:
+        return []
+    least = least_shown(seeds, pairs)
+    what = "no difference can be shown"
+    if seeds > 1:
+        what = f"a difference below {in_points(least)} would likely not be shown"
+    needed = [
+        f"{in_points(goal)} would take {number} seeds"
+        for goal in GOALS
+        if goal < least and (number := seeds_to_show(goal, pairs))
+    ]
+    number = f"{pairs} {'pair' if pairs == 1 else 'pairs'} of methods"
+    scatter = (
+        f"{in_points(PAIRED_DEVIATION)} of scatter from seed to seed, as published ResNets have"
+    )
+    how = f"80% power, {number}, {scatter}"
+    return [f"seeds    {seeds}: {'; '.join([what, *needed])} ({how})"]
+
+
+def seeds_to_show(difference: float, pairs: int) -> int:
+    """Seeds that show a difference, a fraction, with 80% power: by a paired t test at the strictest
+    level of Holm's correction for that many pairs of methods."""
+    return int(_needed(np.array([difference]), pairs)[0])
+
+
+def least_shown(seeds: int, pairs: int) -> float:
+    """The smallest of TRIED that so many seeds show; infinite for a single seed."""
+    shown = TRIED[_needed(TRIED, pairs) <= seeds]
+    return float(shown[0]) if len(shown) else math.inf
+
+
+def _needed(differences: NDArray[np.float64], pairs: int) -> NDArray[np.float64]:
+    from analysis.statistics import ALPHA, seeds_needed  # scipy takes a second to import
+
+    deviation = np.full(len(differences), PAIRED_DEVIATION)
+    return seeds_needed(differences, deviation, ALPHA / pairs)
+
+
+def in_points(fraction: float) -> str:
+    return f"{100 * fraction:.3g} {'point' if fraction == 0.01 else 'points'}"
+
+
+def contender_of(stage: Stage) -> Retrain | None:
+    """What is compared: the retraining, whatever its length."""
+    return stage.retrain and replace(stage.retrain, epochs=ANY_LENGTH, drops=())
+
+
+ANY_LENGTH = 1
 
 
 def time_line(graph: Graph, data: str | None, rate: float, at_once: int | None) -> str:

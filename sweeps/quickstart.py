@@ -1,11 +1,12 @@
 """Fine-tuning, weight rewinding and learning-rate rewinding on handwritten digits.
 
-A complete comparison on real data in about a minute: one dense baseline a seed, pruned at once
-to four densities, each retrained in three ways. 26 stages, 400 epochs with 2 seeds.
+A complete comparison on real data in less than two minutes on two cores: one dense baseline a
+seed, pruned at once to four densities, each retrained in three ways. 78 stages, 1,104 epochs with
+6 seeds.
 
 Examples:
   python -m sweeps.quickstart
-  python -m sweeps.quickstart --seeds 5
+  python -m sweeps.quickstart --seeds 2
   python -m sweeps.quickstart --dry-run
 """
 
@@ -23,7 +24,7 @@ from sweeps.options import Options
 from sweeps.recipes import one_shot, prepared, scaled, seeds, sweep_name
 
 NAME = "quickstart"
-SEEDS = 2
+SEEDS = 6  # with 3, differences below a point would likely not be shown
 DENSITIES = (0.2, 0.1, 0.05, 0.02)
 REWIND_EPOCH = 2  # of 16; rewinding weights to the very start is worse (Renda et al. 2020, §4)
 

@@ -89,7 +89,7 @@ def _material(source: Source, methods: Sequence[str]) -> Material:
 
 
 def _placed(points: pd.DataFrame) -> pd.DataFrame:
-    """Chosen points with their bars: published intervals, or from the lowest seed to the highest."""
+    """Chosen points with bars: published intervals, or from the lowest seed to the highest."""
     chosen = choose_retrain_epochs(points)
     return chosen.assign(
         x=chosen["compression_ratio"],

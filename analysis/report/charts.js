@@ -25,6 +25,11 @@ function rerender(name) {
   };
 }
 
+/** What a frontier weighs. Of search costs it would rise by itself: the best so far, by luck too. */
+function sizes() {
+  return Object.fromEntries(Object.entries(axes).filter(([, axis]) => !axis.cost));
+}
+
 function labelsOf(options) {
   return Object.fromEntries(Object.entries(options).map(([key, { label }]) => [key, label]));
 }
@@ -33,7 +38,7 @@ function buildPlaces() {
   if (places.frontier)
     buildPlace(
       places.frontier,
-      choice("Accuracy against", labelsOf(axes), state.frontier, rerender("frontier")),
+      choice("Accuracy against", labelsOf(sizes()), state.frontier, rerender("frontier")),
     );
   if (places.cost) {
     const costs = Object.entries(axes).filter(([, axis]) => axis.cost);
@@ -169,7 +174,7 @@ const joined = (marks) => marks.map((mark) => [mark.x, mark.y]);
 
 function frontierCharts() {
   const name = state.frontier;
-  const chosen = visiblePoints().filter((point) => axes[name].cost || points.chosen[point]);
+  const chosen = visiblePoints().filter((point) => points.chosen[point]);
   const byPanel = groupBy(chosen, (point) => points.panel[point]);
   return visiblePanels().flatMap((panel) => {
     const byLine = groupBy(byPanel.get(panel) ?? [], (point) => points.line[point]);
@@ -194,9 +199,11 @@ function isWantedLevel(level, spread) {
   return state.level === "" ? spread : times(1 / level) === state.level;
 }
 
-const ONE_COST = "Each compression was reached at one search cost: lines run through compressions.";
+const ONE_COST =
+  "Where each method reached a compression at one search cost only, these charts compare methods " +
+  "and say nothing of what more search would bring.";
 
-/** By compression, as far as an accuracy there was reached at several costs. */
+/** A chart a compression: through several ones accuracy would change with size, not with cost. */
 function costCharts() {
   const byPanel = groupBy(visiblePoints(), (point) => points.panel[point]);
   return visiblePanels().flatMap((panel) => {
@@ -206,18 +213,18 @@ function costCharts() {
       (group) => new Set(group.map((point) => points[state.cost][point])).size > 1,
     );
     const wanted = candidates.filter((point) =>
-      several || state.level ? isWantedLevel(points.size[point], points.spread[point]) : true,
+      isWantedLevel(points.size[point], points.spread[point]),
     );
-    const groups = groupBy(wanted, (point) => (several || state.level ? points.size[point] : 0));
+    const groups = groupBy(wanted, (point) => points.size[point]);
     return [...groups].sort(([a], [b]) => b - a).flatMap(([level, group]) => {
       const byLine = groupBy(group, (point) => points.line[point]);
       const series = [...byLine].sort(([a], [b]) => a - b).flatMap(([line, each]) => {
         const marks = marksOf(each, state.cost).sort(byX);
         return marks.length ? [{ look: lines[line], marks, path: joined(marks) }] : [];
       });
-      const title = level ? `${panels[panel].title} · ${times(1 / level)}` : panels[panel].title;
+      const title = `${panels[panel].title} · ${times(1 / level)}`;
       const made = chartOf(panel, title, series, axisOf(state.cost));
-      return level ? made : made.map((chart) => ({ ...chart, remark: ONE_COST }));
+      return several ? made : made.map((chart) => ({ ...chart, remark: ONE_COST }));
     });
   });
 }

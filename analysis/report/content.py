@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from analysis.points import how_chosen as how_times_were_chosen
 from analysis.report.blocks import Block, Chart, Section, Words
 from analysis.report.judgements import claims, comparison, fair
 from analysis.report.material import Material
@@ -24,8 +25,10 @@ def sections_of(material: Material) -> list[Section]:
 
 
 def title_of(material: Material) -> str:
-    networks = named(material.rows["network"], "networks")
-    return f"Pruning and retraining {networks} on {named(material.rows['dataset'], 'data sets')}"
+    pruned = material.rows[material.rows["level"] > 0]
+    rows = material.rows if pruned.empty else pruned
+    networks = named(rows["network"], "networks")
+    return f"Pruning and retraining {networks} on {named(rows['dataset'], 'data sets')}"
 
 
 def subtitle_of(material: Material) -> str:
@@ -43,12 +46,14 @@ def subtitle_of(material: Material) -> str:
 def frontier(material: Material) -> Section | None:
     if material.points.empty:
         return None
+    chosen = how_times_were_chosen(material.points[material.points["chosen"].astype(bool)])
     text = (
-        "Lines join the points that no other of their method beats in both directions; hollow "
-        "marks are beaten. Marks are medians over seeds, bars reach from the lowest seed to the "
-        "highest, the dashed line is the dense network. Point at a mark, or reach it with Tab and "
-        "the arrow keys, to see the stages behind it; click to keep it."
-    )
+        "Lines join the points that no other of their method beats in both directions, by test "
+        f"accuracy; hollow marks are beaten. {chosen} Marks are medians over seeds, bars reach "
+        "from the lowest seed to the highest, the dashed line is the dense network. Point at a "
+        "mark, or reach it with Tab and the arrow keys, to see the stages behind it; click to keep "
+        "it."
+    ).replace("  ", " ")
     blocks = (Words(text=text), Chart(kind="frontier"))
     return Section(id="frontier", title="Accuracy, size and speed", blocks=blocks)
 
@@ -58,7 +63,8 @@ def search_cost(material: Material) -> Section | None:
         return None
     text = (
         "What an accuracy cost to find: all retraining of the chain that leads to it, the dense "
-        "network's training left out."
+        "network's training left out. Each chart is of one compression. Lines join all retraining "
+        "times that were tried, not only good ones; among many the best one is partly luck."
     )
     blocks: list[Block] = [Words(text=text), Chart(kind="cost")]
     sharing = sharing_of(material.rows)

@@ -23,9 +23,8 @@ DEFINITIONS = (
     "Density is the share of the prunable weights that is left; compression is 1 / density.",
     "Speedup is theoretical: multiply-adds of one forward pass, dense over pruned, zeros skipped.",
     "Search cost is all retraining of a chain, in epochs or in multiply-adds, zeros skipped.",
-    "What is shown is test accuracy. Retraining times are chosen by validation accuracy where there "
-    "is one; the highest compressions within a drop, and what is beaten or not, are found by test "
-    "accuracy.",
+    "What is shown is test accuracy. Retraining times are chosen by validation accuracy where "
+    "there is one; the highest compressions within a drop, and what is beaten, by test accuracy.",
     "Diverged results are kept out of medians and counted.",
 )
 

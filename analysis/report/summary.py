@@ -17,17 +17,17 @@ from analysis.report.blocks import Block, Cell, Facts, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.progress import progress_of
 from analysis.report.words import cut, lines_of, listed, several, short_names, signed
-from analysis.tables import count, panel_name, percent, times
+from analysis.tables import count, panel_name, percent, reached, reached_by_seeds, times
 
 DROPS = {"no drop": NO_DROP, "at most 1 point lost": SMALL_DROP}
 
 HOW_CHOSEN = (
     "Compressions are the highest at which the median test accuracy over seeds stays within the "
     "drop, each seed against its own dense network; a drop below 0.05 points is none. They are "
-    "found by test accuracy, so of several close ones the luckiest. Of methods that get equally far "
-    "the one with the highest test accuracy is named first; with few seeds that order can be chance."
+    "found by test accuracy, so of several close ones the luckiest. Of methods that get equally "
+    "far the one with the highest test accuracy is named first; with few seeds that order can be "
+    "chance."
 )
-
 
 SAME_LEVEL = 0.995  # seeds and methods that remove filters differ slightly in density
 
@@ -90,7 +90,10 @@ def _farthest(found: pd.DataFrame) -> str:
 
 def _up_to(found: pd.DataFrame) -> str:
     highest = found["compression_ratio"].max()
-    return "anywhere" if pd.isna(highest) else f"up to {times(highest)}"
+    if pd.isna(highest):
+        return "anywhere"
+    at_least = bool(found.loc[found["compression_ratio"].idxmax(), "at_least"])
+    return f"up to {times(highest)}" + (", the most that was tried" if at_least else "")
 
 
 def _how_many(found: pd.DataFrame) -> str:
@@ -219,21 +222,24 @@ def _dense(baseline: dict[str, Any], unit: str) -> Cell:
 
 def _best(candidates: pd.DataFrame, unit: str) -> Cell:
     """The highest compression that any curve of a panel reaches, and which do."""
-    reached = candidates[candidates["compression_ratio"].notna()]
-    if reached.empty:
+    within = candidates[candidates["compression_ratio"].notna()]
+    if within.empty:
         return ("none", "every method loses more")
-    level = reached["compression_ratio"].max() * SAME_LEVEL
-    best = reached[reached["compression_ratio"] >= level]
+    level = within["compression_ratio"].max() * SAME_LEVEL
+    best = within[within["compression_ratio"] >= level]
     best = best.sort_values("test_accuracy", ascending=False, kind="stable")
     names = [f"{line.line} {percent(line.test_accuracy)}{unit}" for line in best.itertuples()]
-    return (times(best["compression_ratio"].median()), listed(names))
+    ratio, at_least = best["compression_ratio"].median(), bool(best["at_least"].any())
+    return (reached(ratio, at_least), listed(names))
 
 
 def methods_table(found: pd.DataFrame) -> Table:
     """A line a curve; what stands beside is of the compression with the larger drop."""
     without = found[found["max_drop"] == NO_DROP].set_index([*PANEL, "line"])
     within = found[found["max_drop"] == SMALL_DROP].set_index([*PANEL, "line"])
-    table = within.assign(lossless=without["compression_ratio"]).reset_index()
+    lossless = without[["compression_ratio", "at_least"]].add_suffix("_lossless")
+    table = within.join(lossless).reset_index()
+    table = table.assign(by_seed=[reached_by_seeds(line) for line in table.itertuples()])
     table = table.sort_values(
         [*PANEL, "compression_ratio", "test_accuracy"],
         ascending=[True] * len(PANEL) + [False, False],
@@ -249,8 +255,9 @@ def methods_table(found: pd.DataFrame) -> Table:
         lines.append(
             (
                 row["line"],
-                times(row["lossless"]) or "none",
-                times(row["compression_ratio"]) or "none",
+                reached(row["compression_ratio_lossless"], row["at_least_lossless"]) or "none",
+                reached(row["compression_ratio"], row["at_least"]) or "none",
+                row["by_seed"],
                 percent(row["test_accuracy"]),
                 signed(row["accuracy_change"]),
                 times(row["speedup"]),
@@ -258,7 +265,15 @@ def methods_table(found: pd.DataFrame) -> Table:
                 count(row["n_seeds"]),
             )
         )
-    numbers = (*DROPS, "accuracy there", "change", "speedup", "search cost", "seeds")
+    numbers = (
+        *DROPS,
+        "of single seeds",
+        "accuracy there",
+        "change",
+        "speedup",
+        "search cost",
+        "seeds",
+    )
     return cut(
         Table(
             caption=_caption("How far each method gets", common),

@@ -263,7 +263,8 @@ def tables(draw):
     chooser = random.Random(draw(st.integers(0, 10**6)))
     rows = grid[[chooser.random() < kept for _ in range(len(grid))]].reset_index(drop=True)
     for name in draw(st.lists(st.sampled_from(sorted(KINDS)), max_size=3)):
-        rows[name] = draw(st.one_of(st.none(), NUMBERS, st.sampled_from(TEXTS)))
+        value = draw(st.one_of(st.none(), NUMBERS, st.sampled_from(TEXTS)))
+        rows[name] = pd.Series([value] * len(rows), rows.index, dtype=object)
     for _ in range(draw(st.integers(0, 4)) if len(rows) else 0):
         name = draw(st.sampled_from(sorted(KINDS)))
         if name not in rows:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from rewind_ray.ledger import Ledger
-from rewind_ray.protocols import mikler_resnet
+from rewind_ray.protocols import digits, mikler_resnet
 from rewind_ray.run import Runtime
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
-from sweeps.estimate import cost_lines, longest_chain_updates
+from sweeps import compare, quickstart
+from sweeps.estimate import (
+    PAIRED_DEVIATION,
+    TRIED,
+    cost_lines,
+    least_shown,
+    longest_chain_updates,
+    seeds_lines,
+    seeds_to_show,
+)
 from sweeps.graph import Graph, build_graph, longest_first
 from sweeps.launch import command
 from sweeps.options import Options
@@ -121,3 +133,38 @@ def test_the_option_reaches_the_dry_run(storage, monkeypatch, capsys) -> None:
     assert "0.21 with 4 at once" in printed
     code, printed = typed("--updates-per-second", "-3")
     assert code == 2 and "--updates-per-second is -3; allowed: numbers above 0" in printed
+
+
+# What the seeds can show
+
+
+@pytest.mark.parametrize(("seeds", "pairs"), [(3, 3), (6, 1), (6, 3), (12, 10)])
+def test_the_least_difference_shown_is_the_one_that_simulated_tests_find(seeds, pairs):
+    """Paired t tests of normal differences, by another library's routine."""
+    rng = np.random.default_rng(0)
+    least = least_shown(seeds, pairs)
+    step = max(tried for tried in TRIED if tried < least)
+    found = []
+    for difference in (step, least):
+        sample = rng.normal(difference, PAIRED_DEVIATION, (20_000, seeds))
+        p = stats.ttest_1samp(sample, 0, axis=1).pvalue
+        found.append(float((p <= 0.05 / pairs).mean()))
+    assert found[0] < 0.81 and found[1] > 0.79
+    assert seeds_to_show(least, pairs) <= seeds < seeds_to_show(step, pairs)
+
+
+def test_a_single_seed_shows_nothing_and_a_single_method_needs_no_words():
+    assert least_shown(1, 1) == math.inf
+    dense = dense_stage(digits(), 0)
+    prune = Prune(fraction=0.5)
+    chains = [
+        retrain_stage(dense, prune, Retrain(method=method, epochs=4))
+        for method in ("finetune", "lr_rewind")
+    ]
+    assert not seeds_lines(build_graph(chains[:1]))
+    assert "no difference" in seeds_lines(build_graph(chains))[0]
+
+
+def test_default_seeds_can_show_half_a_point():
+    for recipe in (quickstart, compare):
+        assert least_shown(recipe.SEEDS, pairs=3) <= 0.005
