@@ -63,7 +63,11 @@ def test_wang_s_networks_start_as_pytorch_s(kind: str) -> None:
     others = dict(theirs.named_parameters())
     for name, drawn in ours.named_parameters():
         if drawn.numel() > 30_000:
-            assert float(drawn.detach().std() / others[name].detach().std()) == pytest.approx(1, abs=0.03), name
+            assert float(drawn.detach().std() / others[name].detach().std()) == pytest.approx(
+                1, abs=0.03
+            ), name
             assert abs(float(drawn.detach().mean() / drawn.detach().std())) < 0.02
-            largest = [float(p.detach().abs().max() / p.detach().std()) for p in (drawn, others[name])]
+            largest = [
+                float(p.detach().abs().max() / p.detach().std()) for p in (drawn, others[name])
+            ]
             assert (largest[0] < 2) == (largest[1] < 2), name  # uniform, or with tails
