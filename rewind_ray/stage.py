@@ -266,11 +266,13 @@ def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
     share: removed / parent's unpruned prunable weights. Zimmer et al. 2023 and their code: 1 if
     weights were removed whatever their size, less the smaller they were.
     """
-    gone = {name: ~kept.cpu() for name, kept in {**mask, **companions}.items()}
-    before = sum(float(weight.double().square().sum()) for weight in parent.weights.values())
-    removed = sum(
-        float(parent.weights[name][pruned].double().square().sum()) for name, pruned in gone.items()
-    )
+    kept = {**mask, **companions}
+    before = removed = 0.0
+    for name in sorted(parent.weights):  # read from a file, they come in any order, and sums differ
+        squares = parent.weights[name].double().square()
+        before += float(squares.sum())
+        if name in kept:
+            removed += float(squares[~kept[name].cpu()].sum())
     count_before = unpruned(parent.mask) if parent.mask else sum(m.numel() for m in mask.values())
     share = (count_before - unpruned(mask)) / count_before
     return math.sqrt(removed / before / share) if before and share else 0.0

@@ -129,7 +129,7 @@ def test_nothing_else_changes(precision: str, training: bool) -> None:
 
 @pytest.mark.parametrize("structure", ["unstructured", "filters"])
 def test_a_stage_tells_accuracy_with_its_own_statistics(lab: Lab, structure: str) -> None:
-    stage = child(dense_stage(tiny(), 0), "weight_rewind", 4, fraction=0.7, structure=structure)
+    stage = child(dense_stage(tiny(), 0), "weight_rewind", 4, fraction=0.4, structure=structure)
     lab.run(stage.baseline)
     run = start_stage(lab.job(stage), lab.runtime())
     parent, mask = lab.point(stage.baseline), lab.point(stage, 0).mask
