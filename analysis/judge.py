@@ -231,23 +231,24 @@ def complete(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_block(cells: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which of one group's cells are in the block; the units with most places come first."""
+    """Which of one group's cells are in the block. Looked at are the units with most places, ever
+    more of them, and all units that have a place, of each place."""
     units, unit = np.unique(cells["unit"].astype("str"), return_inverse=True)
     places, place = np.unique(cells["place"], return_inverse=True)
     there = np.zeros((len(units), len(places)), dtype=bool)
     there[unit, place] = True
     order = np.argsort(-there.sum(axis=1), kind="stable")
-    first_of_a = np.array([name[0] for name in units]) if "side" in cells else None
-    best, chosen = -1, (order[:1], there[order[0]])
-    for k in range(1, len(order) + 1):
-        members = order[:k]
+    candidates = [order[:k] for k in range(1, len(order) + 1)]
+    candidates += [np.flatnonzero(at_place) for at_place in there.T]
+    side_of = np.array([name[:1] for name in units])
+    best, chosen = -1, (candidates[0], there[candidates[0]].all(axis=0))
+    for members in candidates:
         common = there[members].all(axis=0)
-        if first_of_a is None:
-            size = k
-        else:
-            size = int(min((first_of_a[members] == side).sum() for side in "ab"))
-        score = (size - 1) * int(common.sum()) if size and common.any() else -1
-        if score >= best and (score > 0 or best < 0):
+        sizes = [len(members)]
+        if "side" in cells:
+            sizes = [int((side_of[members] == side).sum()) for side in "ab"]
+        score = (min(sizes) - 1) * int(common.sum()) if min(sizes) and common.any() else -1
+        if score > best or (score == best > 0 and len(members) > len(chosen[0])):
             best, chosen = score, (members, common)
     members, common = chosen
     return np.asarray(np.isin(unit, members) & common[place])
