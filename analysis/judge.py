@@ -251,7 +251,7 @@ def _in_block(cells: pd.DataFrame) -> NDArray[np.bool_]:
         if score > best or (score == best > 0 and len(members) > len(chosen[0])):
             best, chosen = score, (members, common)
     members, common = chosen
-    return np.asarray(np.isin(unit, members)) & np.asarray(common)[place]
+    return np.isin(unit, members) & np.asarray(common)[place]
 
 
 def summed_estimates(places: pd.DataFrame) -> pd.DataFrame:
