@@ -251,7 +251,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _numbers(values: pd.Series) -> np.ndarray:
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _where(wrong: np.ndarray) -> Iterator[int]:

@@ -119,6 +119,8 @@ def material_of(source: Source) -> Material:
         **_split_variants(points["variant"]),
     )
     trials = _numbered(rows, points)
+    rates = points["point"].map(trials.groupby("point")["prune_rates"].first())
+    points = points.assign(rates=rates.astype("str").fillna(points["rates"]))
     return Material(source=source, trials=trials, points=with_changes(points, trials))
 
 

@@ -46,6 +46,7 @@ def rows() -> pd.DataFrame:
         "status": "done",
         "task": "image_classification",
         "metric": "accuracy",
+        "optimizer": "sgd",
         "seed": 0,
     }
     return complete(table.assign(**constant), PROTOCOL)
@@ -153,6 +154,7 @@ def pruned_rows(points: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
         baseline_id=baseline,
         level=level,
         criterion="magnitude",
+        restore_momentum=False,
         density=density,
         compression_ratio=1 / density,
         prune_fraction=points["step"].where(iterative, points["sparsity"]),

@@ -106,6 +106,9 @@ def trial_rows(trials: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
         flops_remaining=trials["flops"],
         speedup=(flops_dense / trials["flops"]).astype("float64"),
         variant=rates.where(filters, ""),
+        prune_rates=rates.where(filters),
+        prune_scope=pd.Series("global", trials.index).mask(filters),
+        restore_momentum=method != "reinit",
         source=f"{PROTOCOL}, published trials" + unit(dataset),
     )
 
@@ -120,6 +123,7 @@ def common_columns(table: pd.DataFrame) -> pd.DataFrame:
             "dataset": dataset,
             "task": np.where(translation, "translation", "image_classification"),
             "metric": np.where(translation, "bleu", "accuracy"),
+            "optimizer": np.where(translation, "adam", "sgd"),
             "val_accuracy": table["val_acc"] / whole,
             "test_accuracy": table["test_acc"] / whole,
         }

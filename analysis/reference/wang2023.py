@@ -14,6 +14,8 @@ TRIALS = 3
 """At least; captions of the tables."""
 SETUP = r"P(?P<pruned_at>\d+)(?:/k)?F(?P<epochs>\d+), \S+?(?: \(\+(?P<more>\d+) epochs\))?"
 """"P30F90, 1e-2 (+60 epochs)": pruned at epoch 30, retrained for 90 and 60 more."""
+RATE = r"P\d+(?:/k)?F\d+, (\d+e-\d+)"
+"""The first rate of a retraining."""
 DENSE_EPOCHS = 120
 """Of ResNet-34; caption of Table 4."""
 DENSE_ACCURACY = 0.8456
@@ -143,6 +145,7 @@ def pruned_rows(cells: pd.DataFrame) -> pd.DataFrame:
             "speedup": cells["speedup"],
             "variant": lr.mask(scratch, kind),
             "source": f"{PROTOCOL}, " + cells["place"],
+            "retrain_lr": cells["schedule"].str.extract(RATE)[0].astype("float64"),
             "trials": TRIALS,
             "test_accuracy_low": fractions(mean - deviation),
             "test_accuracy_high": fractions(mean + deviation),

@@ -9,9 +9,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis import drawing, figures
-from analysis.figures import accuracy_against_compression, accuracy_against_search_cost, frontier
+from analysis.figures import (
+    accuracy_against_compression,
+    accuracy_against_search_cost,
+    frontier,
+    line_labels,
+)
 from analysis.pareto import pareto
-from analysis.points import dense_baselines
+from analysis.points import dense_baselines, points_of
 
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -103,7 +108,14 @@ def test_a_frontier_leaves_dominated_points_off_its_line(drawn, make_row, make_t
 def test_search_costs_stand_side_by_side_by_compression(drawn, grid, make_table):
     accuracy_against_search_cost(make_table(grid), "figure.png")
     titles = [title.split(" · ")[-1] for title in axes_by_title(drawn[0])]
-    assert titles == ["iterative", "one-shot\n2.00×", "one-shot\n4.00×", "one-shot\n10.0×"]
+    assert titles == [
+        "iterative\n2.00×",
+        "iterative\n4.00×",
+        "iterative\n8.00×",
+        "one-shot\n2.00×",
+        "one-shot\n4.00×",
+        "one-shot\n10.0×",
+    ]
 
 
 def test_no_two_lines_look_the_same(drawn, make_row, make_table):
@@ -117,6 +129,26 @@ def test_no_two_lines_look_the_same(drawn, make_row, make_table):
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
     in_grey = {(line.get_marker(), str(line._dash_pattern)) for line in lines}
     assert len(looks) == len(in_grey) == len(methods)
+
+
+def test_variants_share_their_methods_colour_and_nothing_else():
+    labels = [f"{method}, alpha {n}" for method in ("blend", "fine-tuning") for n in range(30)]
+    looks = drawing.looks([pd.DataFrame({"line": labels})])
+    for method in ("blend", "fine-tuning"):
+        mine = [looks[label] for label in labels if label.startswith(method)]
+        assert len({look["color"] for look in mine}) == 1
+        assert len({(look["marker"], str(look["linestyle"])) for look in mine}) == 30
+
+
+def test_rates_named_after_a_network_make_no_line_for_each_network(make_row, make_table):
+    rows = make_table(
+        make_row(stage_id=f"{network}{rates}", network=network, structure="filters", density=0.5)
+        for network in ("resnet56", "resnet110")
+        for rates in "AB"
+    )
+    rows["variant"] = [f"resnet{n}-{rates}" for n in (56, 110) for rates in "AB"]
+    labels = line_labels(points_of(rows), "method")
+    assert sorted(set(labels)) == ["fine-tuning, rates A", "fine-tuning, rates B"]
 
 
 def test_several_criteria_and_steps_have_lines_of_their_own(drawn, make_row, make_table):

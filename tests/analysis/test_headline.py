@@ -137,3 +137,67 @@ def test_without_finetuning_there_is_no_zone_to_tell(make_row, make_table):
     rows = make_table([make_row(method="dense"), make_row(method="lr_rewind")])
     leads = outperforming(costs_at_headlines(points_of(rows), (0.5,)))
     assert leads.empty and safe_zone(leads) is None
+
+
+# Where the grid ends, and what single seeds reach
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), drop=st.sampled_from([0.0, 0.01, 0.03]))
+def test_grid_ends_and_single_seeds_are_those_a_loop_finds(seed, drop):
+    rng = np.random.default_rng(seed)
+    rows = rows_of(lambda *_: round(float(rng.uniform(0.86, 0.94)), 4))
+    found = headlines(rows, (drop,)).set_index("method")
+    chosen = choose_retrain_epochs(points_of(rows))
+    for method, line in found.iterrows():
+        times = {
+            round(point.density, 6): point.retrain_epochs
+            for point in chosen.itertuples()
+            if point.method == method
+        }
+        reached = []
+        for number in range(3):
+            mine = rows[(rows["method"] == method) & (rows["seed"] == number)]
+            kept = [
+                each.compression_ratio
+                for each in mine.itertuples()
+                if each.retrain_epochs == times[round(each.density, 6)]
+                and each.test_accuracy - each.baseline_test_accuracy >= -drop
+            ]
+            reached.append(max(kept, default=None))
+        some = [ratio for ratio in reached if ratio is not None]
+        assert line["n_seeds_none"] == 3 - len(some)
+        if some:
+            assert line["highest_seed"] == pytest.approx(max(some))
+            assert line["highest_seed_at_least"] == (max(some) == pytest.approx(20))
+        if len(some) == 3:
+            assert line["lowest_seed"] == pytest.approx(min(some))
+        else:
+            assert np.isnan(line["lowest_seed"])
+        assert bool(line["at_least"]) == (line["compression_ratio"] == pytest.approx(20))
+
+
+def test_a_compression_at_which_all_diverged_was_tried():
+    rows = rows_of(lambda *_: 0.92)
+    pruned_most = rows["density"] == 0.05
+    rows.loc[pruned_most, "status"] = "diverged"
+    lines = headlines(rows, (0.0005,))
+    assert lines["compression_ratio"].tolist() == [10.0] * 3
+    assert not lines["at_least"].any()
+
+
+def test_metrics_are_never_averaged():
+    rows = rows_of(lambda *_: 0.92)
+    other = rows.assign(
+        metric="bleu",
+        test_accuracy=rows["test_accuracy"] / 2,
+        baseline_test_accuracy=rows["baseline_test_accuracy"] / 2,
+        **{name: "b" + rows[name] for name in ("stage_id", "parent_id", "baseline_id")},
+    )
+    both = pd.concat([rows, other], ignore_index=True)
+    points = points_of(both)
+    assert points.groupby("metric")["test_accuracy"].agg(["min", "max"]).to_numpy().tolist() == [
+        [0.92, 0.92],
+        [0.46, 0.46],
+    ]
+    assert headlines(both, (0.01,)).groupby("metric").size().tolist() == [3, 3]
