@@ -25,16 +25,8 @@ from analysis.headline import (
     dense_epochs_of,
     with_step,
 )
-from analysis.judge import (
-    ESTIMATE,
-    MARGIN,
-    amount,
-    estimates,
-    judged,
-    known_dense,
-    metric_of,
-    summed_estimates,
-)
+from analysis.judge import ESTIMATE, MARGIN, estimates, judged, known_dense, summed_estimates
+from analysis.metrics import amount
 from analysis.points import (
     PANEL,
     POINT,
@@ -256,7 +248,7 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
     number = group_numbers(both, POINT).to_numpy()
     trials = trials.assign(
-        point=number[len(points) :], metric=metric_of(trials), dense=known_dense(trials)
+        point=number[len(points) :], metric=trials["metric"], dense=known_dense(trials)
     )
     metric = trials.groupby("point")["metric"].first()
     points = with_step(points.assign(point=number[: len(points)]))

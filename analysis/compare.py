@@ -13,16 +13,8 @@ import pandas as pd
 from analysis.attainment import trials_of
 from analysis.columns import BadRows
 from analysis.headline import with_step
-from analysis.judge import (
-    ESTIMATE,
-    MARGIN,
-    amount,
-    estimates,
-    judged,
-    known_dense,
-    metric_of,
-    unit_of,
-)
+from analysis.judge import ESTIMATE, MARGIN, estimates, judged, known_dense
+from analysis.metrics import amount, unit_of
 from analysis.points import PANEL, density_levels, group_numbers
 from analysis.statistics import (
     MOST_SEEDS,
@@ -114,7 +106,7 @@ def labelled(trials: pd.DataFrame, *, equal_epochs: bool) -> pd.DataFrame:
     named = with_step(trials).assign(
         setting=split["setting"],
         contender=trials["method"].where(plain, trials["method"] + " (" + split["knobs"] + ")"),
-        metric=metric_of(trials),
+        metric=trials["metric"],
     )
     within = [*SCENARIO[:-1], *(["retrain_epochs"] if equal_epochs else [])]
     named["density"] = density_levels(named, within)

@@ -15,9 +15,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
@@ -27,7 +26,6 @@ from scipy import stats
 
 from analysis.points import group_numbers
 from analysis.statistics import ALPHA, TIED, Floats, detectable, holm, seeds_needed
-from rewind_ray.result import ResultRow
 
 MARGIN = 0.005
 """As good as: not worse by more than this, a fraction; 0.5 points of accuracy, or 0.5 BLEU. Ours:
@@ -35,49 +33,6 @@ half of the smaller drop that Renda et al. 2020, §4, look at. The papers give n
 
 RELATIONS = ("better", "worse", "equivalent", "at least as good", "at most as good", "undecided")
 """Of a to b; the first that holds."""
-
-
-# Metrics and margins
-
-
-def metric_of(rows: pd.DataFrame) -> pd.Series:
-    """The metric that each row's ``*_accuracy`` columns hold: accuracy, bleu, or an own one's."""
-    translation = rows["task"].eq("translation") | rows["network"].str.startswith("gnmt")
-    derived = pd.Series(np.where(translation, "bleu", "accuracy"), index=rows.index, dtype="str")
-    return rows["metric"].fillna(derived) if "metric" in rows else derived
-
-
-def metric_of_row(row: ResultRow) -> str:
-    """The same of a single row."""
-    return str(metric_of(pd.DataFrame([asdict(row)]))[0])
-
-
-UNITS = {"accuracy": "points", "bleu": "BLEU"}
-
-
-def unit_of(metric: str) -> str:
-    """What a hundredth of a metric is called."""
-    return UNITS.get(metric, f"points of {metric}")
-
-
-def amount(fraction: float, metric: str = "accuracy") -> str:
-    """0.005 is ``0.5 points``."""
-    return f"{round(100 * fraction, 6):g} {unit_of(metric)}"
-
-
-def margin_of(text: str) -> float:
-    """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises ValueError for anything else."""
-    found = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)\s*(pt|pts|points?)?", text.strip())
-    try:
-        value = float(found[1]) / (100 if found[2] else 1) if found else float("nan")
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 0.5:
-        raise ValueError(
-            f"the margin is {text!r}; allowed: points above 0 and below 50, as in 0.5pt, or the "
-            "same as a fraction, 0.005"
-        )
-    return value
 
 
 # Which dense network a trial started from

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.drawing import STYLE
-from analysis.judge import MARGIN, Judged, amount, judge_pairs, metric_of_row, unit_of
+from analysis.judge import MARGIN, Judged, judge_pairs
+from analysis.metrics import amount, unit_of
 from analysis.statistics import ALPHA, holm
 from rewind_ray.result import ResultRow
 from sweeps.searching.confirm import seeds_text
@@ -93,7 +94,7 @@ def judge(places: Sequence[Rows], margin: float = MARGIN, number: int = 1) -> Ve
         chosen=tuple(chosen),
         against=(to_weights, to_rates),
         n_seeds=len(seeds),
-        metric=metric_of_row(places[0][chosen[0]][seeds[0]]),
+        metric=places[0][chosen[0]][seeds[0]].metric,
         margin=margin,
     )
 

@@ -27,7 +27,8 @@ from typing import Annotated
 
 import tyro
 
-from analysis.judge import MARGIN, margin_of
+from analysis.judge import MARGIN
+from analysis.metrics import margin_of
 from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage

@@ -11,7 +11,8 @@ from tyro.conf import arg
 from analysis.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
 from analysis.commands.options import Json, Margin, Rows
 from analysis.compare import in_points, seeds_text
-from analysis.judge import MARGIN, amount, margin_of, unit_of
+from analysis.judge import MARGIN
+from analysis.metrics import amount, margin_of, unit_of
 from analysis.points import PANEL
 from analysis.rows import read_rows, suffix_of, table_as_bytes, write_file
 from analysis.tables import aligned, json_text, panel_name, records

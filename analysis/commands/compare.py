@@ -11,7 +11,8 @@ from tyro.conf import arg
 
 from analysis.commands.options import Json, Margin, Rows
 from analysis.compare import WORTH, Comparison, compare, in_points, over
-from analysis.judge import MARGIN, amount, margin_of
+from analysis.judge import MARGIN
+from analysis.metrics import amount, margin_of
 from analysis.points import PANEL
 from analysis.rows import TABLES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER

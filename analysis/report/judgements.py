@@ -13,7 +13,8 @@ from analysis.columns import BadRows
 from analysis.compare import Comparison, compare, in_points, over
 from analysis.drawing import METHOD_LABELS
 from analysis.fairness import SHORT, Group, Pair, label_of_pairs
-from analysis.judge import MARGIN, amount
+from analysis.judge import MARGIN
+from analysis.metrics import amount
 from analysis.report.blocks import Block, Cell, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names

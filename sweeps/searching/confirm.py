@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.judge import MARGIN, Judged, amount, judge_pairs, metric_of_row, unit_of
+from analysis.judge import MARGIN, Judged, judge_pairs
+from analysis.metrics import amount, unit_of
 from analysis.statistics import ALPHA
 from rewind_ray.result import ResultRow
 from sweeps.searching.objectives import accuracy
@@ -82,5 +83,5 @@ def confirmation(
         theirs=b,
         judged=judge_pairs(a, b, number=rivals),
         rivals=rivals,
-        metric=metric_of_row(ours[seeds[0]]),
+        metric=ours[seeds[0]].metric,
     )

@@ -18,10 +18,11 @@ from rewind_ray.datasets import load
 from rewind_ray.datasets.image_set import mean_and_std
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.models import build_network
-from rewind_ray.result import row_from_json, row_to_json
-from rewind_ray.rows import row_dataset, trainability
+from rewind_ray.protocols import digits
+from rewind_ray.result import COLUMNS, drops_of, row_from_json, row_to_json
+from rewind_ray.rows import knobs_of, row_dataset, trainability
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Stage, dense_stage
+from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import missing_epochs, run_epoch, start_stage
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
@@ -446,3 +447,18 @@ def test_where_it_is_unknown_who_wanted_a_point_it_stays(lab: Lab) -> None:
     path.write_text(path.read_text().replace('"kept": false', '"kept": null'))
     lab.run(stage, keep="referenced")
     assert lab.points(stage) == [3, 6]
+
+
+def test_knobs_are_typed_columns() -> None:
+    dense = dense_stage(digits(), 0)
+    prune = Prune(fraction=0.5, structure="filters", layers="stages.*.conv1", shrink=True)
+    stage = retrain_stage(
+        dense, prune, Retrain(method="step", epochs=9, lr=0.01, drops=(3, 6.5), factor=0.2)
+    )
+    found = knobs_of(stage)
+    assert set(found) <= set(COLUMNS)
+    assert (found["retrain_lr"], found["retrain_factor"]) == (0.01, 0.2)
+    assert drops_of(found["retrain_drops"]) == (3, 6.5)
+    assert (found["prune_layers"], found["prune_shrink"]) == ("stages.*.conv1", True)
+    assert found["retrain_alpha"] is found["prune_rates"] is found["prune_power"] is None
+    assert [name for name, value in knobs_of(dense).items() if value is not None] == ["optimizer"]
