@@ -194,7 +194,10 @@ def test_a_row_wanted_of_an_epoch_that_was_passed(lab: Lab, new_lab: NewLab) -> 
     straight = new_lab("straight")
     straight.run(stage, rows=(3, 6, 8))
     assert lab.ledger.row_epochs(stage.stage_id) == [3, 6, 8]
-    assert_same_results(lab, straight, stage, (3, 6, 8))
+    assert_same_results(lab, straight, stage, (6, 8))
+    late, in_passing = (same_but_time(one.row(stage, 3)) for one in (lab, straight))
+    assert late.baseline_test_accuracy == lab.row(stage, 6).test_accuracy  # known by then
+    assert replace(late, baseline_test_accuracy=None) == in_passing
 
 
 # Prefixes are shared

@@ -216,7 +216,7 @@ def test_a_row_holds_a_trainability_above_1(lab: Lab, ratio: float) -> None:
 def test_the_dense_network_of_a_row_is_the_one_trained_to_its_end(lab: Lab) -> None:
     """Wherever it was pruned, and whatever had rows first. Not the accuracy at the pruning epoch:
     of that a network of 25% of the weights was once said to have lost 0.05 points."""
-    whole, early = dense_stage(tiny(), 0), dense_stage(tiny(), 0, train_epochs=2)
+    whole, early = dense_stage(tiny(), 1), dense_stage(tiny(), 1, train_epochs=2)
     late_row = child(early, "finetune", 2)
     lab.run(early)
     lab.run(late_row)

@@ -23,6 +23,7 @@ from rewind_ray.pruning import (
     shrink,
     unpruned,
 )
+from rewind_ray.pruning.filters import by_unit
 from rewind_ray.pruning.shrink import (
     Cut,
     apply_filter_mask_,
@@ -377,7 +378,7 @@ def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.2, 0.5, 0.9])
-def test_filters_go_while_that_comes_nearer_with_all_that_reads_them(fraction: float) -> None:
+def test_units_go_as_long_as_they_fit_with_all_that_reads_them(fraction: float) -> None:
     """One after the other, each time counting anew; by importance, ties by position."""
     network = random_network("wrn_10_1")
     close = closing(network, (3, 16, 16))
@@ -387,15 +388,13 @@ def test_filters_go_while_that_comes_nearer_with_all_that_reads_them(fraction: f
     order = sorted(
         (float(weight.abs().mean()), place, number, name)
         for place, (name, parameter) in enumerate(parameters.items())
-        if parameter.dim() == 4
-        for number, weight in enumerate(parameter.detach())
+        for number, weight in enumerate(by_unit(parameter.detach()))
     )
     expected = {n: kept.clone() for n, kept in mask.items()}
     for _, _, number, name in order:
         more = {n: kept.clone() for n, kept in expected.items()}
-        more[name][number] = False
-        removed, further = (unpruned(mask) - unpruned(close(one)) for one in (expected, more))
-        if abs(further - count) > abs(removed - count):
+        more[name][number if more[name].dim() == 4 else (slice(None), number)] = False
+        if unpruned(mask) - unpruned(close(more)) > count:
             break
         expected = more
     prune = Prune(fraction=fraction, structure="filters")
