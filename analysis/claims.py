@@ -195,7 +195,7 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-SCENARIO = ["claim", *PANEL, "metric", "criterion", "variant", "step", "method", "method_other"]
+SCENARIO = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
 """What a verdict is about."""
 
 
@@ -247,12 +247,8 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     points, trials = points_of(rows), pruned_rows(rows)
     both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
     number = group_numbers(both, POINT).to_numpy()
-    trials = trials.assign(
-        point=number[len(points) :], metric=trials["metric"], dense=known_dense(trials)
-    )
-    metric = trials.groupby("point")["metric"].first()
+    trials = trials.assign(point=number[len(points) :], dense=known_dense(trials))
     points = with_step(points.assign(point=number[: len(points)]))
-    points["metric"] = points["point"].map(metric)
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
     return points, trials
 
@@ -260,8 +256,8 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """A line a pair of points that the claim is about; without a difference where one side has
     only diverged trials."""
-    keys = [*PLACE, "metric", *(["retrain_epochs"] if claim.at_equal_cost else [])]
-    kept = [*PLACE, "metric", "variant", "method", "retrain_epochs", "point"]
+    keys = [*PLACE, *(["retrain_epochs"] if claim.at_equal_cost else [])]
+    kept = [*PLACE, "variant", "method", "retrain_epochs", "point"]
     kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
     sides = [pick(points, rows) for pick in (claim.better, claim.worse)]
     # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed

@@ -25,7 +25,7 @@ from analysis.statistics import (
     stacked,
 )
 
-SCENARIO = [*PANEL, "metric", "criterion", "setting", "step", "density"]
+SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
 """What two methods have in common where they are compared. ``setting``: the part of ``variant``
 that several methods have, as rates of pruning; ``step``: the prune fraction of a chain."""
 
@@ -106,7 +106,6 @@ def labelled(trials: pd.DataFrame, *, equal_epochs: bool) -> pd.DataFrame:
     named = with_step(trials).assign(
         setting=split["setting"],
         contender=trials["method"].where(plain, trials["method"] + " (" + split["knobs"] + ")"),
-        metric=trials["metric"],
     )
     within = [*SCENARIO[:-1], *(["retrain_epochs"] if equal_epochs else [])]
     named["density"] = density_levels(named, within)
@@ -193,7 +192,7 @@ def meetings(trials: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
         **{name: (name, "first") for name in [*SCENARIO, "level"]},
         compression_ratio=("compression_ratio", "median"),
     )
-    order = ["pair", *PANEL, "metric", "criterion", "setting", "step", "compression_ratio"]
+    order = ["pair", *PANEL, "criterion", "setting", "step", "compression_ratio"]
     lines = met.join(told, on="scenario")
     lines = lines.sort_values([*order, "retrain_epochs_a"], ignore_index=True)
     epochs = ["retrain_epochs_a", "retrain_epochs_b"]

@@ -12,14 +12,16 @@ RULES = {
     "rewound": "the schedule from T - t on",
     "original": "the schedule from its start",
     "stretched": "the whole schedule, stretched",
-    "cosine": "a cosine down to 0",
+    "squeezed": "the whole schedule, squeezed, after a warm-up",
+    "one cycle": "one cycle: up, then a cosine down",
+    "cosine": "a cosine down",
     "linear": "linear down to 0",
     "adapted linear": "linear down to 0 from an adapted rate",
     "step": "steps down from a given rate",
 }
 """In words, the keys of ``rewind_ray.retraining.RATES``."""
 
-ABSOLUTE = ("last", "cosine", "linear", "step")
+ABSOLUTE = ("last", "one cycle", "cosine", "linear", "step")
 """Those that a given lr frees from the original schedule."""
 
 ORIGINAL = "of the original schedule"

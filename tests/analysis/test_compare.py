@@ -383,7 +383,7 @@ def test_unpaired_networks_are_compared_each_within_itself(make_row, make_table)
 def test_different_metrics_are_never_averaged(make_row, make_table):
     rows = [
         *two_methods(make_row, [0.002, 0.001, 0.0015]),
-        *two_methods(make_row, [0.02, 0.01, 0.015], network="gnmt", task="translation"),
+        *two_methods(make_row, [0.02, 0.01, 0.015], network="gnmt", metric="bleu"),
     ]
     for row in rows[6:]:
         object.__setattr__(row, "baseline_id", f"gnmt-{row.seed}")

@@ -83,12 +83,19 @@ def sweeps(
         prune_fraction=0.2,
         retrain_epochs=10,
         train_epochs=10,
+        metric="accuracy",
         val_accuracy=0.9,
         baseline_test_accuracy=0.92,
         parent_id=None,
     )
     empty = ["search_cost_epochs", "search_cost_flops", "speedup", "flops_remaining"]
-    empty += ["trials", "test_accuracy_low", "test_accuracy_high", "test_accuracy_std"]
+    empty += [
+        "rewind_epoch",
+        "trials",
+        "test_accuracy_low",
+        "test_accuracy_high",
+        "test_accuracy_std",
+    ]
     return table.assign(**dict.fromkeys(empty, np.nan))
 
 

@@ -7,7 +7,6 @@ import pytest
 from analysis.claims import judge
 from analysis.compare import compare
 from analysis.headline import NO_DROP, SMALL_DROP, headlines
-from analysis.points import points_of
 from analysis.reference import published
 from tests.analysis import independent_verdicts as independent
 
@@ -67,7 +66,7 @@ def test_every_verdict_on_miklers_points():
 
 def test_every_headline(rows, cells):
     expected = independent.headlines(cells, independent.dense())
-    lines = headlines(points_of(rows), (NO_DROP, SMALL_DROP))
+    lines = headlines(rows, (NO_DROP, SMALL_DROP))
     found = {
         (*key_of(line, line.variant), line.method, line.max_drop): line.compression_ratio
         for line in lines.itertuples()

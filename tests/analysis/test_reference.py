@@ -27,7 +27,7 @@ from analysis.rows import read_rows
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import RATES, dense_mask, prunable_parameters
-from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 from rewind_ray.retraining import METHODS
 
 SHA256 = {  # of trials.csv and baselines.csv as they were published
@@ -517,7 +517,9 @@ def without_filters(network_name: str, ratio: float) -> tuple[nn.Module, nn.Modu
         layer = name.removesuffix(".weight")
         if fnmatchcase(layer, pattern) and layer not in UNPRUNED:
             kept[: math.ceil(Fraction(shares[ratio]) * len(kept))] = False
-    cut = cut_of(networks[1], mask, (3, min(size, 64), min(size, 64)))
+    shape = (3, min(size, 64), min(size, 64))
+    norms = follower_mask(networks[1], mask, followers(networks[1], shape))
+    cut = cut_of(networks[1], {**mask, **norms}, shape)
     return networks[0], shrink_(networks[1], cut)
 
 
