@@ -17,9 +17,10 @@ from pyarrow import fs
 
 from analysis.columns import DETAILS, BadRows, as_rows
 from analysis.details import NO_KNOBS, details_of, keep_what_differs
-from rewind_ray.ledger import DamagedRecord, Ledger
 from rewind_ray.result import COLUMNS, ResultRow
-from rewind_ray.storage import open_storage, read_bytes, write_atomically
+from rewind_ray.store.files import read_bytes, write_atomically
+from rewind_ray.store.ledger import DamagedRecord, Ledger
+from rewind_ray.store.opening import open_storage
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,8 @@ def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | N
     try:
         return ledger.read_row(stage_id, train_epochs)
     except (ValueError, FileNotFoundError) as error:
-        log.warning("skipped stages/%s/rows/%04d.json: %s", stage_id, train_epochs, error)
+        path = ledger.layout.shown(ledger.layout.row(stage_id, train_epochs))
+        log.warning("skipped %s: %s", path, error)
         return None
 
 
@@ -169,7 +171,8 @@ def _read_details(ledger: Ledger, stage_id: str) -> dict[str, str | None]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        log.warning("stages/%s/spec.json: %s; its protocol is unknown", stage_id, error)
+        path = ledger.layout.shown(ledger.layout.spec(stage_id))
+        log.warning("%s: %s; its protocol is unknown", path, error)
         return {}
 
 

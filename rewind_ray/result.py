@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from rewind_ray.storage import check_fields, parse_json
+from rewind_ray.store.strict_json import check_fields, parse_json
 
 STATUSES = ("done", "diverged", "collapsed")
 

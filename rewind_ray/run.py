@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewind_ray import checkpoint
 from rewind_ray.epoch import Progress, never
-from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
 from rewind_ray.pruning.shrink import Cut, cut_of, follower_mask, shrink_
 from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks.image import ImageTask
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule
-from rewind_ray.storage import WHOLE_LIMIT, check_fields
+from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
 
 T = TypeVar("T")
 

@@ -14,11 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewind_ray import checkpoint
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
-from rewind_ray.partial import drop_partial, read_partial, write_partial
 from rewind_ray.pruning import (
     Mask,
     classification_gradients,
@@ -51,6 +47,10 @@ from rewind_ray.run import (
 )
 from rewind_ray.schedule import learning_rate
 from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import image
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import free_bytes, read_bytes, write_atomically
+from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes, write_atomically
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import free_bytes
 from sweeps.provenance import code_digest
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
@@ -95,12 +96,12 @@ def try_storage(storage: str) -> dict[str, Any]:
     begun = time.perf_counter()
     try:
         ledger = Ledger(storage)
-        path = f"{ledger.root}/.doctor-{uuid.uuid4().hex[:8]}"
+        path = ledger.layout.probe()
         for content in (b"one", b"another"):
             write_atomically(ledger.filesystem, path, content)
             if read_bytes(ledger.filesystem, path) != content:
                 raise OSError("what was read isn't what was written")
-        ledger.filesystem.delete_file(path)
+        delete(ledger.filesystem, path)
         free = free_bytes(ledger.filesystem, ledger.root)
     except (OSError, ValueError) as error:
         return {"error": str(error)}
@@ -305,23 +306,22 @@ def examine_cluster(
 
 def leave_mark(storage: str, token: str, node: str) -> None:
     ledger = Ledger(storage)
-    name = f"{ledger.root}/{token}/{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex}"
+    name = f"{ledger.layout.marks(token)}/{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex}"
     write_atomically(ledger.filesystem, name, node.encode())
 
 
 def marks_seen(storage: str, token: str) -> list[str]:
-    from rewind_ray.storage import list_names
-
     ledger = Ledger(storage)
-    return list_names(ledger.filesystem, f"{ledger.root}/{token}")
+    return list_names(ledger.filesystem, ledger.layout.marks(token))
 
 
 def clear_marks(storage: str, token: str) -> None:
     ledger = Ledger(storage)
+    folder = ledger.layout.marks(token)
     for name in marks_seen(storage, token):
-        ledger.filesystem.delete_file(f"{ledger.root}/{token}/{name}")
+        delete(ledger.filesystem, f"{folder}/{name}")
     if ledger.filesystem.type_name == "local":
-        ledger.filesystem.delete_dir(f"{ledger.root}/{token}")
+        delete_folder(ledger.filesystem, folder)
 
 
 def needed_by(sweep: str, storage: str, keep: str) -> int:

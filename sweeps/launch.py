@@ -11,11 +11,11 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.run import Runtime
 from rewind_ray.spec import STREAMED, Stage
-from rewind_ray.storage import check_writable
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import check_writable
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph
 from sweeps.naming import stage_title

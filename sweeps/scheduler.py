@@ -6,12 +6,12 @@ import heapq
 from collections.abc import Callable
 from enum import StrEnum
 
-from rewind_ray.leases import Watch, owner_of
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.run import Job
 from rewind_ray.spec import Stage
 from rewind_ray.stage import missing_epochs
+from rewind_ray.store.leases import Watch, owner_of
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Graph, Node, add, longest_first
 
 

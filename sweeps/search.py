@@ -25,9 +25,9 @@ from rich.table import Table
 
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.split import split_indices
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Protocol, dense_stage
-from rewind_ray.storage import check_writable
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import check_writable
 from sweeps.compare import Training, chosen_protocol
 from sweeps.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.graph import build_graph

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from rewind_ray.leases import Watch, release
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Runtime
+from rewind_ray.store.leases import Watch, release
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Node
 from sweeps.scheduler import Scheduler
 

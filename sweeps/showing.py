@@ -10,10 +10,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Stage
+from rewind_ray.store import layout
+from rewind_ray.store.ledger import Ledger
 from sweeps.options import Options
 
 METHODS_ABREAST = 4
@@ -118,7 +119,7 @@ def figure_path(sweep: str, options: Options) -> Path:
     """In the storage, or in the working directory where the storage is no local one."""
     ledger = Ledger(options.storage)
     local = ledger.filesystem.type_name == "local"
-    folder = Path(ledger.root) / "figures" if local else Path.cwd()
+    folder = Path(ledger.layout.figures) if local else Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{sweep}.png"
 
@@ -127,7 +128,7 @@ def next_commands(sweep: str, options: Options) -> str:
     storage = options.storage
     return (
         "Next:\n"
-        f"  tensorboard --logdir {storage}/tensorboard/{sweep}\n"
+        f"  tensorboard --logdir {layout.tensorboard(storage, sweep)}\n"
         f"  python -m analysis pareto {storage}\n"
         f"  python -m analysis search-cost {storage}\n"
         f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"

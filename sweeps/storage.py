@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewind_ray.housekeeping import (
+from rewind_ray.store.housekeeping import (
     REASONS,
     Amount,
     Damage,
@@ -36,7 +36,7 @@ from rewind_ray.housekeeping import (
     to_verify,
     verify,
 )
-from rewind_ray.ledger import DamagedRecord, Ledger
+from rewind_ray.store.ledger import DamagedRecord, Ledger
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 SHOWN = 20

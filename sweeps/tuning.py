@@ -23,8 +23,8 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 
-from rewind_ray.leases import Heartbeat, Watch, this_driver
 from rewind_ray.run import Runtime
+from rewind_ray.store.leases import Heartbeat, Watch, this_driver
 from sweeps.boards import Boards
 from sweeps.graph import Node
 from sweeps.naming import percent, stage_title
@@ -124,7 +124,7 @@ def tuner_of(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int
         ),
         run_config=RunConfig(
             name=started,
-            storage_path=f"{scheduler.ledger.root}/tune/{sweep}",
+            storage_path=scheduler.ledger.layout.tune(sweep),
             storage_filesystem=tune_filesystem(scheduler),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=NO_CHECKPOINTS,

@@ -16,10 +16,10 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from rewind_ray.epoch import BrokenOff
-from rewind_ray.leases import claim, release
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Job, Runtime, StageRun
 from rewind_ray.stage import finish_stage, run_epoch, start_stage
+from rewind_ray.store.leases import claim, release
+from rewind_ray.store.ledger import Ledger
 
 CLAIM = ("stage_id", "driver", "instead_of")
 

@@ -16,16 +16,16 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import read_bytes, write_atomically
+from rewind_ray.store.files import read_bytes, write_atomically
+from rewind_ray.store.ledger import Ledger
 
 
 class Journal(BaseJournalBackend):
     """The log of a study: a line an operation, in memory and in a file that only grows."""
 
-    def __init__(self, ledger: Ledger, path: str) -> None:
-        """path: under the ledger's root. Raises ValueError, naming the line, for a broken file."""
-        self.path = f"{ledger.root}/{path}"
+    def __init__(self, ledger: Ledger, study: str) -> None:
+        """study: its name. Raises ValueError, naming the line, for a broken file."""
+        self.path = ledger.layout.study(study)
         self._filesystem = ledger.filesystem
         self._logs = self._read()
         self._unsaved: list[dict[str, Any]] = []

@@ -8,8 +8,8 @@ import pytest
 
 from analysis.columns import DETAILS, BadRows, meanings
 from analysis.rows import read_rows, with_shared_first_levels, write_rows
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import COLUMNS
+from rewind_ray.store.ledger import Ledger
 from tests.analysis.conftest import stored_id
 
 

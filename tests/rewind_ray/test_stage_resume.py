@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from rewind_ray import ledger as ledger_module
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import finish_stage, missing_epochs, run_epoch, start_stage
-from rewind_ray.storage import write_atomically
+from rewind_ray.store import ledger as ledger_module
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import Ledger
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 NewLab = Callable[[str], Lab]
@@ -316,7 +316,7 @@ def test_damaged_metrics_of_an_earlier_epoch_cost_the_epochs_since(
 @pytest.mark.parametrize("part", ["weights", "momentum"])
 def test_a_point_that_does_not_fit_leaves_no_trace(lab: Lab, new_lab: NewLab, part: str) -> None:
     """Whole, with its checksum, but of other shapes: as another version may have written it."""
-    from rewind_ray import checkpoint
+    from rewind_ray.store import checkpoint
 
     stage = dense_stage(tiny(), 0)
     lab.run(stage)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.run import Runtime
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.estimate import cost_lines, longest_chain_updates
 from sweeps.graph import Graph, build_graph, longest_first
 from sweeps.launch import command

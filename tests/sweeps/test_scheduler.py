@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from ray.tune.search import Searcher
 
-from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import Heartbeat, Watch, claim, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import build_graph
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler, State

@@ -10,10 +10,10 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from benchmarks.pretending import plausible, pretend
-from rewind_ray.leases import Heartbeat, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Runtime
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import Heartbeat, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.scheduler import State
 from sweeps.searching.answer import confirmation_lines, effort_lines, nearest_line, trouble_lines
 from sweeps.searching.journal import Journal
@@ -456,12 +456,12 @@ def test_an_ask_is_in_the_file_whole_or_not_at_all(cut, tmp_path):
     after = path.read_bytes()
     assert after.startswith(before) and len(after) > len(before)
     ledger = Ledger(str(tmp_path))
-    journal = Journal(ledger, "studies/other.journal")
+    journal = Journal(ledger, "other")
     with journal.together():
         for number in range(cut):
             journal.append_logs([{"op_code": number}])
         assert not (tmp_path / "studies/other.journal").exists()
-    assert len(Journal(ledger, "studies/other.journal")._read()) == cut
+    assert len(Journal(ledger, "other")._read()) == cut
 
 
 @pytest.mark.parametrize("broken", [b"nonsense\n", b"[1]\n", b'{"a": 1}\n', b"\xff\xfe\n"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.graph_scale import ROW
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.between import Place, draw_between, judge, told, verdict_lines
 from sweeps.between_rewindings import Between, between_rewindings, rows_by_place
 from sweeps.graph import build_graph

@@ -16,11 +16,11 @@ import pytest
 import tyro
 from pyarrow import fs
 
-from rewind_ray import housekeeping
-from rewind_ray.leases import Heartbeat, claim, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs
+from rewind_ray.store import housekeeping
+from rewind_ray.store.leases import Heartbeat, claim, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.storage import storage_command
 from tests.rewind_ray.s3_store import BUCKET, Store, use
 from tests.rewind_ray.tiny_stages import Lab, child, tiny

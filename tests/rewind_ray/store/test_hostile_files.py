@@ -25,12 +25,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from rewind_ray import checkpoint
-from rewind_ray.housekeeping import collect, delete_garbage, holdings, read_records, verify
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import dense_stage, stage_to_dict
-from tests.rewind_ray.test_ledger import STAGE, a_row
+from rewind_ray.store import checkpoint
+from rewind_ray.store.housekeeping import collect, delete_garbage, holdings, read_records, verify
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from tests.rewind_ray.store.test_ledger import STAGE, a_row
 from tests.rewind_ray.tiny_stages import child, tiny
 
 INPUTS = {"points": 3500, "specs": 2500, "rows": 2000, "metrics": 1500, "sweeps": 800, "names": 500}

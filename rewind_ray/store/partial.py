@@ -10,11 +10,11 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from rewind_ray import checkpoint
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import Progress
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import read_bytes, write_atomically
+from rewind_ray.store import checkpoint
+from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.files import delete, read_bytes, write_atomically
+from rewind_ray.store.ledger import Ledger
 
 
 def write_partial(
@@ -24,19 +24,19 @@ def write_partial(
     tensors = checkpoint.to_bytes(point)
     digest = hashlib.sha256(tensors).hexdigest()
     facts = {"epoch": epoch, "sha256": digest, "progress": asdict(progress)}
-    path = partial_path(ledger, stage_id)
-    write_atomically(ledger.filesystem, f"{path}.safetensors", tensors)
-    write_atomically(ledger.filesystem, f"{path}.json", json.dumps(facts).encode())
+    write_atomically(ledger.filesystem, ledger.layout.partial_tensors(stage_id), tensors)
+    text = json.dumps(facts)
+    write_atomically(ledger.filesystem, ledger.layout.partial_facts(stage_id), text.encode())
 
 
 def read_partial(ledger: Ledger, stage_id: str, epoch: int) -> tuple[RewindPoint, Progress] | None:
     """What is there of this epoch; None where nothing is, or nothing that can be trusted."""
-    path = partial_path(ledger, stage_id)
+    layout = ledger.layout
     try:
-        facts = json.loads(read_bytes(ledger.filesystem, f"{path}.json"))
+        facts = json.loads(read_bytes(ledger.filesystem, layout.partial_facts(stage_id)))
         if facts["epoch"] != epoch:
             return None
-        tensors = read_bytes(ledger.filesystem, f"{path}.safetensors")
+        tensors = read_bytes(ledger.filesystem, layout.partial_tensors(stage_id))
         if hashlib.sha256(tensors).hexdigest() != facts["sha256"]:
             return None
         return checkpoint.from_bytes(tensors), Progress(**facts["progress"])
@@ -45,11 +45,5 @@ def read_partial(ledger: Ledger, stage_id: str, epoch: int) -> tuple[RewindPoint
 
 
 def drop_partial(ledger: Ledger, stage_id: str) -> None:
-    for ending in ("json", "safetensors"):
-        path = f"{partial_path(ledger, stage_id)}.{ending}"
-        if ledger.filesystem.get_file_info(path).is_file:
-            ledger.filesystem.delete_file(path)
-
-
-def partial_path(ledger: Ledger, stage_id: str) -> str:
-    return f"{ledger.root}/stages/{stage_id}/partial"
+    for path in (ledger.layout.partial_facts(stage_id), ledger.layout.partial_tensors(stage_id)):
+        delete(ledger.filesystem, path)

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from rewind_ray import ledger as ledger_module
-from rewind_ray import storage
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.result import COLUMNS, ResultRow, row_from_json, row_to_json
 from rewind_ray.spec import dense_stage
+from rewind_ray.store import ledger as ledger_module
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 STAGE = "0123456789abcdef"
@@ -132,7 +132,7 @@ def test_tensors_without_json_are_no_point(lab: Lab) -> None:
 def test_other_bytes_than_those_written_are_refused(data: bytes) -> None:
     ledger = Ledger("mock:///ledger")
     ledger.write_point(STAGE, 3, TENSORS, {})
-    with ledger.filesystem.open_output_stream(f"{ledger._epoch(STAGE, 3)}.safetensors") as stream:
+    with ledger.filesystem.open_output_stream(ledger.layout.tensors(STAGE, 3)) as stream:
         stream.write(data)
     with pytest.raises(CorruptRewindPoint, match=f"{len(data)} bytes, (not those|more than)"):
         ledger.read_point(STAGE, 3)
@@ -316,7 +316,7 @@ def test_what_every_file_is(ledger: Ledger) -> None:
         "x/y": ("other", "", 0),
     }
     for path in others:
-        storage.write_atomically(ledger.filesystem, f"{ledger.root}/{path}", b"x")
+        write_atomically(ledger.filesystem, f"{ledger.root}/{path}", b"x")
     found = {e.file.path: (e.kind, e.owner, e.epoch) for e in ledger.entries()}
     assert found == others | {
         f"stages/{stage.stage_id}/spec.json": ("spec", stage.stage_id, 0),

@@ -21,8 +21,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import delete, read_json, write_atomically
+from rewind_ray.store.files import delete, read_json, write_atomically
+from rewind_ray.store.ledger import Ledger
 
 LIMIT = 2**16
 """Bytes of a lease or a heartbeat; those written have some hundred."""
@@ -64,7 +64,7 @@ def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = No
 
     instead_of: a driver known to be dead, whose stages may be taken.
     """
-    path = lease_path(ledger, stage_id)
+    path = ledger.layout.lease(stage_id)
     owner = owner_of(ledger, stage_id)
     if owner not in (None, token, instead_of):
         return str(owner)
@@ -82,7 +82,7 @@ def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = No
 def owner_of(ledger: Ledger, stage_id: str) -> str | None:
     """The token of the driver that has the stage; None if nobody has, or nobody can tell."""
     try:
-        lease = read_json(ledger.filesystem, lease_path(ledger, stage_id), LIMIT)
+        lease = read_json(ledger.filesystem, ledger.layout.lease(stage_id), LIMIT)
         return str(lease["driver"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
@@ -91,11 +91,7 @@ def owner_of(ledger: Ledger, stage_id: str) -> str | None:
 def release(ledger: Ledger, stage_id: str, token: str) -> None:
     """Give the stage back, if ``token`` has it."""
     if owner_of(ledger, stage_id) == token:
-        delete(ledger.filesystem, lease_path(ledger, stage_id))
-
-
-def lease_path(ledger: Ledger, stage_id: str) -> str:
-    return f"{ledger.root}/stages/{stage_id}/lease.json"
+        delete(ledger.filesystem, ledger.layout.lease(stage_id))
 
 
 def _created(path: str, content: bytes) -> bool:
@@ -135,7 +131,7 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
         with suppress(OSError):  # the storage is away: others find out by waiting
-            delete(self._ledger.filesystem, driver_path(self._ledger, self._driver.token))
+            delete(self._ledger.filesystem, self._ledger.layout.driver(self._driver.token))
 
     def _beat(self) -> None:
         number = 0
@@ -149,7 +145,7 @@ class Heartbeat:
     def _write(self, number: int) -> None:
         text = json.dumps(asdict(self._driver) | {"beat": number})
         write_atomically(
-            self._ledger.filesystem, driver_path(self._ledger, self._driver.token), text.encode()
+            self._ledger.filesystem, self._ledger.layout.driver(self._driver.token), text.encode()
         )
 
 
@@ -171,7 +167,7 @@ class Watch:
     def is_dead(self, token: str) -> bool:
         asked = self._clock()
         try:
-            record = read_json(self._ledger.filesystem, driver_path(self._ledger, token), LIMIT)
+            record = read_json(self._ledger.filesystem, self._ledger.layout.driver(token), LIMIT)
             beat, place = record["beat"], record["place"]
             pid, born = int(record["pid"]), record["born"]
         except FileNotFoundError:
@@ -197,7 +193,3 @@ def birth_of(pid: int) -> str | None:
     except OSError:
         return None
     return None if state in "ZX" else fields[18]
-
-
-def driver_path(ledger: Ledger, token: str) -> str:
-    return f"{ledger.root}/drivers/{token}.json"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from rewind_ray.ledger import READERS, CorruptRewindPoint, DamagedRecord, Entry, Ledger
 from rewind_ray.spec import Stage
-from rewind_ray.storage import storage_time
+from rewind_ray.store.layout import Entry
+from rewind_ray.store.ledger import READERS, CorruptRewindPoint, DamagedRecord, Ledger
+from rewind_ray.store.opening import storage_time
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,8 @@ def by_stage(entries: Iterable[Entry]) -> tuple[dict[str, list[Entry]], list[Ent
     of_stage: dict[str, list[Entry]] = {}
     rest = []
     for entry in entries:
-        if entry.file.path.startswith("stages/") and entry.owner:
-            of_stage.setdefault(entry.owner, []).append(entry)
+        if entry.stage_id:
+            of_stage.setdefault(entry.stage_id, []).append(entry)
         else:
             rest.append(entry)
     return of_stage, rest
@@ -269,7 +270,7 @@ def read_specs(ledger: Ledger, stage_ids: Iterable[str]) -> dict[str, Stage]:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            log.warning("stages/%s/spec.json: %s", stage_id, error)
+            log.warning("%s: %s", ledger.layout.shown(ledger.layout.spec(stage_id)), error)
             return None
 
     with ThreadPoolExecutor(READERS) as readers:
