@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from rewind_ray.result import ResultRow
 from rewind_ray.run import Runtime
@@ -103,9 +105,13 @@ def train(
 
     boards = Boards(scheduler.ledger, sweep.name, graph)
     with Progress(sweep.name, graph, scheduler, console) as progress:
-        train_graph(scheduler, runtime_of(sweep, options), options, progress, boards, sweep.name)
-        boards.close()
-    console.print(progress.summary())
+        try:
+            runtime = runtime_of(sweep, options)
+            train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+        finally:
+            boards.close()
+            record_failures(sweep.name, scheduler)
+    console.print(progress.summary(), markup=False)
     if not scheduler.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
@@ -156,6 +162,20 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     ledger.write_sweep(sweep.name, record)
 
 
+def record_failures(name: str, scheduler: Scheduler) -> None:
+    """Add why stages failed to the sweep's record; what an earlier run had there goes."""
+    ledger = scheduler.ledger
+    failures = {
+        stage_id: scheduler.reasons[stage_id]
+        for stage_id, state in scheduler.states.items()
+        if state == State.FAILED
+    }
+    with suppress(OSError, ValueError):  # what stopped the sweep may stop this too
+        record = ledger.read_sweep(name)
+        if record.get("failures", {}) != failures:
+            ledger.write_sweep(name, record | {"failures": failures})
+
+
 def rows_asked(graph: Graph) -> dict[str, list[int]]:
     return {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()}
 
@@ -189,10 +209,8 @@ def report_trouble(scheduler: Scheduler, console: Console) -> None:
         for stage_id, its_state in scheduler.states.items():
             if its_state == state:
                 title = stage_title(scheduler.graph[stage_id].stage)
-                console.print(
-                    f"[red]{state}[/] {stage_id} {title}: {scheduler.reasons[stage_id]}",
-                    soft_wrap=True,
-                )
+                line = f" {stage_id} {title}: {scheduler.reasons[stage_id]}"
+                console.print(Text.assemble((str(state), "red"), line), soft_wrap=True)
 
 
 def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:

@@ -39,6 +39,7 @@ from sweeps.launch import (
     command,
     make_console,
     prepare_data,
+    record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
@@ -292,17 +293,20 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
     search.report = report
     with progress:
-        train_graph(
-            scheduler,
-            runtime_of(sweep, options),
-            options,
-            progress,
-            boards,
-            sweep.name,
-            search,
-        )
-        boards.close()
-    console.print(progress.summary())
+        try:
+            train_graph(
+                scheduler,
+                runtime_of(sweep, options),
+                options,
+                progress,
+                boards,
+                sweep.name,
+                search,
+            )
+        finally:
+            boards.close()
+            record_failures(sweep.name, scheduler)
+    console.print(progress.summary(), markup=False)
     if not (scheduler.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
