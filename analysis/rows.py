@@ -159,8 +159,7 @@ def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | N
     try:
         return ledger.read_row(stage_id, train_epochs)
     except (ValueError, FileNotFoundError) as error:
-        path = ledger.layout.shown(ledger.layout.row(stage_id, train_epochs))
-        log.warning("skipped %s: %s", path, error)
+        log.warning("skipped a row: %s", error)
         return None
 
 
@@ -171,8 +170,7 @@ def _read_details(ledger: Ledger, stage_id: str) -> dict[str, str | None]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        path = ledger.layout.shown(ledger.layout.spec(stage_id))
-        log.warning("%s: %s; its protocol is unknown", path, error)
+        log.warning("%s; its protocol is unknown", error)
         return {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -118,8 +119,12 @@ def row_to_json(row: ResultRow) -> bytes:
 
 def row_from_json(data: bytes) -> ResultRow:
     """Raises ValueError if the data is not a row."""
+    return row_from_dict(parse_json(data))
+
+
+def row_from_dict(values: Mapping[str, Any]) -> ResultRow:
+    """Raises ValueError if the values are no row's."""
     try:
-        values: dict[str, Any] = parse_json(data)
         check_fields(ResultRow, values)
         return ResultRow(**values)
     except (AttributeError, TypeError, ValueError) as error:

@@ -215,7 +215,7 @@ def report_trouble(scheduler: Scheduler, console: Console) -> None:
 
 def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
     listed = ledger.listed(graph)
-    rows = ledger.read_rows(
+    rows = ledger.sound_rows(
         (stage_id, epochs)
         for stage_id, node in graph.items()
         for epochs in sorted(node.row_epochs.intersection(listed.row_epochs(stage_id)))

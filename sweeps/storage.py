@@ -46,6 +46,8 @@ KINDS = {
     "metrics": "metrics of epochs",
     "row": "result rows",
     "spec": "descriptions",
+    "partial": "epochs broken off",
+    "partial tensors": "their tensors",
     "lease": "leases",
     "sweep": "sweeps' records",
     "driver": "drivers' heartbeats",

@@ -264,7 +264,9 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def _outcome(self, node: Node) -> str:
         scheduler = self.searcher.scheduler
         if scheduler.states[node.stage_id] == State.DONE:
-            row = scheduler.ledger.read_row(node.stage_id, max(node.row_epochs))
+            row = scheduler.ledger.sound_row(node.stage_id, max(node.row_epochs))
+            if row is None:
+                return "its row has just been damaged"
             collapsed = ", a layer is empty" if row.status == "collapsed" else ""
             return f"test {percent(row.test_accuracy)}{collapsed}"
         return scheduler.reasons.get(node.stage_id, "")

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from rewind_ray.epoch import BrokenOff
 from rewind_ray.failures import PASSING, failure_of
 from rewind_ray.run import Job, Runtime, StageRun
 from rewind_ray.stage import finish_stage, run_epoch, start_stage
-from rewind_ray.store.leases import claim, release
+from rewind_ray.store.leases import FencedLedger, LeaseLost, claim, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.text import printable
 
 CLAIM = ("stage_id", "driver", "instead_of")
+NOBODY = "nobody"
+"""Who has a stage whose lease is gone."""
 
 
 class StageTrainable(tune.Trainable):
@@ -42,6 +45,7 @@ class StageTrainable(tune.Trainable):
         """Nothing yet: Tune may set up an actor and throw it away."""
         self._run: StageRun | None = None
         self._broken: Exception | None = None
+        self._ticket = ""
         self._notes = Notes()
         self._leave = Leave()
 
@@ -68,6 +72,11 @@ class StageTrainable(tune.Trainable):
         try:
             with self._leave:
                 return self._train()
+        except LeaseLost as lost:  # this process was frozen, and taken for dead
+            self._run = None
+            if self._leave.asked():
+                self._leave.go()
+            return {"done": True, "elsewhere": lost.owner or NOBODY}
         except BrokenOff:  # what was trained of the epoch is saved
             self._release()
             self._leave.go()
@@ -126,7 +135,8 @@ class StageTrainable(tune.Trainable):
 
     def _claimed(self) -> str:
         """The driver that has the stage now; another than ours if that was faster."""
-        return claim(self._ledger(), *(self.config[name] for name in CLAIM))
+        self._ticket = uuid.uuid4().hex[:16]
+        return claim(self._ledger(), *(self.config[name] for name in CLAIM), ticket=self._ticket)
 
     def _release(self) -> None:
         release(self._ledger(), self.config["stage_id"], self.config["driver"])
@@ -145,7 +155,9 @@ class StageTrainable(tune.Trainable):
                 row_epochs=tuple(self.config["row_epochs"]),
                 rewind_epochs=tuple(self.config["rewind_epochs"]),
             )
-            self._run = start_stage(job, runtime)
+            driver = self.config["driver"]
+            ledger = FencedLedger(runtime.storage, stage.stage_id, driver, self._ticket)
+            self._run = start_stage(job, runtime, ledger)
             self._run.stop = self._leave.asked
         return self._run
 

@@ -6,12 +6,13 @@ before it fills the memory.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +21,43 @@ from typing import Any
 from pyarrow import fs
 
 from rewind_ray.store.patience import patiently
-from rewind_ray.store.strict_json import parse_json
+from rewind_ray.store.strict_json import DamagedJson, seal, unseal
 
 # Writing
 
 
-def write_atomically(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
+def nothing() -> None:
+    """To be done before a write that needs no permission."""
+
+
+def write_sealed(
+    filesystem: fs.FileSystem,
+    path: str,
+    content: Mapping[str, Any],
+    before: Callable[[], None] = nothing,
+) -> None:
+    """As json with a checksum; see ``write_atomically``. Raises ValueError for NaN and Infinity."""
+    write_atomically(filesystem, path, seal(content), before)
+
+
+def write_atomically(
+    filesystem: fs.FileSystem, path: str, data: bytes, before: Callable[[], None] = nothing
+) -> None:
     """Write ``data`` so that a reader sees all of it or none. Makes the folder if need be.
+
+    before: called at the last moment before it can be seen; if it raises, nothing is written.
 
     A local file gets a temporary name, is brought to the disk and renamed, so that it also
     survives a power failure; an object store shows an object only once it is complete.
     """
     write = _write_local if filesystem.type_name == "local" else _write_object
-    patiently(filesystem.type_name, lambda: write(filesystem, path, data))
+    patiently(filesystem.type_name, lambda: write(filesystem, path, data, before))
 
 
-def _write_object(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
+def _write_object(
+    filesystem: fs.FileSystem, path: str, data: bytes, before: Callable[[], None]
+) -> None:
+    before()
     try:
         opened = filesystem.open_output_stream(path)
     except FileNotFoundError:  # where folders are more than a part of the name
@@ -45,7 +67,7 @@ def _write_object(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
         stream.write(data)
 
 
-def _write_local(_: fs.FileSystem, path: str, data: bytes) -> None:
+def _write_local(_: fs.FileSystem, path: str, data: bytes, before: Callable[[], None]) -> None:
     temporary = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         try:
@@ -53,8 +75,9 @@ def _write_local(_: fs.FileSystem, path: str, data: bytes) -> None:
         except FileNotFoundError:
             _make_folder(Path(path).parent)
             _write_through(temporary, data)
-        os.replace(temporary, path)
-        _sync_folder(Path(path).parent)
+        before()
+        _replace(temporary, path)
+        sync_folder(Path(path).parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -62,6 +85,20 @@ def _write_local(_: fs.FileSystem, path: str, data: bytes) -> None:
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 """How the name of a file ends that was being written by a process that died."""
+
+
+def _replace(temporary: str, path: str) -> None:
+    """Also an empty folder that is in the file's place; one with content is left alone."""
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError:
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            raise IsADirectoryError(
+                errno.EISDIR, "a folder is in this file's place", path
+            ) from error
+        os.replace(temporary, path)
 
 
 def _write_through(path: str, data: bytes) -> None:
@@ -76,10 +113,10 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in it to the disk, where that is possible; some network disks refuse."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -93,6 +130,17 @@ def delete(filesystem: fs.FileSystem, path: str) -> None:
     """Delete a file, if it is there."""
     with suppress(FileNotFoundError):
         patiently(filesystem.type_name, lambda: filesystem.delete_file(path))
+
+
+def discard(filesystem: fs.FileSystem, path: str) -> None:
+    """Delete a file, or an empty folder in its place, if it is there.
+
+    Raises OSError, naming it, for a folder with content.
+    """
+    if filesystem.type_name == "local" and os.path.isdir(path) and not os.path.islink(path):
+        os.rmdir(path)
+    else:
+        delete(filesystem, path)
 
 
 def delete_folder(filesystem: fs.FileSystem, path: str) -> None:
@@ -157,9 +205,13 @@ def digest(filesystem: fs.FileSystem, path: str) -> tuple[str, int]:
     return patiently(filesystem.type_name, read)
 
 
-def read_json(filesystem: fs.FileSystem, path: str, limit: int) -> Any:
-    """Raises FileNotFoundError if there is no such file, ValueError if it isn't json."""
-    return parse_json(read_bytes(filesystem, path, limit))
+def read_sealed(filesystem: fs.FileSystem, path: str, limit: int) -> dict[str, Any]:
+    """The content of a json. Raises FileNotFoundError if there is no such file, and DamagedJson,
+    naming it, if it isn't what ``write_sealed`` wrote."""
+    try:
+        return unseal(read_bytes(filesystem, path, limit))
+    except ValueError as error:  # a folder or a pipe in its place, or larger than it may be, too
+        raise DamagedJson(f"{path}: {error}") from error
 
 
 # Listing

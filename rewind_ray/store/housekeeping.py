@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from rewind_ray.spec import Stage
 from rewind_ray.store.layout import Entry
+from rewind_ray.store.leases import check_heartbeat, check_lease
 from rewind_ray.store.ledger import READERS, CorruptRewindPoint, DamagedRecord, Ledger
 from rewind_ray.store.opening import storage_time
 
@@ -270,7 +271,7 @@ def read_specs(ledger: Ledger, stage_ids: Iterable[str]) -> dict[str, Stage]:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            log.warning("%s: %s", ledger.layout.shown(ledger.layout.spec(stage_id)), error)
+            log.warning("%s", error)
             return None
 
     with ThreadPoolExecutor(READERS) as readers:
@@ -305,6 +306,9 @@ CHECKS: dict[str, Callable[[Ledger, Entry], object]] = {
     "tensors": lambda ledger, entry: ledger.check_point(entry.owner, entry.epoch),
     "metrics": lambda ledger, entry: ledger.read_metrics(entry.owner, entry.epoch),
     "row": lambda ledger, entry: ledger.read_row(entry.owner, entry.epoch),
+    "partial": lambda ledger, entry: _check_partial(ledger, entry),
+    "lease": lambda ledger, entry: check_lease(ledger, entry.owner),
+    "driver": lambda ledger, entry: check_heartbeat(ledger, entry.owner),
     "sweep": lambda ledger, entry: ledger.sweep_rows(entry.owner),
 }
 WAYS_OUT = {
@@ -312,8 +316,17 @@ WAYS_OUT = {
     "tensors": "delete it; what starts from it trains it again, from the rewind point before",
     "metrics": "delete it; a sweep that wants the stage trains it again from the epoch before",
     "row": "delete it and start its sweep again, which makes it from the rewind point",
+    "partial": "delete it; the epoch is begun anew",
+    "lease": "delete it, unless a sweep runs: that replaces it",
+    "driver": "delete it, unless a sweep runs: that replaces it",
     "sweep": "start the command of the sweep again, which writes it anew",
 }
+
+
+def _check_partial(ledger: Ledger, entry: Entry) -> None:
+    from rewind_ray.store.partial import check_partial  # needs torch, and status and gc do without
+
+    check_partial(ledger, entry.owner)
 
 
 BATCH = 1000
@@ -353,10 +366,11 @@ def verify(
             CHECKS[entry.kind](ledger, entry)
         except FileNotFoundError:
             return None  # deleted since it was listed
-        except (ValueError, CorruptRewindPoint, PermissionError) as error:
+        except (ValueError, KeyError, CorruptRewindPoint, PermissionError) as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return None
-            return Damage(path=entry.file.path, kind=entry.kind, error=str(error))
+            path = entry.file.path
+            return Damage(path=path, kind=entry.kind, error=str(error).removeprefix(f"{path}: "))
         return None
 
     found = []

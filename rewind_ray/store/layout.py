@@ -33,6 +33,13 @@ STAGE_ID = re.compile(r"[0-9a-f]{16}")
 SWEEP_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}")
 EPOCH = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
 EPOCHS_LIMIT = 10**9
+STAGE_FILES = {
+    "spec.json": "spec",
+    "lease.json": "lease",
+    "partial.json": "partial",
+    "partial.safetensors": "partial tensors",
+}
+"""Name in a stage's folder -> kind of entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +208,8 @@ class Entry:
     """A file of the storage, and what it is by its name."""
 
     kind: str
-    """spec, tensors, metrics, row, lease, sweep, driver, tensorboard, tune, figures, temporary or
-    other."""
+    """spec, tensors, metrics, row, partial, partial tensors, lease, sweep, driver, tensorboard,
+    tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
     epoch: int
@@ -244,8 +251,8 @@ def _stage_entry(stage_id: str, parts: list[str], file: File) -> Entry:
     """parts: of its path below the stage's folder."""
     if TEMPORARY.search(parts[-1]):
         return Entry("temporary", stage_id, 0, file)
-    if parts in (["spec.json"], ["lease.json"]):
-        return Entry(parts[0].removesuffix(".json"), stage_id, 0, file)
+    if len(parts) == 1 and parts[0] in STAGE_FILES:
+        return Entry(STAGE_FILES[parts[0]], stage_id, 0, file)
     if len(parts) == 2:
         stem, _, suffix = parts[1].partition(".")
         kinds = {("epochs", "safetensors"): "tensors", ("epochs", "json"): "metrics"}

@@ -7,12 +7,14 @@ is its row, and both are written last.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, TypeVar
 
-from rewind_ray.result import ResultRow, row_from_json, row_to_json
+from rewind_ray.result import ResultRow, row_from_dict
 from rewind_ray.spec import Stage, stage_from_dict, stage_to_dict
 from rewind_ray.store import layout
 from rewind_ray.store.files import (
@@ -20,15 +22,19 @@ from rewind_ray.store.files import (
     delete,
     delete_folder,
     digest,
-    is_file,
+    discard,
     list_names,
     read_bytes,
-    read_json,
+    read_sealed,
     walk,
     write_atomically,
+    write_sealed,
 )
 from rewind_ray.store.layout import Entry, Layout
 from rewind_ray.store.opening import open_storage
+from rewind_ray.store.strict_json import DamagedJson
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -45,6 +51,28 @@ KEYS_A_REQUEST = 1000
 """Of a listing, at most; Amazon S3 API, ListObjectsV2."""
 SAMPLE = 8
 """Stages whose files are counted to see which way of listing takes fewer requests."""
+
+
+THREADS_LIMIT = 4096
+"""Of a stage; torch ends the process where it gets many more."""
+
+
+def check_metrics(metrics: dict[str, Any]) -> None:
+    """Raises ValueError, naming it, for a value that no training has."""
+    for name, value in metrics.items():
+        fraction = "accuracy" in name or name == "density"
+        if fraction and value is not None and not _between(value, 0, 1):
+            raise ValueError(f"{name} is {repr(value)[:40]}; allowed: fractions in [0, 1]")
+    threads = metrics.get("threads", 1)
+    if type(threads) is not int or not 1 <= threads <= THREADS_LIMIT:
+        raise ValueError(f"threads is {repr(threads)[:40]}; allowed: 1 to {THREADS_LIMIT}")
+    norm = metrics.get("removed_norm", 1.0)
+    if not _between(norm, 0, math.inf):
+        raise ValueError(f"removed_norm is {repr(norm)[:40]}; allowed: 0 and up")
+
+
+def _between(value: Any, least: float, most: float) -> bool:
+    return type(value) in (int, float) and least <= value <= most
 
 
 class CorruptRewindPoint(Exception):
@@ -67,21 +95,33 @@ class Ledger:
         """Where everything lies."""
         return Layout(self.root)
 
+    def fence(self) -> None:
+        """Raises LeaseLost where this process may no longer write; see ``FencedLedger``."""
+
     # stages
 
     def write_spec(self, stage: Stage) -> None:
-        path = self.layout.spec(stage.stage_id)
-        if is_file(self.filesystem, path):
+        """Unless it is there. What is there and isn't it is replaced."""
+        try:
+            self.read_spec(stage.stage_id)
             return
-        text = json.dumps(stage_to_dict(stage), indent=1, sort_keys=True)
-        write_atomically(self.filesystem, path, text.encode())
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            log.warning("written again: %s", error)
+        path = self.layout.spec(stage.stage_id)
+        write_sealed(self.filesystem, path, stage_to_dict(stage))
 
     def read_spec(self, stage_id: str) -> Stage:
         """Raises ValueError where it isn't this stage's."""
         path = self.layout.spec(stage_id)
-        stage = stage_from_dict(read_json(self.filesystem, path, JSON_LIMIT))
+        content = self._read(path, JSON_LIMIT)
+        try:
+            stage = stage_from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         if stage.stage_id != stage_id:
-            raise ValueError(f"the description of stage {stage_id} is that of {stage.stage_id}")
+            raise ValueError(f"{self.layout.shown(path)} describes stage {stage.stage_id}")
         return stage
 
     def stage_ids(self) -> list[str]:
@@ -93,14 +133,16 @@ class Ledger:
         self, stage_id: str, epoch: int, tensors: bytes, metrics: dict[str, Any]
     ) -> None:
         """The tensors, then the json with their checksum that makes them a rewind point."""
-        write_atomically(self.filesystem, self.layout.tensors(stage_id, epoch), tensors)
+        path = self.layout.tensors(stage_id, epoch)
+        write_atomically(self.filesystem, path, tensors, self.fence)
         checksum = {"sha256": hashlib.sha256(tensors).hexdigest(), "bytes": len(tensors)}
         self.write_metrics(stage_id, epoch, metrics | checksum)
 
     def write_metrics(self, stage_id: str, epoch: int, metrics: dict[str, Any]) -> None:
         """Of an epoch. By itself, without tensors, it is no rewind point."""
-        text = json.dumps(metrics, indent=1, allow_nan=False)
-        write_atomically(self.filesystem, self.layout.metrics(stage_id, epoch), text.encode())
+        whose = {"stage_id": stage_id, "epoch": epoch}
+        path = self.layout.metrics(stage_id, epoch)
+        write_sealed(self.filesystem, path, metrics | whose, self.fence)
 
     def read_point(self, stage_id: str, epoch: int) -> bytes:
         """The tensors, checked. Raises CorruptRewindPoint where they aren't what was written."""
@@ -141,10 +183,18 @@ class Ledger:
     def read_metrics(self, stage_id: str, epoch: int) -> dict[str, Any]:
         """Raises ValueError where they aren't those of this epoch."""
         path = self.layout.metrics(stage_id, epoch)
-        metrics = read_json(self.filesystem, path, JSON_LIMIT)
-        if not isinstance(metrics, dict) or metrics.get("epoch", epoch) != epoch:
-            raise ValueError(f"{self.layout.shown(path)} holds no metrics of epoch {epoch}")
+        metrics = self._read(path, JSON_LIMIT)
+        if (metrics.get("stage_id"), metrics.get("epoch")) != (stage_id, epoch):
+            raise ValueError(f"{self.layout.shown(path)} holds other metrics than its name says")
+        try:
+            check_metrics(metrics)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         return metrics
+
+    def metrics_epochs(self, stage_id: str) -> list[int]:
+        """Epochs that have metrics, rising."""
+        return layout.rows(list_names(self.filesystem, self.layout.epochs(stage_id)))
 
     def points(self, stage_id: str) -> list[int]:
         """Epochs whose rewind point is there, rising."""
@@ -152,21 +202,51 @@ class Ledger:
 
     def drop_point(self, stage_id: str, epoch: int) -> None:
         """Delete the tensors; the metrics stay, for the learning curve."""
-        delete(self.filesystem, self.layout.tensors(stage_id, epoch))
+        self.fence()
+        discard(self.filesystem, self.layout.tensors(stage_id, epoch))
 
     # rows
 
     def write_row(self, row: ResultRow) -> None:
         path = self.layout.row(row.stage_id, row.train_epochs)
-        write_atomically(self.filesystem, path, row_to_json(row))
+        write_sealed(self.filesystem, path, asdict(row), self.fence)
 
     def read_row(self, stage_id: str, train_epochs: int) -> ResultRow:
         """Raises ValueError where it isn't the row of this stage at this length."""
         path = self.layout.row(stage_id, train_epochs)
-        row = row_from_json(read_bytes(self.filesystem, path, JSON_LIMIT))
+        content = self._read(path, JSON_LIMIT)
+        try:
+            row = row_from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         if (row.stage_id, row.train_epochs) != (stage_id, train_epochs):
-            raise ValueError(f"it holds stage {row.stage_id[:40]!r} at {row.train_epochs} epochs")
+            raise ValueError(
+                f"{self.layout.shown(path)} holds stage {row.stage_id[:40]!r} at "
+                f"{row.train_epochs} epochs"
+            )
         return row
+
+    def sound_row(self, stage_id: str, train_epochs: int) -> ResultRow | None:
+        """None where there is none, or, with a warning that names it, a damaged one."""
+        try:
+            return self.read_row(stage_id, train_epochs)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            log.warning("a damaged row, taken for missing: %s", error)
+            return None
+
+    def sound_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
+        """As ``sound_row``, those that there are; many are read at a time."""
+        keys = list(keys)
+        with ThreadPoolExecutor(READERS) as readers:
+            rows = readers.map(lambda key: self.sound_row(*key), keys)
+            return {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
+
+    def drop_row(self, stage_id: str, train_epochs: int) -> None:
+        """A damaged one, so that it counts as missing, and is made again."""
+        self.fence()
+        discard(self.filesystem, self.layout.row(stage_id, train_epochs))
 
     def read_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
         """By (stage_id, train_epochs); many are read at a time. Raises as ``read_row``."""
@@ -216,22 +296,18 @@ class Ledger:
     # sweeps
 
     def write_sweep(self, name: str, record: dict[str, Any]) -> None:
-        text = json.dumps(record, indent=1)
-        write_atomically(self.filesystem, self.layout.sweep(name), text.encode())
+        write_sealed(self.filesystem, self.layout.sweep(name), record)
 
     def read_sweep(self, name: str) -> dict[str, Any]:
         """Raises ValueError, listing the known sweeps, for an unknown name; or DamagedRecord."""
         try:
-            record = read_json(self.filesystem, self.layout.sweep(name), SWEEP_LIMIT)
+            return read_sealed(self.filesystem, self.layout.sweep(name), SWEEP_LIMIT)
         except FileNotFoundError:
             raise ValueError(
                 f"no sweep {name!r} in {self.uri}; there: {', '.join(self.sweeps()) or 'none'}"
             ) from None
         except ValueError as error:
             raise DamagedRecord(f"can't read {self._record(name)}: {error}") from error
-        if not isinstance(record, dict):
-            raise DamagedRecord(f"{self._record(name)} is no sweep's record")
-        return record
 
     def sweep_rows(self, name: str) -> dict[str, list[int]]:
         """stage_id -> lengths whose row the sweep asked for. Raises as ``read_sweep``."""
@@ -251,6 +327,13 @@ class Ledger:
     def _record(self, name: str) -> str:
         """As people see it."""
         return f"{self.layout.shown(self.layout.sweep(name))} in {self.uri}"
+
+    def _read(self, path: str, limit: int) -> dict[str, Any]:
+        """Raises FileNotFoundError; or DamagedJson, with the path below the root."""
+        try:
+            return read_sealed(self.filesystem, path, limit)
+        except DamagedJson as error:
+            raise DamagedJson(self.layout.shown(str(error))) from error
 
     # all of it
 
@@ -287,3 +370,8 @@ class ListedLedger(Ledger):
 
     def row_epochs(self, stage_id: str) -> list[int]:
         return self._row_epochs.get(stage_id, [])
+
+    def drop_row(self, stage_id: str, train_epochs: int) -> None:
+        super().drop_row(stage_id, train_epochs)
+        there = self._row_epochs.get(stage_id, [])
+        self._row_epochs[stage_id] = [epoch for epoch in there if epoch != train_epochs]

@@ -1,7 +1,13 @@
-"""Json read strictly: what others wrote, or damaged, is refused with a ValueError."""
+"""Json that proves itself, read strictly: what was damaged or edited is refused.
+
+Every json of a storage is an object that carries the sha256 of its own content. That finds every
+accident and every careless edit. It keeps nobody out who computes it anew
+(docs/threat-model.md).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +20,42 @@ TEXT_LIMIT = 1000
 """Characters of any text in a spec or a row."""
 WHOLE_LIMIT = 2**63
 """Tables hold whole numbers below this."""
+
+
+CHECKSUM = "checksum"
+"""Name of the member that is no content."""
+
+
+class DamagedJson(ValueError):
+    """It isn't what was written."""
+
+
+def seal(content: Mapping[str, Any]) -> bytes:
+    """As json, with its checksum. Raises ValueError for NaN and Infinity."""
+    sealed = {**content, CHECKSUM: content_checksum(content)}
+    return json.dumps(sealed, indent=1, allow_nan=False).encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Inverse of ``seal``. Raises DamagedJson where the content isn't what was sealed."""
+    try:
+        content = parse_json(data)
+    except ValueError as error:
+        raise DamagedJson(str(error)) from error
+    if not isinstance(content, dict) or CHECKSUM not in content:
+        raise DamagedJson("this json has no checksum: it was edited, or is none of ours")
+    if content.pop(CHECKSUM) != content_checksum(content):
+        raise DamagedJson("the checksum doesn't fit: this json was edited or damaged")
+    return content
+
+
+def content_checksum(content: Mapping[str, Any]) -> str:
+    """Of the content in canonical form, so that neither spaces nor the order of names matter."""
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise DamagedJson("this json is nested too deeply") from None
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_json(data: bytes) -> Any:

@@ -137,7 +137,7 @@ def test_a_row_in_another_stages_folder_is_skipped(storage, grid, make_row, capl
     with open(path, "wb") as file, open(other, "rb") as source:
         file.write(source.read())
     assert len(read_rows(storage.uri)) == len(grid) - 1
-    assert f"it holds stage '{stored_id('finetune-0.1-1')}'" in caplog.text
+    assert f"holds stage '{stored_id('finetune-0.1-1')}'" in caplog.text
 
 
 def test_stray_files_cost_no_row(storage, grid):

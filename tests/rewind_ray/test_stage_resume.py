@@ -15,6 +15,7 @@ import torch
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import finish_stage, missing_epochs, run_epoch, start_stage
+from rewind_ray.store import files
 from rewind_ray.store import ledger as ledger_module
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import Ledger
@@ -121,7 +122,8 @@ def kill_at_write(number: int, before: bool, monkeypatch: pytest.MonkeyPatch) ->
         if writes == number:
             raise Killed
 
-    monkeypatch.setattr(ledger_module, "write_atomically", dying)
+    for module in (ledger_module, files):  # tensors, and json
+        monkeypatch.setattr(module, "write_atomically", dying)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])

@@ -215,10 +215,20 @@ def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     stage_id = searcher.suggest("a")["stage_id"]
     run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
     (row,) = (storage / "stages" / stage_id / "rows").iterdir()
+    good = row.read_bytes()
     row.write_text("{}")
     searcher.on_trial_complete("a", result={"done": True}, error=False)
+    assert scheduler.states[stage_id] == State.READY  # the row is to be made again
+    assert searcher.suggest("b")["stage_id"] == stage_id
+    row.write_bytes(good)
+
+    def breaks(*_):
+        raise OSError("the storage is away")
+
+    monkeypatch.setattr(scheduler.ledger, "row_epochs", breaks)
+    searcher.on_trial_complete("b", result={"done": True}, error=False)
     assert scheduler.states[stage_id] == State.FAILED
-    assert "row" in scheduler.reasons[stage_id]
+    assert "away" in scheduler.reasons[stage_id]
 
 
 def test_a_run_of_tune_has_its_share_and_the_next_one_goes_on(storage):

@@ -192,7 +192,7 @@ def test_a_row_refuses_nonsense(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff\xfe\x00", b'{"seed": 0}'])
 def test_what_is_no_row_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="this is no result row"):
+    with pytest.raises(ValueError):
         row_from_json(data)
 
 
@@ -222,9 +222,12 @@ def test_an_edited_spec_is_refused(lab: Lab) -> None:
     stage = dense_stage(tiny(), 0)
     lab.ledger.write_spec(stage)
     path = lab.storage / "stages" / stage.stage_id / "spec.json"
+    good = path.read_bytes()
     path.write_text(path.read_text().replace('"batch_size": 32', '"batch_size": 64'))
-    with pytest.raises(ValueError, match="it was edited, or made by another version"):
+    with pytest.raises(ValueError, match=r"spec.json"):
         lab.ledger.read_spec(stage.stage_id)
+    lab.ledger.write_spec(stage)  # whoever knows the stage writes it again
+    assert path.read_bytes() == good
 
 
 def test_sweeps_come_back(ledger: Ledger) -> None:
