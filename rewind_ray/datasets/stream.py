@@ -7,7 +7,6 @@ augmentation of its image anew, so it doesn't matter which process reads it, or 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +17,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rewind_ray.datasets.batches import Batch, plan_epoch, standardised_each
 from rewind_ray.datasets.cache import cache_folder, locked, replacing
 from rewind_ray.datasets.class_folders import DIGEST_LENGTH, ImageFile, Listing, tree_digest
+from rewind_ray.datasets.image_file import read_image
 from rewind_ray.datasets.image_set import check_digest, moments, steps_per_epoch, value_counts
 from rewind_ray.datasets.split import split_indices, subset_indices
 from rewind_ray.spec import Protocol
+from rewind_ray.store.strict_json import seal, unseal
+from rewind_ray.text import printable
 
 RESIZE_RATIO = 256 / 224  # shorter side before the centre crop / crop; Renda et al.'s TPU code
 STATISTICS_IMAGES = 10_000  # enough for mean and deviation to four digits
@@ -271,10 +272,11 @@ def read_view(path: Path, seed: int | None, image_size: int) -> Tensor:
     from torchvision.transforms import v2  # slow to import
 
     try:
-        with Image.open(path) as image:
-            whole = image.convert("RGB")
+        whole = read_image(path)
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise ValueError(f"can't read the image {path}: {error}; remove or replace it") from error
+        raise ValueError(
+            f"can't read the image {printable(str(path))}: {error}; remove or replace it"
+        ) from error
     if seed is None:
         shorter_side = round(image_size * RESIZE_RATIO)
         steps = [v2.Resize(shorter_side), v2.CenterCrop(image_size)]
@@ -307,12 +309,21 @@ def statistics(listing: Listing, train: FilePart, image_size: int) -> tuple[Tens
     place = cache_folder("folders") / f"{tree_digest(listing)}-{image_size}"
     kept = place / f"values-{sample}.json"
     with locked(place):
-        if not kept.exists():
+        counts = _kept_counts(kept)
+        if counts is None:
             counts = _count_values(listing.root, paths, image_size)
             with replacing(kept) as temporary:
-                temporary.write_text(json.dumps({"counts": counts.tolist()}))
-        counts = torch.tensor(json.loads(kept.read_text())["counts"])
+                temporary.write_bytes(seal({"counts": counts.tolist()}))
     return moments(counts)
+
+
+def _kept_counts(kept: Path) -> Tensor | None:
+    """None where there is nothing, or something else than was written."""
+    try:
+        counts = torch.tensor(unseal(kept.read_bytes())["counts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return counts if counts.shape == (3, 256) and counts.dtype == torch.int64 else None
 
 
 def _count_values(root: Path, paths: list[str], image_size: int) -> Tensor:
