@@ -21,6 +21,7 @@ from rewind_ray.result import COLUMNS, ResultRow
 from rewind_ray.store.files import read_bytes, write_atomically
 from rewind_ray.store.ledger import DamagedRecord, Ledger
 from rewind_ray.store.opening import open_storage
+from rewind_ray.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,18 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
         raise ValueError(f"{source} isn't a .csv, a .parquet or a storage root")
     if table.empty and set(COLUMNS) <= set(table.columns):
         raise BadRows(f"{source} holds no rows")
-    return keep_what_differs(drop_repeated(as_rows(table, source), source))
+    return keep_what_differs(drop_repeated(_shown(as_rows(table, source)), source))
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Its text made printable: what a file says is later written to terminals."""
+    changed = {}
+    for name in table.columns:
+        texts = [text for text in table[name].dropna().unique() if isinstance(text, str)]
+        escaped = {text: printable(text) for text in texts if printable(text) != text}
+        if escaped:
+            changed[name] = table[name].replace(escaped)
+    return table.assign(**changed) if changed else table
 
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:

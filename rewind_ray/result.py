@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rewind_ray.store.strict_json import check_fields, parse_json
+from rewind_ray.text import printable
 
 STATUSES = ("done", "diverged", "collapsed")
 
@@ -99,10 +100,11 @@ class ResultRow:
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
-            if name.endswith("_accuracy"):
-                value = getattr(self, name)
-                if value is not None and not 0 <= value <= 1:
-                    raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+            value = getattr(self, name)
+            if name.endswith("_accuracy") and value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+            if isinstance(value, str) and printable(value) != value:
+                raise ValueError(f"{name} is {printable(value)[:80]!r}, with control characters")
         if self.status not in STATUSES:
             raise ValueError(f"unknown status {self.status!r}; known: {', '.join(STATUSES)}")
         if not 0 < self.density <= 1:

@@ -9,6 +9,11 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 characters (also those that move the cursor), marks of direction, surrogates, line separators."""
 
 
+def printable_lines(text: str) -> str:
+    """As ``printable``, lines left apart."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def printable(text: str) -> str:
     r"""``text`` in one line, control and other invisible characters escaped: ``\x1b[2J``."""
     if text.isascii() and text.isprintable():

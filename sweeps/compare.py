@@ -12,6 +12,7 @@ Examples:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -174,12 +175,16 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
     protocol = replace(make_protocol(training.network), dataset=dataset, **place)
-    epochs = training.epochs or protocol.epochs
+    epochs = protocol.epochs if training.epochs is None else training.epochs
+    if epochs < 1:
+        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+    if training.lr is not None and not 0 < training.lr < math.inf:
+        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
     schedule = replace(
         old,
-        lr=training.lr or old.lr,
+        lr=old.lr if training.lr is None else training.lr,
         drops=tuple(drops),
         warmup_epochs=old.warmup_epochs * epochs / protocol.epochs,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from sweeps.provenance import code_digest
+from sweeps.token import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 CLOCK_SECONDS = 5.0
@@ -55,7 +57,16 @@ def facts_of_node(storage: str) -> dict[str, Any]:
         "mps": mps_runs(),
         "storage": try_storage(storage),
         "time": time.time(),
+        "token_mode": token_mode(),
     }
+
+
+def token_mode() -> int | None:
+    """Permission bits of Ray's token; None where it isn't a file."""
+    try:
+        return stat.S_IMODE(token_path().stat().st_mode)
+    except OSError:
+        return None
 
 
 def version_of(package: str) -> str | None:
@@ -152,6 +163,10 @@ def findings_of_node(
     lines += [gpu_finding(line, facts), *mps_finding(line, facts)]
     lines.append(storage_finding(line, facts["storage"]))
     lines += disk_finding(line, facts["storage"], needed)
+    mode = facts.get("token_mode")
+    if mode is not None and mode & 0o077:
+        seen = f"Ray's token can be read by others: mode {mode:04o}"
+        lines.append(line("token", "warning", seen, "chmod 600 ~/.ray/auth_token"))
     if abs(offset) > CLOCK_SECONDS:
         lines.append(
             line("clock", "warning", f"{offset:+.1f} s from the driver's", "run an NTP client")

@@ -18,6 +18,8 @@ from rewind_ray.run import Runtime
 from rewind_ray.spec import STREAMED, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
+from rewind_ray.store.patience import patience_of
+from rewind_ray.text import printable_lines
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph
 from sweeps.naming import stage_title
@@ -28,6 +30,8 @@ from sweeps.scheduler import Scheduler, State
 from sweeps.showing import show_results
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DRY_RUN_PATIENCE_SECONDS = 10.0
+"""For a storage that doesn't answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +57,10 @@ def command(main: Callable[..., int]) -> None:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         code = WRONG_USAGE
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
@@ -67,23 +71,27 @@ def command(main: Callable[..., int]) -> None:
 def run_sweep(sweep: Sweep, options: Options) -> int:
     """Train what is missing of the sweep, and show what there is then. Its exit code."""
     console = make_console()
-    ledger = Ledger(options.storage)
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
     if options.dry_run:
         rate, at_once = options.updates_per_second, options.max_concurrent
-        console.print(
-            describe_graph(sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once)
-        )
+        with patience_of(DRY_RUN_PATIENCE_SECONDS):
+            ledger = Ledger(options.storage)
+            text = describe_graph(
+                sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once
+            )
+        console.print(text)
         return DONE
+    ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     scheduler = Scheduler(graph, ledger, sweep.stop)
     already = scheduler.counts[State.DONE]
     console.print(
-        f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}"
+        f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}",
+        markup=False,
     )
     code = DONE
-    record_sweep(sweep, graph, ledger, console)
     if not scheduler.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)

@@ -260,6 +260,7 @@ def run_search(
         f"{name}: {search.num_suggested} of {effort.suggestions} suggestions made before; storage "
         f"{ledger.uri}\n{study.dashboard_hint()}",
         soft_wrap=True,
+        markup=False,
     )
     check_disk(search.scheduler.graph, ledger, options.keep, folder)
     sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewind_ray.result import ResultRow
@@ -47,8 +48,8 @@ def show_results(
         console.print(panel_table(panel, group, dense))
     figure = figure_path(sweep, options)
     accuracy_against_compression(table, str(figure))
-    console.print(f"figure   {figure}")
-    console.print(next_commands(sweep, options), soft_wrap=True)
+    console.print(f"figure   {figure}", markup=False)
+    console.print(next_commands(sweep, options), soft_wrap=True, markup=False)
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
@@ -65,7 +66,7 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
     count = points["n_seeds"].max()
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     table = Table(
-        title=f"{panel_name(panel)}\n"
+        title=f"{escape(panel_name(panel))}\n"
         f"test accuracy in %, median of {seeds} (lowest–highest)\n"
         f"dense {baseline}",
         title_justify="left",

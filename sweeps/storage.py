@@ -37,6 +37,7 @@ from rewind_ray.store.housekeeping import (
     verify,
 )
 from rewind_ray.store.ledger import DamagedRecord, Ledger
+from rewind_ray.text import printable, printable_lines
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 SHOWN = 20
@@ -118,7 +119,7 @@ def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
             case Verify():
                 return verify_storage(action)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         typed = isinstance(error, (ValueError, FileNotFoundError))
         return WRONG_USAGE if typed and not isinstance(error, DamagedRecord) else FAILED
 
@@ -192,7 +193,7 @@ def sweeps_table(whole: Holdings, sweeps: dict[str, Holdings]) -> Table:
     for title in ("their size", "TensorBoard", "Tune"):
         table.add_column(title, justify="right")
     for name, found in sweeps.items():
-        table.add_row(escape(name), *numbers(found))
+        table.add_row(escape(printable(name)), *numbers(found))
     table.add_section()
     table.add_row("all stages", *numbers(whole))
     return table
@@ -256,7 +257,7 @@ def print_garbage(found: list[Garbage], deleted: bool) -> None:
 
 def line_of(item: Garbage) -> str:
     if item.reason != "stage":
-        return f"  {item.entries[0].file.path}  {decimal(item.bytes)}"
+        return f"  {printable(item.entries[0].file.path)}  {decimal(item.bytes)}"
     rows = sum(entry.kind == "row" for entry in item.entries)
     return f"  stages/{item.stage_id}  {decimal(item.bytes)}, {rows} result rows"
 
@@ -292,7 +293,8 @@ def verify_storage(action: Verify) -> int:
         )
     else:
         for item in damaged:
-            print(f"damaged  {item.path}: {item.error}\n         {item.way_out}")
+            what = printable(f"{item.path}: {item.error}")
+            print(f"damaged  {what}\n         {item.way_out}")
         listed = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in checked.items())
         print(f"{listed or 'no files'} checked, {decimal(total)}: {len(damaged):,} damaged")
     return FAILED if damaged else DONE

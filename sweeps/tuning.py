@@ -33,6 +33,7 @@ from sweeps.options import Options, gpu_share
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
 from sweeps.searcher import WORKER_GONE, GraphSearcher, Source
+from sweeps.token import keep_token_private
 from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
@@ -57,6 +58,7 @@ def start_ray(address: str) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
         ray.init(address=address, **quiet)
+    keep_token_private()
 
 
 def train_graph(

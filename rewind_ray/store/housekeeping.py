@@ -285,9 +285,11 @@ def delete_garbage(ledger: Ledger, keep: str) -> list[Garbage]:
     now = storage_time(ledger.filesystem, ledger.root)
     gone = []
     found = collect(ledger, keep, now)
-    asked = asked_by(_all_records(ledger))  # a sweep may have begun since
+    recorded, asked = None, asked_by({})
     for item in found:
         if item.reason == "stage":
+            if recorded != (there := ledger.sweep_files()):  # a sweep has begun since
+                recorded, asked = there, asked_by(_all_records(ledger))
             files = ledger.stage_entries(item.stage_id)
             if item.stage_id in asked or is_busy(files, now + time.monotonic() - began, False):
                 continue

@@ -30,7 +30,7 @@ from typing import Any
 from rewind_ray.store.files import TEMPORARY, File
 
 STAGE_ID = re.compile(r"[0-9a-f]{16}")
-SWEEP_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}")
+SWEEP_NAME = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,199}")
 EPOCH = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
 EPOCHS_LIMIT = 10**9
 STAGE_FILES = {

@@ -324,6 +324,10 @@ class Ledger:
     def sweeps(self) -> list[str]:
         return layout.sweep_names(list_names(self.filesystem, self.layout.sweeps))
 
+    def sweep_files(self) -> list[File]:
+        """Other ones than before where a record has been written."""
+        return walk(self.filesystem, self.layout.sweeps)
+
     def _record(self, name: str) -> str:
         """As people see it."""
         return f"{self.layout.shown(self.layout.sweep(name))} in {self.uri}"

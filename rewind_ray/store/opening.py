@@ -19,6 +19,15 @@ def open_storage(uri: str) -> tuple[fs.FileSystem, str]:
 
     Raises ValueError for a URI whose scheme is unknown, or that contains a password or secret.
     """
+    if not uri.strip():
+        raise ValueError(
+            f"the storage is {uri!r}; give a folder, or a URI such as s3://bucket/folder"
+        )
+    if mistyped := re.match(r"([a-z][a-z0-9+.-]+):/?(?!/)", uri):
+        rest = uri[mistyped.end() :]
+        raise ValueError(
+            f"the storage is {uri!r}; did you mean {mistyped[1]}://{rest}, or the folder ./{uri}?"
+        )
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     if redact(uri) != uri:

@@ -9,7 +9,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,17 @@ def patiently(kind: str, request: Callable[[], T]) -> T:
             if kind in _away:
                 _tell_back(kind)
             return result
+
+
+@contextmanager
+def patience_of(seconds: float) -> Iterator[None]:
+    """Within it a request fails after so long: somebody waits for an answer, and loses nothing."""
+    global PATIENCE_SECONDS
+    before, PATIENCE_SECONDS = PATIENCE_SECONDS, seconds
+    try:
+        yield
+    finally:
+        PATIENCE_SECONDS = before
 
 
 def is_passing(error: OSError) -> bool:

@@ -213,7 +213,7 @@ def show_answer(
 ) -> bool:
     """Whether there is a recipe within the limits."""
     for line in trouble_lines(search):
-        console.print(f"[red]{line}[/]", soft_wrap=True)
+        console.print(line, style="red", markup=False, soft_wrap=True)
     for line in effort_lines(search):
         console.print(line, soft_wrap=True)
     best = search.recommended()
@@ -246,7 +246,7 @@ def show_answer(
     ledger = Ledger(options.storage)
     path = ledger.layout.front(name)
     write_atomically(ledger.filesystem, path, front_csv(front, commands))
-    console.print(f"front    {path}", soft_wrap=True)
+    console.print(f"front    {path}", markup=False, soft_wrap=True)
     return True
 
 

@@ -285,3 +285,8 @@ def test_of_one_trajectory_only_the_length_that_was_pruned_is_shared(make_row, m
 def test_sharing_first_levels_twice_changes_nothing(grid, make_table):
     once = with_shared_first_levels(make_table(grid))
     pd.testing.assert_frame_equal(with_shared_first_levels(once), once)
+
+
+def test_text_of_a_table_reaches_no_terminal(csv):
+    found = read_rows(edited(csv, "dataset", "\x1b[2Jdigits"))
+    assert found["dataset"].iloc[0] == r"\x1b[2Jdigits"

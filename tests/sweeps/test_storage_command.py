@@ -255,6 +255,23 @@ def test_what_no_sweep_needs_is_found_and_deleted(
         assert missing_epochs(place.ledger, place.lab.job(stage)) == []
 
 
+def test_what_a_sweep_lists_while_gc_runs_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It records its stages before it counts them as done; gc looks again before each deletion."""
+    place.record(place.baseline)
+    place.age()
+    dropped: list[str] = []
+
+    def drop_and_record(ledger: Ledger, stage_id: str) -> None:
+        dropped.append(stage_id)
+        place.record(*place.stages, name="two")  # by another process, at this moment
+
+    monkeypatch.setattr(Ledger, "drop_stage", drop_and_record)
+    housekeeping.delete_garbage(place.ledger, "all")
+    assert len(dropped) == 1  # of two that no sweep listed when gc began
+
+
 def test_gc_for_people(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     plant(place)
     assert run("gc", place.root) == 0

@@ -19,6 +19,7 @@ from rewind_ray.spec import dense_stage
 from rewind_ray.store import ledger as ledger_module
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.text import printable
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 STAGE = "0123456789abcdef"
@@ -165,7 +166,7 @@ def test_rows_come_back_as_they_were(ledger: Ledger) -> None:
 @given(
     accuracy=st.none() | st.floats(0, 1),
     cost=st.floats(0, 1e300),
-    name=st.text(max_size=20),
+    name=st.text(max_size=20).filter(lambda text: printable(text) == text),
     level=st.integers(0, 99),
 )
 def test_rows_survive_json(accuracy: float | None, cost: float, name: str, level: int) -> None:
@@ -183,6 +184,7 @@ def test_rows_survive_json(accuracy: float | None, cost: float, name: str, level
         ({"status": "failed"}, "unknown status 'failed'; known: done, diverged, collapsed"),
         ({"density": 0.0}, "density is 0.0; it lies in"),
         ({"density": 1.1}, "density is 1.1; it lies in"),
+        ({"dataset": "\x1b[2Jdigits"}, "dataset"),
     ],
 )
 def test_a_row_refuses_nonsense(changes: dict[str, Any], message: str) -> None:
