@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,11 @@ from pyarrow import fs
 
 from analysis.columns import DETAILS, BadRows, as_rows
 from analysis.details import NO_KNOBS, details_of, keep_what_differs
-from rewind_ray.ledger import DamagedRecord, Ledger
 from rewind_ray.result import COLUMNS, ResultRow
-from rewind_ray.storage import open_storage, read_bytes, write_atomically
+from rewind_ray.store.files import read_bytes, write_atomically
+from rewind_ray.store.ledger import DamagedRecord, Ledger
+from rewind_ray.store.opening import open_storage
+from rewind_ray.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,18 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
         raise ValueError(f"{source} isn't a .csv, a .parquet or a storage root")
     if table.empty and set(COLUMNS) <= set(table.columns):
         raise BadRows(f"{source} holds no rows")
-    return keep_what_differs(drop_repeated(as_rows(table, source), source))
+    return keep_what_differs(drop_repeated(_shown(as_rows(table, source)), source))
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Its text made printable: what a file says is later written to terminals."""
+    changed = {}
+    for name in table.columns:
+        texts = [text for text in table[name].dropna().unique() if isinstance(text, str)]
+        escaped = {text: printable(text) for text in texts if printable(text) != text}
+        if escaped:
+            changed[name] = table[name].replace(escaped)
+    return table.assign(**changed) if changed else table
 
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
@@ -158,7 +171,7 @@ def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | N
     try:
         return ledger.read_row(stage_id, train_epochs)
     except (ValueError, FileNotFoundError) as error:
-        log.warning("skipped stages/%s/rows/%04d.json: %s", stage_id, train_epochs, error)
+        log.warning("skipped a row: %s", error)
         return None
 
 
@@ -169,7 +182,7 @@ def _read_details(ledger: Ledger, stage_id: str) -> dict[str, str | None]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        log.warning("stages/%s/spec.json: %s; its protocol is unknown", stage_id, error)
+        log.warning("%s; its protocol is unknown", error)
         return {}
 
 

@@ -21,12 +21,12 @@ from rich.console import Console
 
 from benchmarks.graph_scale import ROW
 from benchmarks.sleeping import Sleeping
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.result import row_to_json
 from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps import tuning
 from sweeps.boards import Boards
 from sweeps.graph import Graph, build_graph

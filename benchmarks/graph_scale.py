@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import mikler_wrn
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.estimate import check_graph, describe_graph
 from sweeps.graph import Node, build_graph
 from sweeps.recipes import iterative

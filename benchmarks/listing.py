@@ -19,7 +19,7 @@ import tyro
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store
 
 ROOT = "storage"

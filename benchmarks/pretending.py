@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.graph_scale import ROW
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Node
 from sweeps.naming import target_density
 

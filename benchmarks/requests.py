@@ -9,13 +9,13 @@ import logging
 import os
 from collections import Counter
 
-from rewind_ray.leases import claim, release
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import claim, release
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import build_graph
 from sweeps.scheduler import Scheduler
 from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store

@@ -18,10 +18,10 @@ import torch
 import tyro
 
 from benchmarks.epoch_loop import epoch_loop, prepared_network, timed
-from rewind_ray import checkpoint
-from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
+from rewind_ray.store import checkpoint
+from rewind_ray.store.ledger import Ledger
 
 UPDATES_AN_EPOCH = 2000
 STAGE = "0" * 16

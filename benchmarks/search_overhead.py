@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 
 from benchmarks.pretending import plausible, pretend
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
+from rewind_ray.store.ledger import Ledger
 from sweeps.searching.answer import effort_lines, importance_lines
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search

@@ -9,8 +9,8 @@ from typing import Any
 from ray import tune
 from ray.tune import PlacementGroupFactory
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import row_from_json
+from rewind_ray.store.ledger import Ledger
 
 
 class Sleeping(tune.Trainable):

@@ -33,13 +33,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from rewind_ray import checkpoint
 from rewind_ray.datasets import DatasetInfo, describe
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.latency import compare
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
 from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
@@ -47,7 +45,9 @@ from rewind_ray.recalibrate import pruned_accuracies
 from rewind_ray.rows import device_name
 from rewind_ray.run import companions_of
 from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
-from rewind_ray.storage import write_atomically
+from rewind_ray.store import checkpoint
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.tasks import image
 
 log = logging.getLogger("rewind_ray.export")

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rewind_ray.epoch import Batches, autocast
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 
 NUM_BATCHES = 50
 """At most. Their forward passes are 4% of the work of an epoch of CIFAR-10 at batch 128."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from rewind_ray.storage import check_fields, parse_json
+from rewind_ray.store.strict_json import check_fields, parse_json
+from rewind_ray.text import printable
 
 RATIOS = ("trainability_accuracy",)
 """Columns whose name ends in _accuracy and that may be above 1."""
@@ -140,10 +141,12 @@ class ResultRow:
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
-            if name.endswith("_accuracy") and name not in RATIOS:
-                value = getattr(self, name)
-                if value is not None and not 0 <= value <= 1:
-                    raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+            value = getattr(self, name)
+            is_fraction = name.endswith("_accuracy") and name not in RATIOS
+            if is_fraction and value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; accuracies are fractions in [0, 1]")
+            if isinstance(value, str) and printable(value) != value:
+                raise ValueError(f"{name} is {printable(value)[:80]!r}, with control characters")
         ratio = self.trainability_accuracy
         if ratio is not None and not (isfinite(ratio) and ratio >= 0):
             raise ValueError(
@@ -191,8 +194,12 @@ def row_to_json(row: ResultRow) -> bytes:
 
 def row_from_json(data: bytes) -> ResultRow:
     """Raises ValueError if the data is not a row."""
+    return row_from_dict(parse_json(data))
+
+
+def row_from_dict(values: Mapping[str, Any]) -> ResultRow:
+    """Raises ValueError if the values are no row's."""
     try:
-        values: dict[str, Any] = parse_json(data)
         check_fields(ResultRow, values)
         return ResultRow(**values)
     except (AttributeError, TypeError, ValueError) as error:

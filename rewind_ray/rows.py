@@ -10,12 +10,12 @@ import torch
 
 from rewind_ray.datasets import DATASETS
 from rewind_ray.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.result import ResultRow, drops_text
 from rewind_ray.retraining import METHODS, original_and_more
 from rewind_ray.run import StageRun
 from rewind_ray.spec import Stage
+from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import image
 
 OPTIMIZER = "sgd"

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewind_ray import checkpoint
 from rewind_ray.epoch import Progress, never
-from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
 from rewind_ray.pruning.shrink import (
     Cut,
@@ -23,6 +21,8 @@ from rewind_ray.pruning.shrink import (
     shrink_,
 )
 from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks.image import ImageTask
 
 

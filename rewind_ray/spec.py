@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from rewind_ray.network_options import not_default
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule
-from rewind_ray.storage import WHOLE_LIMIT, check_fields
+from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.text import printable
 
 T = TypeVar("T")
 
@@ -134,6 +135,10 @@ class Protocol:
         options = {name: _whole(value) for name, value in dict(self.network_options).items()}
         options = not_default(self.network, options)
         object.__setattr__(self, "network_options", tuple(sorted(options.items())))
+        for name in ("network", "dataset"):
+            text = getattr(self, name)
+            if printable(text) != text:
+                raise ValueError(f"{name} is {printable(text)!r}, with control characters")
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):

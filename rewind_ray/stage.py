@@ -14,12 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewind_ray import checkpoint
 from rewind_ray.arithmetic import arithmetic, check_precision
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
-from rewind_ray.partial import drop_partial, read_partial, write_partial
 from rewind_ray.pruning import (
     Mask,
     classification_gradients,
@@ -54,17 +50,21 @@ from rewind_ray.run import (
 )
 from rewind_ray.schedule import learning_rate
 from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import image
 
 log = logging.getLogger(__name__)
 
 
-def run_stage(job: Job, runtime: Runtime) -> None:
-    """Do whatever is still missing of the job."""
-    ledger = Ledger(runtime.storage)
+def run_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> None:
+    """Do whatever is still missing of the job. ledger: see ``start_stage``."""
+    ledger = ledger or Ledger(runtime.storage)
     if not missing_epochs(ledger, job):
         return
-    run = start_stage(job, runtime)
+    run = start_stage(job, runtime, ledger)
     while not run.finished:
         run_epoch(run)
 
@@ -76,17 +76,25 @@ def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
     missing = set(job.row_epochs) - rows
     if job.rewind_epochs:
         unsaved = set(job.rewind_epochs).difference(ledger.points(stage_id))
-        if unsaved and not any(ledger.read_row(stage_id, e).status == "diverged" for e in rows):
-            missing |= unsaved
+        if unsaved:
+            found = {epoch: ledger.sound_row(stage_id, epoch) for epoch in rows}
+            missing |= {epoch for epoch, row in found.items() if row is None}
+            if not any(row and row.status == "diverged" for row in found.values()):
+                missing |= unsaved
     return sorted(missing)
 
 
-def start_stage(job: Job, runtime: Runtime) -> StageRun:
-    """Ready to train: from the last good rewind point, or from the beginning."""
-    ledger = Ledger(runtime.storage)
+def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> StageRun:
+    """Ready to train: from the last good rewind point, or from the beginning.
+
+    ledger: of the runtime's storage, where it has to be one that is fenced.
+    """
+    ledger = ledger or Ledger(runtime.storage)
     stage = job.stage
     ledger.write_spec(stage)
     missing = missing_epochs(ledger, job)
+    for epoch in set(missing).intersection(ledger.row_epochs(stage.stage_id)):
+        ledger.drop_row(stage.stage_id, epoch)  # a damaged one
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
     task = image.load_task(stage.protocol, runtime.data, device)
@@ -149,10 +157,12 @@ def drop_left_behind(run: StageRun, points: list[int]) -> None:
 
 def threads_before(ledger: Ledger, stage: Stage) -> int | None:
     """What the stage started with, if it ever did: other threads would give other bits."""
-    try:
-        return int(ledger.read_metrics(stage.stage_id, 0)["threads"])
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
-        return None
+    for epoch in ledger.metrics_epochs(stage.stage_id):
+        try:
+            return int(ledger.read_metrics(stage.stage_id, epoch)["threads"])
+        except (FileNotFoundError, KeyError, ValueError):  # damaged: another epoch knows it too
+            continue
+    return None
 
 
 # The start
@@ -166,7 +176,7 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
         if epoch > known:
             continue
         try:
-            point = checkpoint.from_bytes(run.ledger.read_point(stage_id, epoch))
+            point = sound_point(run.stage, epoch, run)
             cut_network_(run, point.cut)
             checkpoint.load_network_(run.network, point)
             checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
@@ -184,12 +194,18 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
 
 def resume_epoch_(run: StageRun) -> None:
     """Go on in the middle of the epoch, if it was stopped there."""
-    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1)
+    steps = run.task.steps_per_epoch
+    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
     if partial is None:
         return
-    point, run.progress = partial
-    checkpoint.load_network_(run.network, point)
+    point, progress = partial
+    try:
+        checkpoint.load_network_(run.network, point)
+    except ValueError as error:
+        log.warning("the epoch that was broken off is begun anew: %s", error)
+        return
     checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+    run.progress = progress
 
 
 def unbroken_history(run: StageRun, no_later_than: int) -> int:
@@ -313,14 +329,22 @@ ORIGINS: dict[str, Callable[[StageRun, RewindPoint], RewindPoint]] = {
 def rewind_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
     """That of another stage; trained again, to the same bits, where it is lost or corrupt."""
     try:
-        return checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+        return sound_point(stage, epoch, run)
     except (CorruptRewindPoint, ValueError) as error:
         log.warning("unusable rewind point, training it again: %s", error)
     run.ledger.drop_point(stage.stage_id, epoch)
     rows = (epoch,) if epoch == stage.train_epochs else ()  # a child's row needs its parent's
-    run_stage(Job(stage=stage, row_epochs=rows, rewind_epochs=(epoch,)), run.runtime)
+    job = Job(stage=stage, row_epochs=rows, rewind_epochs=(epoch,))
+    run_stage(job, run.runtime, run.ledger)
     torch.set_num_threads(run.threads)
-    return checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+    return sound_point(stage, epoch, run)
+
+
+def sound_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
+    """That of a stage of the run's chain. Raises CorruptRewindPoint or ValueError."""
+    point = checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+    checkpoint.check_mask(point, run.parameters, pruned=stage.level > 0)
+    return point
 
 
 # An epoch
@@ -363,8 +387,23 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
     if run.diverged:
         wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
     for train_epochs in wanted:
-        run.ledger.write_row(make_row(run, train_epochs, metrics))
+        write_row(run, train_epochs, metrics)
     return metrics
+
+
+def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None:
+    """The row at ``train_epochs``; its parent's row first, where that is lost or damaged."""
+    try:
+        row = make_row(run, train_epochs, metrics)
+    except (FileNotFoundError, ValueError):
+        parent = run.stage.parent
+        if parent is None or run.ledger.sound_row(parent.stage_id, parent.train_epochs):
+            raise
+        run.ledger.drop_row(parent.stage_id, parent.train_epochs)
+        run_stage(Job(stage=parent, row_epochs=(parent.train_epochs,)), run.runtime, run.ledger)
+        torch.set_num_threads(run.threads)
+        row = make_row(run, train_epochs, metrics)
+    run.ledger.write_row(row)
 
 
 def train_one_epoch(run: StageRun) -> EpochMetrics:
@@ -384,8 +423,9 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
 
 
 def all_finite(network: nn.Module) -> bool:
-    """The loss doesn't know yet what the last update did."""
-    largest = torch._foreach_norm(list(network.parameters()), math.inf)
+    """Parameters and running statistics; the loss predates the last update."""
+    running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    largest = torch._foreach_norm([*network.parameters(), *running], math.inf)
     return bool(torch.stack(largest).isfinite().all())
 
 
@@ -460,4 +500,4 @@ def write_late_row(run: StageRun) -> None:
     stage_id = run.stage.stage_id
     if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
         metrics = run.metrics(run.epoch)
-        run.ledger.write_row(make_row(run, run.epoch, metrics))
+        write_row(run, run.epoch, metrics)

@@ -21,10 +21,10 @@ from typing import Annotated
 
 import tyro
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
 from sweeps.launch import Sweep, command, run_sweep

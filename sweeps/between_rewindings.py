@@ -29,9 +29,9 @@ import tyro
 
 from analysis.judge import MARGIN
 from analysis.metrics import margin_of
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.between import Place, Rows, draw_between, verdict_lines
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to

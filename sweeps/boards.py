@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage
-from rewind_ray.storage import write_atomically
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Graph, lineages
 from sweeps.naming import chain_names
 
@@ -37,7 +37,7 @@ class Boards:
     def __init__(self, ledger: Ledger, sweep: str, graph: Graph) -> None:
         self.ledger = ledger
         self.graph = graph
-        self.folder = f"{ledger.root}/tensorboard/{sweep}"
+        self.folder = ledger.layout.tensorboard(sweep)
         self._names = chain_names(graph)
         self._last = lineages(graph)
         self._staging = None

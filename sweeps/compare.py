@@ -12,6 +12,7 @@ Examples:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -181,12 +182,16 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     if training.train_examples is not None:
         place["train_examples"] = training.train_examples
     protocol = make_protocol(training.network, dataset, **place)
-    epochs = training.epochs or protocol.epochs
+    epochs = protocol.epochs if training.epochs is None else training.epochs
+    if epochs < 1:
+        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+    if training.lr is not None and not 0 < training.lr < math.inf:
+        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
     schedule = replace(
         old,
-        lr=training.lr or old.lr,
+        lr=old.lr if training.lr is None else training.lr,
         drops=tuple(drops),
         warmup_epochs=old.warmup_epochs * epochs / protocol.epochs,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import free_bytes, read_bytes, write_atomically
+from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes, write_atomically
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import free_bytes
 from sweeps.provenance import code_digest
+from sweeps.token import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 CLOCK_SECONDS = 5.0
@@ -54,7 +57,16 @@ def facts_of_node(storage: str) -> dict[str, Any]:
         "mps": mps_runs(),
         "storage": try_storage(storage),
         "time": time.time(),
+        "token_mode": token_mode(),
     }
+
+
+def token_mode() -> int | None:
+    """Permission bits of Ray's token; None where it isn't a file."""
+    try:
+        return stat.S_IMODE(token_path().stat().st_mode)
+    except OSError:
+        return None
 
 
 def version_of(package: str) -> str | None:
@@ -95,12 +107,12 @@ def try_storage(storage: str) -> dict[str, Any]:
     begun = time.perf_counter()
     try:
         ledger = Ledger(storage)
-        path = f"{ledger.root}/.doctor-{uuid.uuid4().hex[:8]}"
+        path = ledger.layout.probe()
         for content in (b"one", b"another"):
             write_atomically(ledger.filesystem, path, content)
             if read_bytes(ledger.filesystem, path) != content:
                 raise OSError("what was read isn't what was written")
-        ledger.filesystem.delete_file(path)
+        delete(ledger.filesystem, path)
         free = free_bytes(ledger.filesystem, ledger.root)
     except (OSError, ValueError) as error:
         return {"error": str(error)}
@@ -151,6 +163,10 @@ def findings_of_node(
     lines += [gpu_finding(line, facts), *mps_finding(line, facts)]
     lines.append(storage_finding(line, facts["storage"]))
     lines += disk_finding(line, facts["storage"], needed)
+    mode = facts.get("token_mode")
+    if mode is not None and mode & 0o077:
+        seen = f"Ray's token can be read by others: mode {mode:04o}"
+        lines.append(line("token", "warning", seen, "chmod 600 ~/.ray/auth_token"))
     if abs(offset) > CLOCK_SECONDS:
         lines.append(
             line("clock", "warning", f"{offset:+.1f} s from the driver's", "run an NTP client")
@@ -305,23 +321,22 @@ def examine_cluster(
 
 def leave_mark(storage: str, token: str, node: str) -> None:
     ledger = Ledger(storage)
-    name = f"{ledger.root}/{token}/{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex}"
+    name = f"{ledger.layout.marks(token)}/{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex}"
     write_atomically(ledger.filesystem, name, node.encode())
 
 
 def marks_seen(storage: str, token: str) -> list[str]:
-    from rewind_ray.storage import list_names
-
     ledger = Ledger(storage)
-    return list_names(ledger.filesystem, f"{ledger.root}/{token}")
+    return list_names(ledger.filesystem, ledger.layout.marks(token))
 
 
 def clear_marks(storage: str, token: str) -> None:
     ledger = Ledger(storage)
+    folder = ledger.layout.marks(token)
     for name in marks_seen(storage, token):
-        ledger.filesystem.delete_file(f"{ledger.root}/{token}/{name}")
+        delete(ledger.filesystem, f"{folder}/{name}")
     if ledger.filesystem.type_name == "local":
-        ledger.filesystem.delete_dir(f"{ledger.root}/{token}")
+        delete_folder(ledger.filesystem, folder)
 
 
 def needed_by(sweep: str, storage: str, keep: str) -> int:

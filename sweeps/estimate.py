@@ -16,10 +16,10 @@ from torch import nn
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.image_set import steps_per_epoch
 from rewind_ray.datasets.split import split_indices
-from rewind_ray.ledger import Ledger
 from rewind_ray.pruning import check_fits, check_prune, prunable_parameters
 from rewind_ray.spec import Protocol, Retrain, Stage
-from rewind_ray.storage import free_bytes
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import free_bytes
 from rewind_ray.tasks.image import meta_network
 from sweeps.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.naming import target_density

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.retraining import METHODS
 from rewind_ray.run import Job
 from rewind_ray.spec import Stage
 from rewind_ray.stage import missing_epochs
+from rewind_ray.store.ledger import Ledger
 
 
 @dataclass(kw_only=True, slots=True)

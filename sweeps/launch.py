@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.run import Runtime
 from rewind_ray.spec import STREAMED, Stage
-from rewind_ray.storage import check_writable
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import check_writable
+from rewind_ray.store.patience import patience_of
+from rewind_ray.text import printable_lines
 from sweeps.estimate import check_disk, check_graph, describe_graph
 from sweeps.graph import Graph, build_graph
 from sweeps.naming import stage_title
@@ -26,6 +30,8 @@ from sweeps.scheduler import Scheduler, State
 from sweeps.showing import show_results
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DRY_RUN_PATIENCE_SECONDS = 10.0
+"""For a storage that doesn't answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +57,10 @@ def command(main: Callable[..., int]) -> None:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         code = WRONG_USAGE
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
@@ -65,23 +71,27 @@ def command(main: Callable[..., int]) -> None:
 def run_sweep(sweep: Sweep, options: Options) -> int:
     """Train what is missing of the sweep, and show what there is then. Its exit code."""
     console = make_console()
-    ledger = Ledger(options.storage)
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
     if options.dry_run:
         rate, at_once = options.updates_per_second, options.max_concurrent
-        console.print(
-            describe_graph(sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once)
-        )
+        with patience_of(DRY_RUN_PATIENCE_SECONDS):
+            ledger = Ledger(options.storage)
+            text = describe_graph(
+                sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once
+            )
+        console.print(text)
         return DONE
+    ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     scheduler = Scheduler(graph, ledger, sweep.stop)
     already = scheduler.counts[State.DONE]
     console.print(
-        f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}"
+        f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}",
+        markup=False,
     )
     code = DONE
-    record_sweep(sweep, graph, ledger, console)
     if not scheduler.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)
@@ -103,9 +113,13 @@ def train(
 
     boards = Boards(scheduler.ledger, sweep.name, graph)
     with Progress(sweep.name, graph, scheduler, console) as progress:
-        train_graph(scheduler, runtime_of(sweep, options), options, progress, boards, sweep.name)
-        boards.close()
-    console.print(progress.summary())
+        try:
+            runtime = runtime_of(sweep, options)
+            train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+        finally:
+            boards.close()
+            record_failures(sweep.name, scheduler)
+    console.print(progress.summary(), markup=False)
     if not scheduler.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
@@ -156,6 +170,20 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     ledger.write_sweep(sweep.name, record)
 
 
+def record_failures(name: str, scheduler: Scheduler) -> None:
+    """Add why stages failed to the sweep's record; what an earlier run had there goes."""
+    ledger = scheduler.ledger
+    failures = {
+        stage_id: scheduler.reasons[stage_id]
+        for stage_id, state in scheduler.states.items()
+        if state == State.FAILED
+    }
+    with suppress(OSError, ValueError):  # what stopped the sweep may stop this too
+        record = ledger.read_sweep(name)
+        if record.get("failures", {}) != failures:
+            ledger.write_sweep(name, record | {"failures": failures})
+
+
 def rows_asked(graph: Graph) -> dict[str, list[int]]:
     return {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()}
 
@@ -189,15 +217,13 @@ def report_trouble(scheduler: Scheduler, console: Console) -> None:
         for stage_id, its_state in scheduler.states.items():
             if its_state == state:
                 title = stage_title(scheduler.graph[stage_id].stage)
-                console.print(
-                    f"[red]{state}[/] {stage_id} {title}: {scheduler.reasons[stage_id]}",
-                    soft_wrap=True,
-                )
+                line = f" {stage_id} {title}: {scheduler.reasons[stage_id]}"
+                console.print(Text.assemble((str(state), "red"), line), soft_wrap=True)
 
 
 def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
     listed = ledger.listed(graph)
-    rows = ledger.read_rows(
+    rows = ledger.sound_rows(
         (stage_id, epochs)
         for stage_id, node in graph.items()
         for epochs in sorted(node.row_epochs.intersection(listed.row_epochs(stage_id)))

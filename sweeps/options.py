@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+SEEDS_LIMIT = 10_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
@@ -50,6 +52,12 @@ class Options:
                 raise ValueError(
                     f"--{name.replace('_', '-')} is {value}; allowed: whole numbers from 1 up"
                 )
+        if not self.storage.strip():
+            raise ValueError(
+                "--storage is empty; give a folder, or a URI such as s3://bucket/folder"
+            )
+        if self.seeds is not None and self.seeds > SEEDS_LIMIT:
+            raise ValueError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
         if not 0 < self.cpus_per_trial < math.inf:
             raise ValueError(
                 f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import StrEnum
 
-from rewind_ray.leases import Watch, owner_of
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.run import Job
 from rewind_ray.spec import Stage
 from rewind_ray.stage import missing_epochs
+from rewind_ray.store.leases import Watch, owner_of
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Graph, Node, add, longest_first
 
 
@@ -69,11 +69,15 @@ class Scheduler:
     def _look_at_all(self) -> None:
         """What is done already: a few requests for all stages, and not some for each."""
         live, self.ledger = self.ledger, self.ledger.listed(self.graph)
-        self._rows = self.ledger.read_rows(
+        there = [
             (stage_id, epoch)
             for stage_id, node in self.graph.items()
             for epoch in node.row_epochs.intersection(self.ledger.row_epochs(stage_id))
-        )
+        ]
+        self._rows = self.ledger.sound_rows(there)
+        for stage_id, epoch in there:
+            if (stage_id, epoch) not in self._rows:
+                self.ledger.drop_row(stage_id, epoch)
         for node in self.graph.values():
             if node.parent_id is None:
                 self._unlock(node)
@@ -125,7 +129,9 @@ class Scheduler:
             stopped = self.states[parent.stage_id] == State.STOPPED
             self._block(node, why, State.STOPPED if stopped else State.BLOCKED)
         elif epochs in self.ledger.row_epochs(parent.stage_id) and self._has_dense_row(node.stage):
-            self._release(node, self.ledger.read_row(parent.stage_id, epochs))
+            row = self.ledger.sound_row(parent.stage_id, epochs)
+            if row is not None:  # else its parent is about to be handed out again
+                self._release(node, row)
 
     def _has_dense_row(self, stage: Stage) -> bool:
         return stage.protocol.epochs in self.ledger.row_epochs(stage.baseline.stage_id)
@@ -175,13 +181,21 @@ class Scheduler:
             self._unlock(node)
         return finished
 
-    def _settle(self, node: Node) -> None:
+    def _rows_of(self, node: Node) -> dict[int, ResultRow] | None:
+        """By length; None where one is damaged, which is deleted, so that it is made again."""
+        stage_id = node.stage_id
+        rows: dict[int, ResultRow] = {}
+        for epoch in node.row_epochs:
+            row = self._rows.get((stage_id, epoch)) or self.ledger.sound_row(stage_id, epoch)
+            if row is None:
+                self.ledger.drop_row(stage_id, epoch)
+                return None
+            rows[epoch] = row
+        return rows
+
+    def _settle(self, node: Node, rows: dict[int, ResultRow]) -> None:
         """All that can be had of the stage is in the ledger."""
         stage_id = node.stage_id
-        rows = {
-            epoch: self._rows.get((stage_id, epoch)) or self.ledger.read_row(stage_id, epoch)
-            for epoch in node.row_epochs
-        }
         self._complete(node.stage, rows.values())
         diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
         self._set(stage_id, State.DIVERGED if diverged else State.DONE)
@@ -222,8 +236,10 @@ class Scheduler:
     def _unlock(self, node: Node) -> None:
         """Ready if something is missing of it."""
         if not missing_epochs(self.ledger, node.job):
-            self._settle(node)
-            return
+            rows = self._rows_of(node)
+            if rows is not None:
+                self._settle(node, rows)
+                return
         self._set(node.stage_id, State.READY)
         rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])
         heapq.heappush(self._ready, (*rank, node.stage_id))

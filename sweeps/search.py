@@ -25,9 +25,9 @@ from rich.table import Table
 
 from rewind_ray.datasets import describe
 from rewind_ray.datasets.split import split_indices
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Protocol, dense_stage
-from rewind_ray.storage import check_writable
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import check_writable
 from sweeps.compare import Training, chosen_protocol
 from sweeps.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.graph import build_graph
@@ -39,6 +39,7 @@ from sweeps.launch import (
     command,
     make_console,
     prepare_data,
+    record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
@@ -259,6 +260,7 @@ def run_search(
         f"{name}: {search.num_suggested} of {effort.suggestions} suggestions made before; storage "
         f"{ledger.uri}\n{study.dashboard_hint()}",
         soft_wrap=True,
+        markup=False,
     )
     check_disk(search.scheduler.graph, ledger, options.keep, folder)
     sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
@@ -292,17 +294,20 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
     search.report = report
     with progress:
-        train_graph(
-            scheduler,
-            runtime_of(sweep, options),
-            options,
-            progress,
-            boards,
-            sweep.name,
-            search,
-        )
-        boards.close()
-    console.print(progress.summary())
+        try:
+            train_graph(
+                scheduler,
+                runtime_of(sweep, options),
+                options,
+                progress,
+                boards,
+                sweep.name,
+                search,
+            )
+        finally:
+            boards.close()
+            record_failures(sweep.name, scheduler)
+    console.print(progress.summary(), markup=False)
     if not (scheduler.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED

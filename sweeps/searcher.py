@@ -10,15 +10,22 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from rewind_ray.leases import Watch, release
-from rewind_ray.ledger import Ledger
+from rewind_ray.failures import STORAGE
 from rewind_ray.run import Runtime
+from rewind_ray.store.leases import Watch, release
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Node
 from sweeps.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+SAME_FAILURES = 3
+"""Of a stage, one after the other and with the same text: then it isn't tried again."""
+
+
+WORKER_GONE = "its worker is gone"
+"""Killed, or lost with its node: it couldn't report why."""
 
 
 class Source(Protocol):
@@ -67,6 +74,13 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         """To be taken out by whoever shows them."""
         self.crowded_out: set[str] = set()
         """Stages that ran out of memory once."""
+        self.failures: dict[str, str] = {}
+        """What the last try of a stage broke off with, as its worker reported it."""
+        self.storage_failure: str | None = None
+        """Why no stage can go on, if so."""
+        self._same_failures: dict[str, int] = {}
+        self._held: Node | None = None
+        """A ready stage that was taken and not yet suggested."""
         self._watch = watch
         self._most_cpus = most_cpus
         self._source = source
@@ -89,14 +103,17 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self.look_elsewhere()
-        if not self.left:
+        if not self.left or self.storage_failure:
             return Searcher.FINISHED
-        node = self._next_node()
+        node, self._held = self._held or self._next_node(), None
         if node is None:
             return Searcher.FINISHED if self.ended else None
         self.left -= 1
         self.trials[trial_id] = node.stage_id
-        self._ledger.write_spec(node.stage)
+        try:
+            self._ledger.write_spec(node.stage)
+        except OSError as error:  # the worker meets it too, and reports it
+            log.warning("can't write the description of stage %s: %s", node.stage_id, error)
         return {
             "stage_id": node.stage_id,
             "row_epochs": sorted(node.row_epochs),
@@ -106,6 +123,27 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             **self._settings,
             **(self._more_room() if node.stage_id in self.crowded_out else {}),
         }
+
+    def has_next(self) -> bool:
+        """Whether a run of Tune would have anything to do."""
+        self._held = self._held or self._next_node()
+        return self._held is not None or not self.ended
+
+    def note_failure(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Remember what a trial reports to have broken off with. Whether to give the stage up."""
+        stage_id = self.trials[trial_id]
+        failure = result.get("failure")
+        if not failure:
+            if "epoch" in result:
+                self.failures.pop(stage_id, None)
+                self._same_failures.pop(stage_id, None)
+            return False
+        same = self.failures.get(stage_id) == failure
+        self._same_failures[stage_id] = 1 + (self._same_failures.get(stage_id, 0) if same else 0)
+        self.failures[stage_id] = failure
+        if result.get("failure_kind") == STORAGE:
+            self.storage_failure = failure
+        return self._same_failures[stage_id] >= SAME_FAILURES
 
     @property
     def wants_another_run(self) -> bool:
@@ -157,12 +195,17 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             self.crowded_out.add(stage_id)
             self.scheduler.put_back(stage_id)
             return
-        failure = "its trial failed" if error else (result or {}).get("failure")
+        failure = (result or {}).get("failure")
         if crowded:
             failure = f"out of memory, with fewer neighbours too: {crowded}"
+        if error:
+            failure = self.failures.get(stage_id, WORKER_GONE)
         try:
-            if error:  # its worker couldn't any more
+            if error or failure:  # its worker may not have been able to
                 release(self._ledger, stage_id, self.driver)
+        except OSError as trouble:
+            log.warning("can't give stage %s back: %s", stage_id, trouble)
+        try:
             self.scheduler.finish(stage_id, failure)
         except Exception as trouble:
             log.error("after stage %s: %s", stage_id, traceback.format_exc())

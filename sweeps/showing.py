@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Stage
+from rewind_ray.store import layout
+from rewind_ray.store.ledger import Ledger
 from sweeps.options import Options
 
 METHODS_ABREAST = 4
@@ -46,8 +48,8 @@ def show_results(
         console.print(panel_table(panel, group, dense))
     figure = figure_path(sweep, options)
     accuracy_against_compression(table, str(figure))
-    console.print(f"figure   {figure}")
-    console.print(next_commands(sweep, options), soft_wrap=True)
+    console.print(f"figure   {figure}", markup=False)
+    console.print(next_commands(sweep, options), soft_wrap=True, markup=False)
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
@@ -64,7 +66,7 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
     count = points["n_seeds"].max()
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     table = Table(
-        title=f"{panel_name(panel)}\n"
+        title=f"{escape(panel_name(panel))}\n"
         f"test accuracy in %, median of {seeds} (lowest–highest)\n"
         f"dense {baseline}",
         title_justify="left",
@@ -118,7 +120,7 @@ def figure_path(sweep: str, options: Options) -> Path:
     """In the storage, or in the working directory where the storage is no local one."""
     ledger = Ledger(options.storage)
     local = ledger.filesystem.type_name == "local"
-    folder = Path(ledger.root) / "figures" if local else Path.cwd()
+    folder = Path(ledger.layout.figures) if local else Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{sweep}.png"
 
@@ -127,7 +129,7 @@ def next_commands(sweep: str, options: Options) -> str:
     storage = options.storage
     return (
         "Next:\n"
-        f"  tensorboard --logdir {storage}/tensorboard/{sweep}\n"
+        f"  tensorboard --logdir {layout.tensorboard(storage, sweep)}\n"
         f"  python -m analysis pareto {storage}\n"
         f"  python -m analysis search-cost {storage}\n"
         f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"

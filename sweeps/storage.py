@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewind_ray.housekeeping import (
+from rewind_ray.store.housekeeping import (
     REASONS,
     Amount,
     Damage,
@@ -36,7 +36,8 @@ from rewind_ray.housekeeping import (
     to_verify,
     verify,
 )
-from rewind_ray.ledger import DamagedRecord, Ledger
+from rewind_ray.store.ledger import DamagedRecord, Ledger
+from rewind_ray.text import printable, printable_lines
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 SHOWN = 20
@@ -46,6 +47,8 @@ KINDS = {
     "metrics": "metrics of epochs",
     "row": "result rows",
     "spec": "descriptions",
+    "partial": "epochs broken off",
+    "partial tensors": "their tensors",
     "lease": "leases",
     "sweep": "sweeps' records",
     "driver": "drivers' heartbeats",
@@ -116,7 +119,7 @@ def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
             case Verify():
                 return verify_storage(action)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         typed = isinstance(error, (ValueError, FileNotFoundError))
         return WRONG_USAGE if typed and not isinstance(error, DamagedRecord) else FAILED
 
@@ -190,7 +193,7 @@ def sweeps_table(whole: Holdings, sweeps: dict[str, Holdings]) -> Table:
     for title in ("their size", "TensorBoard", "Tune"):
         table.add_column(title, justify="right")
     for name, found in sweeps.items():
-        table.add_row(escape(name), *numbers(found))
+        table.add_row(escape(printable(name)), *numbers(found))
     table.add_section()
     table.add_row("all stages", *numbers(whole))
     return table
@@ -254,7 +257,7 @@ def print_garbage(found: list[Garbage], deleted: bool) -> None:
 
 def line_of(item: Garbage) -> str:
     if item.reason != "stage":
-        return f"  {item.entries[0].file.path}  {decimal(item.bytes)}"
+        return f"  {printable(item.entries[0].file.path)}  {decimal(item.bytes)}"
     rows = sum(entry.kind == "row" for entry in item.entries)
     return f"  stages/{item.stage_id}  {decimal(item.bytes)}, {rows} result rows"
 
@@ -290,7 +293,8 @@ def verify_storage(action: Verify) -> int:
         )
     else:
         for item in damaged:
-            print(f"damaged  {item.path}: {item.error}\n         {item.way_out}")
+            what = printable(f"{item.path}: {item.error}")
+            print(f"damaged  {what}\n         {item.way_out}")
         listed = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in checked.items())
         print(f"{listed or 'no files'} checked, {decimal(total)}: {len(damaged):,} damaged")
     return FAILED if damaged else DONE

@@ -20,18 +20,20 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from pyarrow import fs
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
-from rewind_ray.leases import Heartbeat, Watch, this_driver
+from rewind_ray.failures import is_full
 from rewind_ray.run import Runtime
+from rewind_ray.store.leases import Heartbeat, Watch, this_driver
 from sweeps.boards import Boards
 from sweeps.graph import Node
 from sweeps.naming import percent, stage_title
 from sweeps.options import Options, gpu_share
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler, State
-from sweeps.searcher import GraphSearcher, Source
+from sweeps.searcher import WORKER_GONE, GraphSearcher, Source
+from sweeps.token import keep_token_private
 from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
@@ -56,6 +58,7 @@ def start_ray(address: str) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
         ray.init(address=address, **quiet)
+    keep_token_private()
 
 
 def train_graph(
@@ -101,37 +104,67 @@ def train_graph(
     with Heartbeat(scheduler.ledger, driver):
         while True:
             searcher.left = max(RUN_STAGES, RUN_STAGES_A_SLOT * at_once)
-            tuner_of(searcher, monitor, sweep, at_once).fit()
+            if not searcher.has_next():
+                break
+            try:
+                run_tune(searcher, monitor, sweep, at_once)
+            except Exception as error:
+                if not searcher.storage_failure and not is_full(error):
+                    raise
+                searcher.storage_failure = searcher.storage_failure or str(error)
             gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
-            if not searcher.wants_another_run:
+            if searcher.storage_failure or not searcher.wants_another_run:
                 break
     # takes a second, in which the results can be shown; Python waits for it at its end
     threading.Thread(target=ray.shutdown).start()
+    if searcher.storage_failure:
+        raise OSError(
+            f"the storage {scheduler.ledger.uri} can't be written to: {searcher.storage_failure}; "
+            "free some space or change its permissions. Nothing is lost: the same command continues"
+        )
 
 
-def tuner_of(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int) -> tune.Tuner:
-    """A run of Tune, with a folder of its own."""
+def run_tune(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int) -> None:
+    """A run of Tune, with a folder of its own.
+
+    Not by ``Tuner.fit``, whose result is made by unpickling the ``error.pkl`` of every failed trial
+    from the storage, so that whoever can write there could run code in the driver.
+    """
     scheduler = searcher.scheduler
-    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-    return tune.Tuner(
+    tune.run(
         StageTrainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            num_samples=-1,
-            max_concurrent_trials=at_once,
-            reuse_actors=True,
-            trial_dirname_creator=stage_folder,
-        ),
-        run_config=RunConfig(
-            name=started,
-            storage_path=f"{scheduler.ledger.root}/tune/{sweep}",
-            storage_filesystem=tune_filesystem(scheduler),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=NO_CHECKPOINTS,
-            callbacks=[monitor],
-            verbose=0,
-        ),
+        name=datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f"),
+        storage_path=scheduler.ledger.layout.tune(sweep),
+        storage_filesystem=tune_filesystem(scheduler),
+        search_alg=searcher,
+        num_samples=-1,
+        max_concurrent_trials=at_once,
+        reuse_actors=True,
+        trial_dirname_creator=stage_folder,
+        stop=GivingUp(searcher),
+        max_failures=MAX_FAILURES,
+        raise_on_failed_trial=False,
+        checkpoint_config=NO_CHECKPOINTS,
+        callbacks=[monitor],
+        verbose=0,
     )
+
+
+class GivingUp(tune.Stopper):  # type: ignore[misc]
+    """Ends a trial that breaks off again and again with the same words, and all of them where the
+    storage can't be written to."""
+
+    def __init__(self, searcher: GraphSearcher) -> None:
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self._searcher.note_failure(trial_id, result)
+
+    def stop_all(self) -> bool:
+        return self._searcher.storage_failure is not None
 
 
 def shortage_of(cpus: float, gpus: float, resources: dict[str, float]) -> str | None:
@@ -209,12 +242,12 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         self._end(node)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
-        title = stage_title(self._node(trial).stage)
-        self.progress.note(f"{title} broke off ({reason(trial)}); trying again")
+        node = self._node(trial)
+        why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
+        self.progress.note(f"{stage_title(node.stage)} broke off ({why}); trying again")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        self.searcher.scheduler.reasons[node.stage_id] = reason(trial)
         self._end(node)
 
     def _end(self, node: Node) -> None:
@@ -233,7 +266,9 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def _outcome(self, node: Node) -> str:
         scheduler = self.searcher.scheduler
         if scheduler.states[node.stage_id] == State.DONE:
-            row = scheduler.ledger.read_row(node.stage_id, max(node.row_epochs))
+            row = scheduler.ledger.sound_row(node.stage_id, max(node.row_epochs))
+            if row is None:
+                return "its row has just been damaged"
             collapsed = ", a layer is empty" if row.status == "collapsed" else ""
             return f"test {percent(row.test_accuracy)}{collapsed}"
         return scheduler.reasons.get(node.stage_id, "")
@@ -246,12 +281,3 @@ class Monitor(tune.Callback):  # type: ignore[misc]
             write(*arguments)
         except Exception as error:
             self.progress.note(f"TensorBoard files: {error!r}; the sweep goes on without")
-
-
-def reason(trial: Trial) -> str:
-    """The last line of a trial's exception."""
-    error = trial.get_pickled_error()
-    if error is None:
-        return "its worker is gone"
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from rewind_ray.epoch import BrokenOff
-from rewind_ray.leases import claim, release
-from rewind_ray.ledger import Ledger
+from rewind_ray.failures import PASSING, failure_of
 from rewind_ray.run import Job, Runtime, StageRun
 from rewind_ray.stage import run_epoch, start_stage
+from rewind_ray.store.leases import FencedLedger, LeaseLost, claim, release
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.text import printable
 
 CLAIM = ("stage_id", "driver", "instead_of")
+NOBODY = "nobody"
+"""Who has a stage whose lease is gone."""
 
 
 class StageTrainable(tune.Trainable):
@@ -38,12 +44,15 @@ class StageTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Nothing yet: Tune may set up an actor and throw it away."""
         self._run: StageRun | None = None
+        self._broken: Exception | None = None
+        self._ticket = ""
         self._notes = Notes()
         self._leave = Leave()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The actor goes on with another stage; the data set stays in memory."""
         self._run = None
+        self._broken = None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -51,28 +60,45 @@ class StageTrainable(tune.Trainable):
 
         That keeps the driver from drowning in results; each epoch is a rewind point all the same.
 
-        A ValueError would come again at every try, so it ends the trial, and so does a want of
-        memory, for which the searcher finds more room; other exceptions may be the machine's or
-        the storage's, and Tune tries again.
+        An exception is reported as text, see ``Failure``. What would come again at every try ends
+        the trial, and so does a want of memory, for which the searcher finds more room. Another is
+        raised at the next step, which gives the trial a new process, unless the driver has had
+        enough of it by then.
         """
+        if self._broken is not None:
+            broken, self._broken = self._broken, None
+            raise broken
         self._notes.clear()
         try:
             with self._leave:
                 return self._train()
+        except LeaseLost as lost:  # this process was frozen, and taken for dead
+            self._run = None
+            if self._leave.asked():
+                self._leave.go()
+            return {"done": True, "elsewhere": lost.owner or NOBODY}
         except BrokenOff:  # what was trained of the epoch is saved
             self._release()
             self._leave.go()
             raise
-        except ValueError as error:
-            self._release()
-            return {"done": True, "failure": str(error)}
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._release()
-            self._run = None
-            torch.cuda.empty_cache()
-            return {"done": True, "out_of_memory": str(error).splitlines()[0]}
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._release()
+                self._run = None
+                torch.cuda.empty_cache()
+                return {"done": True, "out_of_memory": printable(str(error).splitlines()[0])}
+            failure = failure_of(error, self._ledger())
+            if failure.kind == PASSING:
+                self._broken = error
+            else:
+                self._run = None
+                with suppress(OSError):
+                    self._release()
+            return {
+                "done": failure.kind != PASSING,
+                "failure": failure.describe(),
+                "failure_kind": failure.kind,
+            }
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
@@ -108,7 +134,8 @@ class StageTrainable(tune.Trainable):
 
     def _claimed(self) -> str:
         """The driver that has the stage now; another than ours if that was faster."""
-        return claim(self._ledger(), *(self.config[name] for name in CLAIM))
+        self._ticket = uuid.uuid4().hex[:16]
+        return claim(self._ledger(), *(self.config[name] for name in CLAIM), ticket=self._ticket)
 
     def _release(self) -> None:
         release(self._ledger(), self.config["stage_id"], self.config["driver"])
@@ -127,7 +154,9 @@ class StageTrainable(tune.Trainable):
                 row_epochs=tuple(self.config["row_epochs"]),
                 rewind_epochs=tuple(self.config["rewind_epochs"]),
             )
-            self._run = start_stage(job, runtime)
+            driver = self.config["driver"]
+            ledger = FencedLedger(runtime.storage, stage.stage_id, driver, self._ticket)
+            self._run = start_stage(job, runtime, ledger)
             self._run.stop = self._leave.asked
         return self._run
 

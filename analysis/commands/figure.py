@@ -12,7 +12,7 @@ from analysis.papers import FIGURES, figure_named, make
 from analysis.papers.content import FORMATS, as_text, write_content
 from analysis.papers.material import Source
 from analysis.rows import read_rows, suffix_of
-from rewind_ray.storage import open_storage
+from rewind_ray.store.opening import open_storage
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
         if isinstance(content, Chart):
             path = folder / f"{name}.png"
             write_content(content, str(path), DPI)
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
                 small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
             small.save(path, optimize=True)
 

@@ -23,7 +23,7 @@ from analysis.papers.registry import PaperFigure
 from analysis.papers.tables import table_of
 from analysis.reference import compared, published
 from analysis.tables import times
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 
 Cells = list[dict[str, Any]]
 PLACE = ["network", "dataset", "protocol"]

@@ -28,9 +28,9 @@ from analysis.points import (
     pruned_rows,
 )
 from analysis.rows import KEY, read_rows
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage, canonical
-from rewind_ray.storage import open_storage
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.opening import open_storage
 
 log = logging.getLogger(__name__)
 

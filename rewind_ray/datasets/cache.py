@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rewind_ray.store.files import sync_folder
+
 LOCK_NAME = ".rewind-ray.lock"
 
 
@@ -47,7 +49,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # or a power failure could leave its name and no content
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _not_writable(path.parent, error) from error
     finally:

@@ -6,23 +6,24 @@ Everything here works on names, sizes and bytes; pixels are decoded in ``folder`
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from rewind_ray.datasets.cache import cache_folder, replacing
+from rewind_ray.datasets.image_file import image_size, is_image_name
+from rewind_ray.store.strict_json import seal, unseal
+from rewind_ray.text import printable
 
 PARTS = ("train", "test")
 TEST_NAMES = ("test", "val")  # of the folder that tests; ImageNet comes with the second
 LAYOUT = "expected: train/<class>/*.jpg and test/<class>/*.jpg, or other image types"
 DIGEST_LENGTH = 16  # hex digits
+SIDE_LIMIT = 1024  # pixels, of a size that nobody asked for
 
 
 class ImageFile(NamedTuple):
@@ -46,7 +47,8 @@ class Listing:
 
 def list_folder(root: Path) -> Listing:
     """Walk through the folder. Hidden files, and files that no image type is known for, don't
-    count; links to files and to class folders are followed. Where there is no test/, val/ is it.
+    count; links within the folder are followed, others
+    refused. Where there is no test/, val/ is it.
 
     Raises FileNotFoundError without the two parts, ValueError if the classes don't fit.
     """
@@ -70,10 +72,17 @@ def default_image_size(listing: Listing) -> int:
     """Shorter side, in pixels, of the first training image. Raises ValueError if unreadable."""
     first = listing.root / listing.train[0].path
     try:
-        with Image.open(first) as image:
-            return min(image.size)
-    except OSError as error:
-        raise ValueError(f"can't read the image {first}: {error}; remove or replace it") from error
+        side = min(image_size(first))
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise ValueError(
+            f"can't read the image {printable(str(first))}: {error}; remove or replace it"
+        ) from error
+    if side > SIDE_LIMIT:
+        raise ValueError(
+            f"the first image, {printable(str(first))}, is {side} pixels wide or high, and would "
+            "set the size of all; give --image-size"
+        )
+    return side
 
 
 def content_digest(listing: Listing) -> str:
@@ -89,9 +98,8 @@ def content_digest(listing: Listing) -> str:
         return known
     digest = _read_and_hash(listing)
     with replacing(memory) as temporary:
-        temporary.write_text(
-            json.dumps({"folder": str(listing.root), "listing": fingerprint, "digest": digest})
-        )
+        folder = os.fsencode(listing.root).decode(errors="backslashreplace")
+        temporary.write_bytes(seal({"folder": folder, "listing": fingerprint, "digest": digest}))
     return digest
 
 
@@ -131,13 +139,36 @@ def _list_part(root: Path, part: str, classes: tuple[str, ...]) -> Iterator[Imag
         folder = root / part / name
         if not folder.is_dir():  # a class may be absent from the test set
             continue
+        if folder.is_symlink():
+            _check_link(folder, root)
         paths = sorted(_image_paths(folder))
         if not paths:
             raise ValueError(f"the class folder {folder} has no images; add some, or remove it")
         for path in paths:
-            stat = os.stat(path)
+            status = _status(path, root)
             relative = os.path.join(part, name, path[len(str(folder)) + 1 :]).replace(os.sep, "/")
-            yield ImageFile(relative, label, stat.st_size, stat.st_mtime_ns)
+            yield ImageFile(relative, label, status.st_size, status.st_mtime_ns)
+
+
+def _status(path: str, root: Path) -> os.stat_result:
+    """Raises ValueError unless it is a file, or a link to one, in the folder."""
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        _check_link(path, root)
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{printable(path)} is no file; remove it")
+    return status
+
+
+def _check_link(path: str | Path, root: Path) -> None:
+    """Raises ValueError for a link that leads out of the folder."""
+    target = os.path.realpath(path)
+    if not target.startswith(os.path.realpath(root) + os.sep):
+        raise ValueError(
+            f"{printable(str(path))} is a link that leaves the folder, to {printable(target)}; put "
+            "the files themselves there"
+        )
 
 
 def _image_paths(folder: Path) -> Iterator[str]:
@@ -153,13 +184,7 @@ def _raise(error: OSError) -> None:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in _readable_suffixes()
-
-
-@cache
-def _readable_suffixes() -> frozenset[str]:
-    known = Image.registered_extensions()  # also types that can only be written, such as .pdf
-    return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN)
+    return is_image_name(name)
 
 
 def _fingerprint(listing: Listing) -> str:
@@ -171,9 +196,9 @@ def _fingerprint(listing: Listing) -> str:
 
 def _recall(memory: Path, fingerprint: str) -> str | None:
     try:
-        known = json.loads(memory.read_text())
+        known = unseal(memory.read_bytes())
         return str(known["digest"]) if known["listing"] == fingerprint else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: hash again
+    except (OSError, ValueError, KeyError):  # absent, or not ours: hash again
         return None
 
 
@@ -188,4 +213,6 @@ def _read_and_hash(listing: Listing) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(printable, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )

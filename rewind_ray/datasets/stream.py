@@ -7,7 +7,6 @@ augmentation of its image anew, so it doesn't matter which process reads it, or 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from rewind_ray.datasets.batches import Batch, plan_epoch, standardised_each
 from rewind_ray.datasets.cache import cache_folder, locked, replacing
 from rewind_ray.datasets.class_folders import DIGEST_LENGTH, ImageFile, Listing, tree_digest
+from rewind_ray.datasets.image_file import read_image
 from rewind_ray.datasets.image_set import (
     check_digest,
     imagenet_moments,
@@ -35,6 +35,8 @@ from rewind_ray.datasets.image_set import (
 from rewind_ray.datasets.split import split_indices, subset_indices
 from rewind_ray.datasets.tensorflow_view import tensorflow_view
 from rewind_ray.spec import Protocol
+from rewind_ray.store.strict_json import seal, unseal
+from rewind_ray.text import printable
 
 RESIZE_RATIO = 256 / 224  # shorter side before the centre crop / crop; PyTorch's example
 STATISTICS_IMAGES = 10_000  # enough for mean and deviation to four digits
@@ -295,10 +297,11 @@ def read_view(path: Path, seed: int | None, image_size: int, augmentation: str) 
     The EXIF orientation is not applied. Raises ValueError for an image that can't be read.
     """
     try:
-        with Image.open(path) as image:
-            whole = image.convert("RGB")
+        whole = read_image(path)
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise ValueError(f"can't read the image {path}: {error}; remove or replace it") from error
+        raise ValueError(
+            f"can't read the image {printable(str(path))}: {error}; remove or replace it"
+        ) from error
     return VIEWS[augmentation](whole, seed, image_size)
 
 
@@ -351,12 +354,21 @@ def statistics(
     place = cache_folder("folders") / f"{tree_digest(listing)}-{image_size}-{augmentation}"
     kept = place / f"values-{sample}.json"
     with locked(place):
-        if not kept.exists():
+        counts = _kept_counts(kept)
+        if counts is None:
             counts = _count_values(listing.root, paths, image_size, augmentation)
             with replacing(kept) as temporary:
-                temporary.write_text(json.dumps({"counts": counts.tolist()}))
-        counts = torch.tensor(json.loads(kept.read_text())["counts"])
+                temporary.write_bytes(seal({"counts": counts.tolist()}))
     return moments(counts)
+
+
+def _kept_counts(kept: Path) -> Tensor | None:
+    """None where there is nothing, or something else than was written."""
+    try:
+        counts = torch.tensor(unseal(kept.read_bytes())["counts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return counts if counts.shape == (3, 256) and counts.dtype == torch.int64 else None
 
 
 def _count_values(root: Path, paths: list[str], image_size: int, augmentation: str) -> Tensor:

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol
-from rewind_ray.storage import write_atomically
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training
 from sweeps.naming import percent
 from sweeps.options import Options
@@ -213,7 +213,7 @@ def show_answer(
 ) -> bool:
     """Whether there is a recipe within the limits."""
     for line in trouble_lines(search):
-        console.print(f"[red]{line}[/]", soft_wrap=True)
+        console.print(line, style="red", markup=False, soft_wrap=True)
     for line in effort_lines(search):
         console.print(line, soft_wrap=True)
     best = search.recommended()
@@ -244,9 +244,9 @@ def show_answer(
         console.print(line, soft_wrap=True)
     print(commands[best.recipe])  # whole, however narrow the terminal
     ledger = Ledger(options.storage)
-    path = f"{ledger.root}/studies/{name}-front.csv"
+    path = ledger.layout.front(name)
     write_atomically(ledger.filesystem, path, front_csv(front, commands))
-    console.print(f"front    {path}", soft_wrap=True)
+    console.print(f"front    {path}", markup=False, soft_wrap=True)
     return True
 
 

@@ -1,6 +1,7 @@
 """Where an Optuna study is kept: a journal file under the storage root, on any file system.
 
-The format is that of Optuna's own journal files, so ``optuna-dashboard`` opens it. Only one
+The format is that of Optuna's own journal files, so ``optuna-dashboard`` opens it; it passes over
+the checksum that each line has besides, of itself and of all lines before. Only one
 driver writes it at a time (see ``study``), so it takes no locks, which a killed driver would
 leave behind.
 """
@@ -16,19 +17,22 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import read_bytes, write_atomically
+from rewind_ray.store.files import read_bytes, write_atomically
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.strict_json import CHECKSUM, content_checksum, parse_json
 
 
 class Journal(BaseJournalBackend):
     """The log of a study: a line an operation, in memory and in a file that only grows."""
 
-    def __init__(self, ledger: Ledger, path: str) -> None:
-        """path: under the ledger's root. Raises ValueError, naming the line, for a broken file."""
-        self.path = f"{ledger.root}/{path}"
+    def __init__(self, ledger: Ledger, study: str) -> None:
+        """study: its name. Raises ValueError, naming the line, for a broken file."""
+        self.path = ledger.layout.study(study)
         self._filesystem = ledger.filesystem
         self._logs = self._read()
         self._unsaved: list[dict[str, Any]] = []
+        self._last = checksum_after(self._logs)
+        """Of the last line that is in the file."""
         self._together = False
 
     @property
@@ -63,18 +67,27 @@ class Journal(BaseJournalBackend):
         whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was cut off by a kill
         if len(whole) < len(data):
             self._cut(whole)
-        return [self._parsed(number, line) for number, line in enumerate(whole.splitlines(), 1)]
+        logs: list[dict[str, Any]] = []
+        last = ""
+        for number, line in enumerate(whole.splitlines(), 1):
+            log, last = self._parsed(number, line, last)
+            logs.append(log)
+        return logs
 
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+    def _parsed(self, number: int, line: bytes, before: str) -> tuple[dict[str, Any], str]:
+        """The line's log and checksum. before: checksum of the line before."""
         try:
-            log = json.loads(line)
+            log = parse_json(line)
             if isinstance(log, dict) and "op_code" in log:
-                return log
+                found = log.pop(CHECKSUM, None)
+                if found == chained(before, log):
+                    return log, found
         except ValueError:
             pass
         raise ValueError(
-            f"study file {self.path} is broken at line {number}: {line[:60]!r}; move it away and "
-            "give the same command: the search starts anew, and what it trained isn't trained again"
+            f"study file {self.path} is damaged at line {number}: {line[:60]!r}; move it away and "
+            "give the same command: the search starts anew, and what it trained isn't trained "
+            "again. Or cut the file before that line: it goes on from there"
         )
 
     def _cut(self, whole: bytes) -> None:
@@ -87,15 +100,34 @@ class Journal(BaseJournalBackend):
         if not self._unsaved:
             return
         if not self.is_local:  # an object can't grow
-            write_atomically(self._filesystem, self.path, lines_of(self._logs))
+            write_atomically(self._filesystem, self.path, lines_of(self._logs, ""))
         else:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as file:
-                file.write(lines_of(self._unsaved))
+                file.write(lines_of(self._unsaved, self._last))
                 file.flush()
                 os.fsync(file.fileno())
+        self._last = checksum_after(self._unsaved, self._last)
         self._unsaved = []
 
 
-def lines_of(logs: list[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+def lines_of(logs: list[dict[str, Any]], before: str) -> bytes:
+    """As in the file: a line each, with a checksum of itself and of all lines before it.
+
+    before: checksum of the line before them.
+    """
+    lines = []
+    for log in logs:
+        before = chained(before, log)
+        lines.append(json.dumps({**log, CHECKSUM: before}, separators=(",", ":")).encode() + b"\n")
+    return b"".join(lines)
+
+
+def checksum_after(logs: list[dict[str, Any]], before: str = "") -> str:
+    for log in logs:
+        before = chained(before, log)
+    return before
+
+
+def chained(before: str, log: dict[str, Any]) -> str:
+    return content_checksum({"before": before, "log": log})

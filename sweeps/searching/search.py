@@ -18,9 +18,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Graph, build_graph, cost
 from sweeps.naming import percent
 from sweeps.scheduler import ENDED, Scheduler, State

@@ -22,10 +22,10 @@ from optuna.samplers import (
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rewind_ray.leases import PATIENCE_SECONDS, Watch, driver_path
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Protocol, canonical
-from rewind_ray.storage import read_bytes
+from rewind_ray.store.files import read_bytes
+from rewind_ray.store.leases import PATIENCE_SECONDS, Watch
+from rewind_ray.store.ledger import Ledger
 from sweeps.searching.journal import Journal
 from sweeps.searching.known import known_recipes
 from sweeps.searching.objectives import Goal
@@ -80,7 +80,7 @@ class SearchStudy:
         """Raises ValueError for a broken study file, for a study made with something else, and
         while another driver searches in it."""
         self.made = made
-        self.journal = Journal(ledger, f"studies/{name}.journal")
+        self.journal = Journal(ledger, name)
         self._sampler = sampler_named(sampler)
         self._seed = seed
         self.study = self._opened(name)
@@ -210,6 +210,6 @@ def is_alive(ledger: Ledger, driver: str) -> bool:
 
 def heartbeat(ledger: Ledger, driver: str) -> bytes:
     try:
-        return read_bytes(ledger.filesystem, driver_path(ledger, driver))
+        return read_bytes(ledger.filesystem, ledger.layout.driver(driver))
     except FileNotFoundError:
         return b""

@@ -11,7 +11,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.commands import COMMANDS
 from analysis.rows import write_rows
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 
 
 @pytest.fixture

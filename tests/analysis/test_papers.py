@@ -25,9 +25,9 @@ from analysis.papers.material import Source
 from analysis.papers.wang2023 import setting_of
 from analysis.reference.facts import facts
 from analysis.rows import write_rows
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
+from rewind_ray.store.ledger import Ledger
 
 LABELS = {
     "finetune": "fine-tuning",

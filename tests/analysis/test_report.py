@@ -30,9 +30,9 @@ from analysis.report.payload import payload_of, worth_showing
 from analysis.report.progress import progress_of
 from analysis.report.render import script_json, section_html
 from analysis.rows import read_rows, write_rows
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
+from rewind_ray.store.ledger import Ledger
 
 HOSTILE = "</script><script>window.ran = true</script><img src=x onerror='window.ran = true'>"
 

@@ -15,7 +15,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from analysis.pareto import pareto
 from analysis.report import gather, report_html
 from analysis.report.material import material_of
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.ledger import Ledger
 from tests.analysis.conftest import row, table
 from tests.analysis.test_report import HOSTILE, store, sweep_stages
 

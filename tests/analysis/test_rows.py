@@ -8,8 +8,8 @@ import pytest
 
 from analysis.columns import DETAILS, BadRows, meanings
 from analysis.rows import read_rows, with_shared_first_levels, write_rows
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import COLUMNS
+from rewind_ray.store.ledger import Ledger
 from tests.analysis.conftest import stored_id
 
 
@@ -140,7 +140,7 @@ def test_a_row_in_another_stages_folder_is_skipped(storage, grid, make_row, capl
     with open(path, "wb") as file, open(other, "rb") as source:
         file.write(source.read())
     assert len(read_rows(storage.uri)) == len(grid) - 1
-    assert f"it holds stage '{stored_id('finetune-0.1-1')}'" in caplog.text
+    assert f"holds stage '{stored_id('finetune-0.1-1')}'" in caplog.text
 
 
 def test_stray_files_cost_no_row(storage, grid):
@@ -288,3 +288,8 @@ def test_of_one_trajectory_only_the_length_that_was_pruned_is_shared(make_row, m
 def test_sharing_first_levels_twice_changes_nothing(grid, make_table):
     once = with_shared_first_levels(make_table(grid))
     pd.testing.assert_frame_equal(with_shared_first_levels(once), once)
+
+
+def test_text_of_a_table_reaches_no_terminal(csv):
+    found = read_rows(edited(csv, "dataset", "\x1b[2Jdigits"))
+    assert found["dataset"].iloc[0] == r"\x1b[2Jdigits"

@@ -25,13 +25,8 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 
-from rewind_ray.storage import (
-    check_writable,
-    list_names,
-    open_storage,
-    read_bytes,
-    write_atomically,
-)
+from rewind_ray.store.files import list_names, read_bytes, write_atomically
+from rewind_ray.store.opening import check_writable, open_storage
 from tests.cluster.configs import FILES, ROOT, Config
 
 BUCKET = "somebodys-own-bucket"

@@ -21,7 +21,6 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
 from rewind_ray import export as export_module
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.datasets import describe, load, resolve
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.export import input_facts, main, read_safetensors
@@ -29,6 +28,7 @@ from rewind_ray.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage, stage_to_dict
+from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.tasks import image
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import rewind_ray
 
 BLOCKED = "import sys; sys.modules |= dict.fromkeys({names!r})\n"  # None: importing it raises
@@ -58,7 +60,20 @@ def test_a_stage_is_trained_without_ray(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("stages/*/rows/0001.json"))) == 1
 
 
-def test_rows_need_no_torch() -> None:
-    """The analysis reads them, and starts without it."""
-    done = run("from rewind_ray.result import ResultRow", ["ray", "torch"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "result",
+        "spec",
+        "store",
+        "store.layout",
+        "store.files",
+        "store.ledger",
+        "store.leases",
+        "store.housekeeping",
+    ],
+)
+def test_the_light_half_needs_no_torch(module: str) -> None:
+    """The analysis reads the storage, and starts without it."""
+    done = run(f"import rewind_ray.{module}", ["ray", "torch"])
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +17,7 @@ from rewind_ray.recalibrate import NUM_BATCHES, RECALIBRATED, pruned_accuracies,
 from rewind_ray.run import data_seed
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import start_stage
+from rewind_ray.store.strict_json import seal, unseal
 from tests.rewind_ray.test_stage_rows import accuracy, network_of
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
@@ -179,8 +179,8 @@ def test_a_stage_begun_before_this_was_measured_has_none(lab: Lab) -> None:
     stage = child(dense_stage(tiny(), 0), "lr_rewind", 2)
     lab.run_chain(stage)
     path = lab.file(stage, 0, "json")
-    metrics = json.loads(path.read_text())
-    path.write_text(json.dumps({n: v for n, v in metrics.items() if n not in RECALIBRATED}))
+    metrics = unseal(path.read_bytes())
+    path.write_bytes(seal({n: v for n, v in metrics.items() if n not in RECALIBRATED}))
     found = pruned_accuracies(lab.ledger, stage.stage_id)
     assert found.pop("pruned_accuracy") == lab.row(stage).pruned_accuracy
     assert found == dict.fromkeys(RECALIBRATED)

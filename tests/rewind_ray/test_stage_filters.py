@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from rewind_ray.checkpoint import cut_point
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network
 from rewind_ray.pruning.shrink import cut_of, cut_tensors, shrink_
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_epoch, start_stage
+from rewind_ray.store.checkpoint import cut_point
 from tests.rewind_ray.tiny_stages import KNOBS, Lab, tiny
 
 FIRST = {"structure": "filters", "scope": "layer", "layers": "stages.*.conv1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from rewind_ray import ledger as ledger_module
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs, run_epoch, start_stage
-from rewind_ray.storage import write_atomically
+from rewind_ray.store import checkpoint, files
+from rewind_ray.store import ledger as ledger_module
+from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import Ledger
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 NewLab = Callable[[str], Lab]
@@ -131,7 +134,8 @@ def kill_at_write(number: int, before: bool, monkeypatch: pytest.MonkeyPatch) ->
         if writes == number:
             raise Killed
 
-    monkeypatch.setattr(ledger_module, "write_atomically", dying)
+    for module in (ledger_module, files):  # tensors, and json
+        monkeypatch.setattr(module, "write_atomically", dying)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
@@ -340,8 +344,6 @@ def test_damaged_metrics_of_an_earlier_epoch_cost_the_epochs_since(
 @pytest.mark.parametrize("part", ["weights", "momentum"])
 def test_a_point_that_does_not_fit_leaves_no_trace(lab: Lab, new_lab: NewLab, part: str) -> None:
     """Whole, with its checksum, but of other shapes: as another version may have written it."""
-    from rewind_ray import checkpoint
-
     stage = dense_stage(tiny(), 0)
     lab.run(stage)
     foreign = new_lab("foreign")
@@ -456,3 +458,63 @@ def test_two_workers_on_one_stage_do_no_harm(lab: Lab, new_lab: NewLab) -> None:
         assert run.finished
     assert_same_results(lab, shared, stage, (4,))
     assert Ledger(str(shared.storage)).row_epochs(stage.stage_id) == [4]
+
+
+# points that somebody made, with checksums that fit
+
+
+def without_mask(point: RewindPoint) -> RewindPoint:
+    return replace(point, mask={})
+
+
+def with_nan(point: RewindPoint) -> RewindPoint:
+    name = next(iter(point.weights))
+    return replace(point, weights=point.weights | {name: point.weights[name] * math.nan})
+
+
+def with_negative_variance(point: RewindPoint) -> RewindPoint:
+    name = next(name for name in point.buffers if name.endswith("running_var"))
+    return replace(point, buffers=point.buffers | {name: point.buffers[name] - 10})
+
+
+def with_infinite_buffer(point: RewindPoint) -> RewindPoint:
+    name = next(name for name in point.buffers if name.endswith("running_mean"))
+    return replace(point, buffers=point.buffers | {name: point.buffers[name] + math.inf})
+
+
+def with_revived_weights(point: RewindPoint) -> RewindPoint:
+    return replace(point, weights={name: w + 0.1 for name, w in point.weights.items()})
+
+
+def with_smaller_mask(point: RewindPoint) -> RewindPoint:
+    return replace(point, mask=dict(list(point.mask.items())[1:]))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        *(without_mask, with_nan, with_negative_variance, with_infinite_buffer),
+        *(with_revived_weights, with_smaller_mask),
+    ],
+)
+def test_a_forged_point_is_trained_again(
+    lab: Lab, tmp_path: Path, forge: Callable[[RewindPoint], RewindPoint]
+) -> None:
+    """As the last point of a stage that goes on, and as the parent of another."""
+    baseline = dense_stage(tiny(), 0)
+    parent = child(baseline, "finetune", 3)
+    stage = child(parent, "finetune", 2)
+    lab.run_chain(stage)
+    sound = lab.bytes(stage, 2)
+    other = copied(lab, tmp_path / "other")
+    forged = forge(checkpoint.from_bytes(other.ledger.read_point(parent.stage_id, 3)))
+    metrics = other.ledger.read_metrics(parent.stage_id, 3)
+    other.ledger.write_point(parent.stage_id, 3, checkpoint.to_bytes(forged), metrics)
+    shutil.rmtree(other.storage / "stages" / stage.stage_id)
+    other.run(stage)
+    assert other.bytes(stage, 2) == sound
+    assert other.row(stage).test_accuracy == lab.row(stage).test_accuracy
+    (other.storage / "stages" / parent.stage_id / "rows" / "0003.json").unlink()
+    other.ledger.write_point(parent.stage_id, 3, checkpoint.to_bytes(forged), metrics)
+    other.run(parent)
+    assert other.bytes(parent, 3) == lab.bytes(parent, 3)

@@ -13,7 +13,6 @@ import torch
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.datasets import load
 from rewind_ray.datasets.image_set import mean_and_std
 from rewind_ray.datasets.split import split_indices
@@ -24,6 +23,7 @@ from rewind_ray.rows import knobs_of, row_dataset, trainability
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import missing_epochs, run_epoch, start_stage
+from rewind_ray.store.checkpoint import RewindPoint
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 BATCH, STEPS = 32, 2

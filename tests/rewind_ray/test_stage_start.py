@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from rewind_ray import stage as stage_module
-from rewind_ray.checkpoint import RewindPoint
 from rewind_ray.epoch import train_epoch
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import dense_mask, empty_layers, prunable_parameters, pruned_mask, unpruned
 from rewind_ray.run import data_seed
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import run_epoch, start_stage
+from rewind_ray.store.checkpoint import RewindPoint
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
 

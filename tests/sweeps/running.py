@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol
+from rewind_ray.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ("sweeps.quickstart", "--smoke", "--seeds", "1")

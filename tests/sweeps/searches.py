@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.graph_scale import ROW
 from benchmarks.pretending import Accuracy, plausible, pretend
-from rewind_ray.ledger import Ledger
 from rewind_ray.result import ResultRow
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import Node
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search

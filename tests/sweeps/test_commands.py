@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from rewind_ray.store.ledger import Ledger
 from tests.sweeps.running import QUICKSTART, ROOT, points, rows, run, start, wait_until
 
 # usage
@@ -50,6 +52,13 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.compare", "--protocol", "mine"), "renda_cifar"),
         (("sweeps.compare", "--epochs", "4", "--drops", "6"), "6"),
         (("sweeps.quickstart", "--storage", "ftp://host/x"), "ftp"),
+        (("sweeps.quickstart", "--storage", ""), "--storage"),
+        (("sweeps.quickstart", "--storage", "s3:/bucket/x"), "s3://bucket/x"),
+        (("sweeps.quickstart", "--storage", "s3:bucket/x"), "s3://bucket/x"),
+        (("sweeps.quickstart", "--seeds", "1000000"), "1000000"),
+        (("sweeps.compare", "--epochs", "0"), "--epochs is 0"),
+        (("sweeps.compare", "--lr", "0"), "--lr is 0"),
+        (("sweeps.compare", "--lr", "nan"), "--lr is nan"),
     ],
 )
 def test_wrong_usage_is_told_with_what_is_allowed(arguments, told, storage, typed):
@@ -68,6 +77,24 @@ def test_a_storage_that_can_t_be_written_is_told(tmp_path, typed):
     assert result.returncode == 1
     assert "can't write to the storage" in result.stderr and "--storage" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_name_in_brackets_is_no_markup(tmp_path, typed):
+    """As a folder's name; Rich would take it for a colour, or fail at its end."""
+    finished = typed(*QUICKSTART, "--dry-run", "--storage", str(tmp_path / "[red]a[/red][/x]"))
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_a_dry_run_does_not_wait_long_for_a_storage_that_is_away(monkeypatch, typed):
+    """A port where nobody listens."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setattr("sweeps.launch.DRY_RUN_PATIENCE_SECONDS", 1.0)
+    begun = time.monotonic()
+    result = typed(*QUICKSTART, "--dry-run", "--storage", "s3://nobodys-bucket/x")
+    assert result.returncode != 0 and "Traceback" not in result.stderr
+    assert time.monotonic() - begun < 60
 
 
 def test_dry_run_shows_the_graph_and_leaves_nothing_behind(storage, typed):
@@ -100,9 +127,9 @@ def test_other_code_than_before_is_told_and_recorded(undisturbed, storage):
     finished, _ = undisturbed
     shutil.copytree(finished, storage)
     path = storage / "sweeps" / "quickstart-smoke.json"
-    record = json.loads(path.read_text())
+    record = Ledger(str(storage)).read_sweep("quickstart-smoke")
     (now,) = record["code"]
-    path.write_text(json.dumps(record | {"code": ["01234567"]}))
+    Ledger(str(storage)).write_sweep("quickstart-smoke", record | {"code": ["01234567"]})
     result = run(*QUICKSTART, "--storage", str(storage))
     assert result.returncode == 0
     assert f"the code has changed since this sweep last ran (01234567, now {now})" in result.stdout

@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from sweeps.doctor import doctor_command, facts_of_node, findings_of_node, shared_storage_finding
+from sweeps.doctor import (
+    doctor_command,
+    facts_of_node,
+    findings_of_node,
+    shared_storage_finding,
+    token_mode,
+)
+from sweeps.token import keep_token_private
 from tests.sweeps.running import run
 
 
@@ -21,16 +28,30 @@ def verdicts(node, driver, offset=0.0, needed=None):
 
 
 def test_a_healthy_machine(facts):
-    found = verdicts(facts, facts, needed=1)
+    private = facts | {"token_mode": 0o600}
+    found = verdicts(private, private, needed=1)
     assert {check: one.verdict for check, one in found.items() if one.verdict != "ok"} == {}
     assert {"python", "code", "packages", "gpu", "storage", "disk", "clock", "threads"} <= set(
         found
     )
 
 
+def test_a_token_that_others_can_read_is_made_private(tmp_path, monkeypatch):
+    token = tmp_path / "auth_token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    keep_token_private()  # there is none
+    assert token_mode() is None
+    token.write_text("secret")
+    token.chmod(0o644)
+    assert token_mode() == 0o644
+    keep_token_private()
+    assert token_mode() == 0o600 and token.read_text() == "secret"
+
+
 @pytest.mark.parametrize(
     ("change", "check", "verdict", "told"),
     [
+        ({"token_mode": 0o644}, "token", "warning", "0644"),
         ({"python": "3.9.1"}, "python", "error", "3.9.1"),
         ({"code": "0" * 8}, "code", "error", "same commit"),
         ({"packages": {"torch": "1.0", "ray": None}}, "packages", "error", "torch 1.0"),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits, mikler_resnet
 from rewind_ray.run import Runtime
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps import compare, quickstart
 from sweeps.estimate import (
     PAIRED_DEVIATION,

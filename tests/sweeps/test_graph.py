@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import renda_cifar
 from rewind_ray.run import Job, Runtime
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import (
     build_graph,
     cost,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import renda_cifar
 from rewind_ray.run import Runtime
 from rewind_ray.spec import dense_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps import catalogue, renda2020, wang2023
 from sweeps.algorithm1 import Algorithm, accuracy_drop, algorithm1, answers
 from sweeps.graph import build_graph

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from ray.tune.search import Searcher
 
-from rewind_ray.leases import Heartbeat, Watch, claim, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import Heartbeat, Watch, claim, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.graph import build_graph
 from sweeps.recipes import iterative
 from sweeps.scheduler import Scheduler, State
@@ -265,10 +265,20 @@ def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     stage_id = searcher.suggest("a")["stage_id"]
     run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
     (row,) = (storage / "stages" / stage_id / "rows").iterdir()
+    good = row.read_bytes()
     row.write_text("{}")
     searcher.on_trial_complete("a", result={"done": True}, error=False)
+    assert scheduler.states[stage_id] == State.READY  # the row is to be made again
+    assert searcher.suggest("b")["stage_id"] == stage_id
+    row.write_bytes(good)
+
+    def breaks(*_):
+        raise OSError("the storage is away")
+
+    monkeypatch.setattr(scheduler.ledger, "row_epochs", breaks)
+    searcher.on_trial_complete("b", result={"done": True}, error=False)
     assert scheduler.states[stage_id] == State.FAILED
-    assert "row" in scheduler.reasons[stage_id]
+    assert "away" in scheduler.reasons[stage_id]
 
 
 def test_a_run_of_tune_has_its_share_and_the_next_one_goes_on(storage):

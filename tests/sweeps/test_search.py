@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import optuna
@@ -10,13 +11,13 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from benchmarks.pretending import plausible, pretend
-from rewind_ray.leases import Heartbeat, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Runtime
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import Heartbeat, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.scheduler import State
 from sweeps.searching.answer import confirmation_lines, effort_lines, nearest_line, trouble_lines
-from sweeps.searching.journal import Journal
+from sweeps.searching.journal import Journal, lines_of
 from sweeps.searching.objectives import Goal, is_feasible
 from sweeps.searching.search import CONFIRM_FROM, Search, Suggestion
 from sweeps.searching.space import Range, Recipe, narrowed
@@ -456,12 +457,43 @@ def test_an_ask_is_in_the_file_whole_or_not_at_all(cut, tmp_path):
     after = path.read_bytes()
     assert after.startswith(before) and len(after) > len(before)
     ledger = Ledger(str(tmp_path))
-    journal = Journal(ledger, "studies/other.journal")
+    journal = Journal(ledger, "other")
     with journal.together():
         for number in range(cut):
             journal.append_logs([{"op_code": number}])
         assert not (tmp_path / "studies/other.journal").exists()
-    assert len(Journal(ledger, "studies/other.journal")._read()) == cut
+    assert len(Journal(ledger, "other")._read()) == cut
+
+
+def test_every_change_of_the_file_is_noticed(tmp_path):
+    """Any byte, any value, a line gone, doubled or moved: refused, with its line. What can't be
+    told from a kill, lines gone at the end, is as if it had never been asked."""
+    search = searching(tmp_path, suggestions=6)
+    run(search)
+    ledger, path = Ledger(str(tmp_path)), tmp_path / "studies/search.journal"
+    whole = path.read_bytes()
+    logs = Journal(ledger, "search")._read()
+    lines = whole.splitlines(keepends=True)
+    rng = random.Random(0)
+    changed = [b"".join(lines[:n] + lines[n + 1 :]) for n in range(len(lines) - 1)]
+    changed += [b"".join([*lines[:n], lines[n], *lines[n:]]) for n in range(len(lines))]
+    changed += [b"".join([*lines[:n], lines[n + 1], lines[n], *lines[n + 2 :]]) for n in range(5)]
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.randrange(len(data) - 1)] ^= 1 << rng.randrange(8)
+        changed.append(bytes(data))
+    for number in range(10):
+        changed.append(whole.replace(str(number).encode(), str((number + 1) % 10).encode(), 1))
+    for data in changed:
+        path.write_bytes(data)
+        if data == whole:
+            continue
+        try:
+            read = Journal(ledger, "search")._read()
+        except ValueError as error:
+            assert "line" in str(error)
+        else:
+            assert read == logs[: len(read)] and len(read) < len(logs)
 
 
 @pytest.mark.parametrize("broken", [b"nonsense\n", b"[1]\n", b'{"a": 1}\n', b"\xff\xfe\n"])
@@ -471,7 +503,7 @@ def test_a_broken_file_is_refused_with_its_line(broken, tmp_path):
     path = tmp_path / "studies/search.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:4], broken, *lines[4:]]))
-    with pytest.raises(ValueError, match=r"broken at line 5.*move it away"):
+    with pytest.raises(ValueError, match=r"line 5.*move it away"):
         searching(tmp_path, suggestions=3)
     path.unlink()
     assert run(searching(tmp_path, suggestions=3)) == []
@@ -479,7 +511,7 @@ def test_a_broken_file_is_refused_with_its_line(broken, tmp_path):
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies/search.journal").write_text('{"op_code": 4}\n')
+    (tmp_path / "studies/search.journal").write_bytes(lines_of([{"op_code": 4}], ""))
     with pytest.raises(ValueError, match="is no study of this Optuna"):
         searching(tmp_path)
 

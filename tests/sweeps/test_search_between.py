@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.graph_scale import ROW
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import dense_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.between import Place, draw_between, judge, verdict_lines, words_of
 from sweeps.between_rewindings import Between, between_rewindings, rows_by_place
 from sweeps.graph import build_graph

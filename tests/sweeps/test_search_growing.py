@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps.boards import Boards
 from sweeps.graph import build_graph
 from sweeps.progress import Progress

@@ -16,11 +16,11 @@ import pytest
 import tyro
 from pyarrow import fs
 
-from rewind_ray import housekeeping
-from rewind_ray.leases import Heartbeat, claim, this_driver
-from rewind_ray.ledger import Ledger
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.stage import missing_epochs
+from rewind_ray.store import housekeeping
+from rewind_ray.store.leases import Heartbeat, claim, this_driver
+from rewind_ray.store.ledger import Ledger
 from sweeps.storage import storage_command
 from tests.rewind_ray.s3_store import BUCKET, Store, use
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
@@ -253,6 +253,23 @@ def test_what_no_sweep_needs_is_found_and_deleted(
     assert run("verify", place.root) == 0
     for stage in place.stages:
         assert missing_epochs(place.ledger, place.lab.job(stage)) == []
+
+
+def test_what_a_sweep_lists_while_gc_runs_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It records its stages before it counts them as done; gc looks again before each deletion."""
+    place.record(place.baseline)
+    place.age()
+    dropped: list[str] = []
+
+    def drop_and_record(ledger: Ledger, stage_id: str) -> None:
+        dropped.append(stage_id)
+        place.record(*place.stages, name="two")  # by another process, at this moment
+
+    monkeypatch.setattr(Ledger, "drop_stage", drop_and_record)
+    housekeeping.delete_garbage(place.ledger, "all")
+    assert len(dropped) == 1  # of two that no sweep listed when gc began
 
 
 def test_gc_for_people(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,12 @@ from pyarrow import fs
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rewind_ray.ledger import Ledger
 from rewind_ray.models import build_network
 from rewind_ray.protocols import mikler_resnet, mikler_wrn
 from rewind_ray.run import Runtime
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.ledger import Ledger
 from sweeps import estimate
 from sweeps.boards import Boards
 from sweeps.graph import build_graph

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from rewind_ray.leases import claim, owner_of
-from rewind_ray.ledger import Ledger
-from rewind_ray.partial import read_partial
 from rewind_ray.protocols import digits
 from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
+from rewind_ray.store.leases import Watch, claim, owner_of
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.partial import read_partial
 from sweeps.graph import build_graph
 from trainables.stage_trainable import StageTrainable
 
@@ -222,7 +222,7 @@ def test_a_notice_saves_the_epoch_gives_the_stage_back_and_ends_the_process(tmp_
     process.terminate()
     assert process.wait(timeout=30) == -signal.SIGTERM
     assert owner_of(ledger, dense.stage_id) is None
-    _, progress = read_partial(ledger, dense.stage_id, 1)
+    _, progress = read_partial(ledger, dense.stage_id, 1, steps=10_000)
     assert 0 < progress.updates < 10_000
 
 
@@ -258,3 +258,86 @@ def test_a_want_of_memory_is_reported(tmp_path):
 def large_network():
     protocol = digits(epochs=1, schedule=Schedule(lr=0.1))
     return build_graph([dense_stage(replace(protocol, network="wrn_16_8", batch_size=512), 0)])
+
+
+FROZEN = """
+import sys, time
+from rewind_ray.store import leases
+from rewind_ray.store.ledger import Ledger
+from tests.trainables.test_stage_trainable import config_of, some_epochs
+from trainables.stage_trainable import StageTrainable
+
+storage = sys.argv[1]
+driver = leases.this_driver()
+node = next(iter(some_epochs().values()))
+print(driver.token, flush=True)
+with leases.Heartbeat(Ledger(storage), driver, seconds=0.1):
+    trainable = StageTrainable(config_of(node, storage) | {"driver": driver.token})
+    result = trainable.train()
+print({name: result.get(name) for name in ("done", "elsewhere", "failure")}, flush=True)
+"""
+
+
+def some_epochs():
+    protocol = digits(
+        epochs=3, schedule=Schedule(lr=0.1), steps_per_epoch=60, train_examples=64, batch_size=32
+    )
+    return build_graph([dense_stage(protocol, 0)])
+
+
+def test_a_frozen_worker_that_comes_back_writes_nothing_and_leaves(tmp_path):
+    """Two processes: one is stopped while it trains, the other takes over and finishes."""
+    node = next(iter(some_epochs().values()))
+    ledger = Ledger(str(tmp_path))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    frozen = subprocess.Popen(
+        [sys.executable, "-c", FROZEN, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        theirs = frozen.stdout.readline().strip()
+        while not ledger.points(node.stage_id):
+            time.sleep(0.01)
+        frozen.send_signal(signal.SIGSTOP)
+        watch = Watch(ledger, patience=1.0)
+        while not watch.is_dead(theirs):
+            time.sleep(0.05)
+        taking_over = {"driver": "ours", "instead_of": theirs}
+        trainable = StageTrainable(config_of(node, tmp_path) | taking_over)
+        while not trainable.train()["done"]:
+            pass
+        assert ledger.row_epochs(node.stage_id) == [3]
+        written = snapshot(tmp_path / "stages")
+        frozen.send_signal(signal.SIGCONT)
+        stdout, _ = frozen.communicate(timeout=120)
+    finally:
+        frozen.kill()
+    assert "'elsewhere': 'nobody'" in stdout and "'failure': None" in stdout
+    assert snapshot(tmp_path / "stages") == written
+    assert frozen.returncode == 0
+
+
+def snapshot(folder):
+    """Without unfinished files, which nobody reads."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".tmp")
+    }
+
+
+def test_of_one_drivers_workers_only_the_last_that_claimed_writes(graph, tmp_path):
+    """Tune gives a lost node's stage to another worker of the same driver."""
+    dense = next(iter(graph.values()))
+    first = StageTrainable(config_of(dense, tmp_path) | ONE_EPOCH_A_STEP)
+    first.train()
+    second = StageTrainable(config_of(dense, tmp_path) | ONE_EPOCH_A_STEP)
+    second.train()
+    written = snapshot(tmp_path)
+    assert first.train()["elsewhere"] == "ours"
+    assert snapshot(tmp_path) == written
+    while not second.train()["done"]:
+        pass
+    assert Ledger(str(tmp_path)).row_epochs(dense.stage_id) == [4]

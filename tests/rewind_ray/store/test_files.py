@@ -22,24 +22,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from rewind_ray.storage import (
+from rewind_ray.store.files import (
     TEMPORARY,
     File,
-    check_fields,
-    check_writable,
     delete,
     delete_folder,
     digest,
-    free_bytes,
     is_file,
     list_names,
-    open_storage,
-    parse_json,
     read_bytes,
-    storage_time,
     walk,
     write_atomically,
 )
+from rewind_ray.store.opening import check_writable, free_bytes, open_storage, storage_time
+from rewind_ray.store.strict_json import check_fields, parse_json
 
 
 def in_memory() -> tuple[fs.FileSystem, str]:
@@ -268,7 +264,8 @@ def test_a_power_failure_can_come_at_any_moment(
 
 WRITER = """
 import sys
-from rewind_ray.storage import open_storage, write_atomically
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.opening import open_storage
 filesystem, root = open_storage(sys.argv[1])
 number = 0
 while True:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from rewind_ray.ledger import READERS, CorruptRewindPoint, DamagedRecord, Entry, Ledger
 from rewind_ray.spec import Stage
-from rewind_ray.storage import storage_time
+from rewind_ray.store.layout import Entry
+from rewind_ray.store.leases import check_heartbeat, check_lease
+from rewind_ray.store.ledger import READERS, CorruptRewindPoint, DamagedRecord, Ledger
+from rewind_ray.store.opening import storage_time
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +90,8 @@ def by_stage(entries: Iterable[Entry]) -> tuple[dict[str, list[Entry]], list[Ent
     of_stage: dict[str, list[Entry]] = {}
     rest = []
     for entry in entries:
-        if entry.file.path.startswith("stages/") and entry.owner:
-            of_stage.setdefault(entry.owner, []).append(entry)
+        if entry.stage_id:
+            of_stage.setdefault(entry.stage_id, []).append(entry)
         else:
             rest.append(entry)
     return of_stage, rest
@@ -270,7 +272,7 @@ def read_specs(ledger: Ledger, stage_ids: Iterable[str]) -> dict[str, Stage]:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            log.warning("stages/%s/spec.json: %s", stage_id, error)
+            log.warning("%s", error)
             return None
 
     with ThreadPoolExecutor(READERS) as readers:
@@ -284,9 +286,11 @@ def delete_garbage(ledger: Ledger, keep: str) -> list[Garbage]:
     now = storage_time(ledger.filesystem, ledger.root)
     gone = []
     found = collect(ledger, keep, now)
-    asked = asked_by(_all_records(ledger))  # a sweep may have begun since
+    recorded, asked = None, asked_by({})
     for item in found:
         if item.reason == "stage":
+            if recorded != (there := ledger.sweep_files()):  # a sweep has begun since
+                recorded, asked = there, asked_by(_all_records(ledger))
             files = ledger.stage_entries(item.stage_id)
             if item.stage_id in asked or is_busy(files, now + time.monotonic() - began, False):
                 continue
@@ -305,6 +309,9 @@ CHECKS: dict[str, Callable[[Ledger, Entry], object]] = {
     "tensors": lambda ledger, entry: ledger.check_point(entry.owner, entry.epoch),
     "metrics": lambda ledger, entry: ledger.read_metrics(entry.owner, entry.epoch),
     "row": lambda ledger, entry: ledger.read_row(entry.owner, entry.epoch),
+    "partial": lambda ledger, entry: _check_partial(ledger, entry),
+    "lease": lambda ledger, entry: check_lease(ledger, entry.owner),
+    "driver": lambda ledger, entry: check_heartbeat(ledger, entry.owner),
     "sweep": lambda ledger, entry: ledger.sweep_rows(entry.owner),
 }
 WAYS_OUT = {
@@ -312,8 +319,17 @@ WAYS_OUT = {
     "tensors": "delete it; what starts from it trains it again, from the rewind point before",
     "metrics": "delete it; a sweep that wants the stage trains it again from the epoch before",
     "row": "delete it and start its sweep again, which makes it from the rewind point",
+    "partial": "delete it; the epoch is begun anew",
+    "lease": "delete it, unless a sweep runs: that replaces it",
+    "driver": "delete it, unless a sweep runs: that replaces it",
     "sweep": "start the command of the sweep again, which writes it anew",
 }
+
+
+def _check_partial(ledger: Ledger, entry: Entry) -> None:
+    from rewind_ray.store.partial import check_partial  # needs torch, and status and gc do without
+
+    check_partial(ledger, entry.owner)
 
 
 BATCH = 1000
@@ -353,10 +369,11 @@ def verify(
             CHECKS[entry.kind](ledger, entry)
         except FileNotFoundError:
             return None  # deleted since it was listed
-        except (ValueError, CorruptRewindPoint, PermissionError) as error:
+        except (ValueError, KeyError, CorruptRewindPoint, PermissionError) as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return None
-            return Damage(path=entry.file.path, kind=entry.kind, error=str(error))
+            path = entry.file.path
+            return Damage(path=path, kind=entry.kind, error=str(error).removeprefix(f"{path}: "))
         return None
 
     found = []

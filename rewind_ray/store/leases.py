@@ -4,13 +4,14 @@ A driver registers itself and keeps a heartbeat; a worker claims a stage for its
 starts. Nobody compares clocks: a driver is taken for dead if its heartbeat hasn't changed for
 PATIENCE seconds of the watcher's own clock, or at once if it ran here and its process is gone.
 
-A lease saves work and nothing else. Training is deterministic, so when a race lets two drivers
-have a stage they write the same bytes.
+A worker looks at its lease at the last moment before each write, so one that was frozen, taken for
+dead and replaced writes nothing once it comes back, and leaves. Between that look and the write
+are some microseconds on a disk, and a request on an object store. Training is deterministic, so
+whoever writes in them writes the same weights.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -20,9 +21,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from rewind_ray.ledger import Ledger
-from rewind_ray.storage import delete, read_json, write_atomically
+from rewind_ray.store.files import delete, read_sealed, write_atomically, write_sealed
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.strict_json import seal
 
 LIMIT = 2**16
 """Bytes of a lease or a heartbeat; those written have some hundred."""
@@ -59,20 +62,47 @@ def this_place() -> str:
 # A stage's lease
 
 
-def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = None) -> str:
+class LeaseLost(Exception):
+    """The stage is another's now."""
+
+    def __init__(self, stage_id: str, owner: str | None) -> None:
+        super().__init__(f"the lease of stage {stage_id} is gone; it is {owner or 'nobody'}'s")
+        self.owner = owner
+
+
+class FencedLedger(Ledger):
+    """A worker's: it writes only while the worker has the lease of its stage."""
+
+    def __init__(self, uri: str, stage_id: str, token: str, ticket: str) -> None:
+        """token, ticket: as given to ``claim``."""
+        super().__init__(uri)
+        self._stage_id, self._token, self._ticket = stage_id, token, ticket
+
+    def fence(self) -> None:
+        lease = _lease_of(self, self._stage_id)
+        if lease is None or (lease["driver"], lease.get("ticket")) != (self._token, self._ticket):
+            raise LeaseLost(self._stage_id, str(lease["driver"]) if lease else None)
+
+
+def claim(
+    ledger: Ledger, stage_id: str, token: str, instead_of: str | None = None, ticket: str = ""
+) -> str:
     """Take the stage for the driver ``token``, unless another has it. The token of its owner.
 
-    instead_of: a driver known to be dead, whose stages may be taken.
+    instead_of: a driver known to be dead, whose stages may be taken. ticket: of the worker, so that
+    of a driver's workers only the last that claimed the stage has it.
     """
-    path = lease_path(ledger, stage_id)
+    path = ledger.layout.lease(stage_id)
     owner = owner_of(ledger, stage_id)
     if owner not in (None, token, instead_of):
         return str(owner)
-    lease = json.dumps({"driver": token}).encode()
+    lease = seal({"stage_id": stage_id, "driver": token, "ticket": ticket})
     if owner is None and ledger.filesystem.type_name == "local":
-        if not _created(path, lease):
-            return owner_of(ledger, stage_id) or token
-        return token
+        if _created(path, lease):
+            return token
+        if (owner := owner_of(ledger, stage_id)) is not None:
+            return owner
+        # there is one that can't be read: nobody's, so it is replaced
     write_atomically(ledger.filesystem, path, lease)
     if ledger.filesystem.type_name != "local":
         time.sleep(SETTLING_SECONDS)
@@ -81,21 +111,37 @@ def claim(ledger: Ledger, stage_id: str, token: str, instead_of: str | None = No
 
 def owner_of(ledger: Ledger, stage_id: str) -> str | None:
     """The token of the driver that has the stage; None if nobody has, or nobody can tell."""
+    lease = _lease_of(ledger, stage_id)
+    return str(lease["driver"]) if lease else None
+
+
+def _lease_of(ledger: Ledger, stage_id: str) -> dict[str, Any] | None:
+    """None where there is none, or a damaged one."""
     try:
-        lease = read_json(ledger.filesystem, lease_path(ledger, stage_id), LIMIT)
-        return str(lease["driver"])
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        lease = read_sealed(ledger.filesystem, ledger.layout.lease(stage_id), LIMIT)
+    except (FileNotFoundError, ValueError):
         return None
+    return lease if lease.get("stage_id") == stage_id and "driver" in lease else None
+
+
+def check_lease(ledger: Ledger, stage_id: str) -> None:
+    """Raises ValueError where it isn't what was written."""
+    lease = read_sealed(ledger.filesystem, ledger.layout.lease(stage_id), LIMIT)
+    if lease.get("stage_id") != stage_id or not isinstance(lease.get("driver"), str):
+        raise ValueError("it isn't this stage's")
+
+
+def check_heartbeat(ledger: Ledger, token: str) -> None:
+    """Raises ValueError where it isn't what was written."""
+    beat = read_sealed(ledger.filesystem, ledger.layout.driver(token), LIMIT)
+    if beat.get("token") != token:
+        raise ValueError("it isn't this driver's")
 
 
 def release(ledger: Ledger, stage_id: str, token: str) -> None:
     """Give the stage back, if ``token`` has it."""
     if owner_of(ledger, stage_id) == token:
-        delete(ledger.filesystem, lease_path(ledger, stage_id))
-
-
-def lease_path(ledger: Ledger, stage_id: str) -> str:
-    return f"{ledger.root}/stages/{stage_id}/lease.json"
+        delete(ledger.filesystem, ledger.layout.lease(stage_id))
 
 
 def _created(path: str, content: bytes) -> bool:
@@ -135,7 +181,7 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
         with suppress(OSError):  # the storage is away: others find out by waiting
-            delete(self._ledger.filesystem, driver_path(self._ledger, self._driver.token))
+            delete(self._ledger.filesystem, self._ledger.layout.driver(self._driver.token))
 
     def _beat(self) -> None:
         number = 0
@@ -147,10 +193,8 @@ class Heartbeat:
                 continue  # the next may get through, before anybody's patience ends
 
     def _write(self, number: int) -> None:
-        text = json.dumps(asdict(self._driver) | {"beat": number})
-        write_atomically(
-            self._ledger.filesystem, driver_path(self._ledger, self._driver.token), text.encode()
-        )
+        path = self._ledger.layout.driver(self._driver.token)
+        write_sealed(self._ledger.filesystem, path, asdict(self._driver) | {"beat": number})
 
 
 class Watch:
@@ -171,7 +215,7 @@ class Watch:
     def is_dead(self, token: str) -> bool:
         asked = self._clock()
         try:
-            record = read_json(self._ledger.filesystem, driver_path(self._ledger, token), LIMIT)
+            record = read_sealed(self._ledger.filesystem, self._ledger.layout.driver(token), LIMIT)
             beat, place = record["beat"], record["place"]
             pid, born = int(record["pid"]), record["born"]
         except FileNotFoundError:
@@ -197,7 +241,3 @@ def birth_of(pid: int) -> str | None:
     except OSError:
         return None
     return None if state in "ZX" else fields[18]
-
-
-def driver_path(ledger: Ledger, token: str) -> str:
-    return f"{ledger.root}/drivers/{token}.json"

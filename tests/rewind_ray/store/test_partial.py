@@ -3,12 +3,12 @@
 import pytest
 
 from rewind_ray.epoch import BrokenOff
-from rewind_ray.ledger import Ledger
 from rewind_ray.protocols import digits
 from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.stage import run_epoch, run_stage, start_stage
+from rewind_ray.store.ledger import Ledger
 
 UPDATES = 5  # an epoch
 

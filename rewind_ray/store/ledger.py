@@ -1,35 +1,40 @@
-"""Where everything is kept: one folder a stage, under one storage root that sweeps share.
+"""What is kept: stages with their rewind points and rows, and the records of sweeps.
 
-The only module that knows the layout. Exists means done: a rewind point is its json, a result
+Exists means done: a rewind point is its json, a result
 is its row, and both are written last.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
+import logging
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any, TypeVar
 
-from rewind_ray.result import ResultRow, row_from_json, row_to_json
+from rewind_ray.result import ResultRow, row_from_dict
 from rewind_ray.spec import Stage, stage_from_dict, stage_to_dict
-from rewind_ray.storage import (
-    TEMPORARY,
+from rewind_ray.store import layout
+from rewind_ray.store.files import (
     File,
     delete,
     delete_folder,
     digest,
-    is_file,
+    discard,
     list_names,
-    open_storage,
     read_bytes,
-    read_json,
+    read_sealed,
     walk,
     write_atomically,
+    write_sealed,
 )
+from rewind_ray.store.layout import Entry, Layout
+from rewind_ray.store.opening import open_storage
+from rewind_ray.store.strict_json import DamagedJson
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -40,16 +45,34 @@ SWEEP_LIMIT = 2**24
 POINT_LIMIT = 2**34
 """Bytes of a rewind point's tensors: enough for two thousand million weights and momentum."""
 
-STAGE_ID = re.compile(r"[0-9a-f]{16}")
-SWEEP_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}")
-EPOCH = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
-
 READERS = 16
 """Requests at once: an object store answers slowly, but many at a time."""
 KEYS_A_REQUEST = 1000
 """Of a listing, at most; Amazon S3 API, ListObjectsV2."""
 SAMPLE = 8
 """Stages whose files are counted to see which way of listing takes fewer requests."""
+
+
+THREADS_LIMIT = 4096
+"""Of a stage; torch ends the process where it gets many more."""
+
+
+def check_metrics(metrics: dict[str, Any]) -> None:
+    """Raises ValueError, naming it, for a value that no training has."""
+    for name, value in metrics.items():
+        fraction = "accuracy" in name or name == "density"
+        if fraction and value is not None and not _between(value, 0, 1):
+            raise ValueError(f"{name} is {repr(value)[:40]}; allowed: fractions in [0, 1]")
+    threads = metrics.get("threads", 1)
+    if type(threads) is not int or not 1 <= threads <= THREADS_LIMIT:
+        raise ValueError(f"threads is {repr(threads)[:40]}; allowed: 1 to {THREADS_LIMIT}")
+    norm = metrics.get("removed_norm", 1.0)
+    if not _between(norm, 0, math.inf):
+        raise ValueError(f"removed_norm is {repr(norm)[:40]}; allowed: 0 and up")
+
+
+def _between(value: Any, least: float, most: float) -> bool:
+    return type(value) in (int, float) and least <= value <= most
 
 
 class CorruptRewindPoint(Exception):
@@ -60,21 +83,6 @@ class DamagedRecord(ValueError):
     """The record of a sweep can't be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of the storage, and what it is by its name."""
-
-    kind: str
-    """spec, tensors, metrics, row, lease, sweep, driver, tensorboard, tune, figures, temporary or
-    other."""
-    owner: str
-    """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
-    epoch: int
-    """Of tensors and metrics; of a row its train_epochs. 0 for all else."""
-    file: File
-    """Its path is below the storage root."""
-
-
 class Ledger:
     """Stages, rewind points and rows under ``uri``, a local path or any ``pyarrow.fs`` URI."""
 
@@ -82,26 +90,42 @@ class Ledger:
         self.uri = uri
         self.filesystem, self.root = open_storage(uri)
 
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies."""
+        return Layout(self.root)
+
+    def fence(self) -> None:
+        """Raises LeaseLost where this process may no longer write; see ``FencedLedger``."""
+
     # stages
 
     def write_spec(self, stage: Stage) -> None:
-        path = f"{self._stage(stage.stage_id)}/spec.json"
-        if is_file(self.filesystem, path):
+        """Unless it is there. What is there and isn't it is replaced."""
+        try:
+            self.read_spec(stage.stage_id)
             return
-        text = json.dumps(stage_to_dict(stage), indent=1, sort_keys=True)
-        write_atomically(self.filesystem, path, text.encode())
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            log.warning("written again: %s", error)
+        path = self.layout.spec(stage.stage_id)
+        write_sealed(self.filesystem, path, stage_to_dict(stage))
 
     def read_spec(self, stage_id: str) -> Stage:
         """Raises ValueError where it isn't this stage's."""
-        path = f"{self._stage(stage_id)}/spec.json"
-        stage = stage_from_dict(read_json(self.filesystem, path, JSON_LIMIT))
+        path = self.layout.spec(stage_id)
+        content = self._read(path, JSON_LIMIT)
+        try:
+            stage = stage_from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         if stage.stage_id != stage_id:
-            raise ValueError(f"the description of stage {stage_id} is that of {stage.stage_id}")
+            raise ValueError(f"{self.layout.shown(path)} describes stage {stage.stage_id}")
         return stage
 
     def stage_ids(self) -> list[str]:
-        names = list_names(self.filesystem, f"{self.root}/stages")
-        return [name for name in names if STAGE_ID.fullmatch(name)]
+        return layout.stage_ids(list_names(self.filesystem, self.layout.stages))
 
     # rewind points
 
@@ -109,15 +133,16 @@ class Ledger:
         self, stage_id: str, epoch: int, tensors: bytes, metrics: dict[str, Any]
     ) -> None:
         """The tensors, then the json with their checksum that makes them a rewind point."""
-        path = self._epoch(stage_id, epoch)
-        write_atomically(self.filesystem, f"{path}.safetensors", tensors)
+        path = self.layout.tensors(stage_id, epoch)
+        write_atomically(self.filesystem, path, tensors, self.fence)
         checksum = {"sha256": hashlib.sha256(tensors).hexdigest(), "bytes": len(tensors)}
         self.write_metrics(stage_id, epoch, metrics | checksum)
 
     def write_metrics(self, stage_id: str, epoch: int, metrics: dict[str, Any]) -> None:
         """Of an epoch. By itself, without tensors, it is no rewind point."""
-        text = json.dumps(metrics, indent=1, allow_nan=False)
-        write_atomically(self.filesystem, f"{self._epoch(stage_id, epoch)}.json", text.encode())
+        whose = {"stage_id": stage_id, "epoch": epoch}
+        path = self.layout.metrics(stage_id, epoch)
+        write_sealed(self.filesystem, path, metrics | whose, self.fence)
 
     def read_point(self, stage_id: str, epoch: int) -> bytes:
         """The tensors, checked. Raises CorruptRewindPoint where they aren't what was written."""
@@ -138,7 +163,7 @@ class Ledger:
         """read: path and largest size -> result, sha256, bytes."""
         try:
             expected, limit = self._checksum(stage_id, epoch)
-            result, found, size = read(f"{self._epoch(stage_id, epoch)}.safetensors", limit)
+            result, found, size = read(self.layout.tensors(stage_id, epoch), limit)
         except (FileNotFoundError, KeyError, ValueError) as error:
             raise CorruptRewindPoint(f"epoch {epoch} of stage {stage_id}: {error!r}") from error
         if found != expected:
@@ -157,33 +182,71 @@ class Ledger:
 
     def read_metrics(self, stage_id: str, epoch: int) -> dict[str, Any]:
         """Raises ValueError where they aren't those of this epoch."""
-        path = f"{self._epoch(stage_id, epoch)}.json"
-        metrics = read_json(self.filesystem, path, JSON_LIMIT)
-        if not isinstance(metrics, dict) or metrics.get("epoch", epoch) != epoch:
-            raise ValueError(f"epochs/{epoch:04d}.json of stage {stage_id} holds no metrics of it")
+        path = self.layout.metrics(stage_id, epoch)
+        metrics = self._read(path, JSON_LIMIT)
+        if (metrics.get("stage_id"), metrics.get("epoch")) != (stage_id, epoch):
+            raise ValueError(f"{self.layout.shown(path)} holds other metrics than its name says")
+        try:
+            check_metrics(metrics)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         return metrics
+
+    def metrics_epochs(self, stage_id: str) -> list[int]:
+        """Epochs that have metrics, rising."""
+        return layout.rows(list_names(self.filesystem, self.layout.epochs(stage_id)))
 
     def points(self, stage_id: str) -> list[int]:
         """Epochs whose rewind point is there, rising."""
-        return _points(list_names(self.filesystem, f"{self._stage(stage_id)}/epochs"))
+        return layout.points(list_names(self.filesystem, self.layout.epochs(stage_id)))
 
     def drop_point(self, stage_id: str, epoch: int) -> None:
         """Delete the tensors; the metrics stay, for the learning curve."""
-        delete(self.filesystem, f"{self._epoch(stage_id, epoch)}.safetensors")
+        self.fence()
+        discard(self.filesystem, self.layout.tensors(stage_id, epoch))
 
     # rows
 
     def write_row(self, row: ResultRow) -> None:
-        path = self._row(row.stage_id, row.train_epochs)
-        write_atomically(self.filesystem, path, row_to_json(row))
+        path = self.layout.row(row.stage_id, row.train_epochs)
+        write_sealed(self.filesystem, path, asdict(row), self.fence)
 
     def read_row(self, stage_id: str, train_epochs: int) -> ResultRow:
         """Raises ValueError where it isn't the row of this stage at this length."""
-        path = self._row(stage_id, train_epochs)
-        row = row_from_json(read_bytes(self.filesystem, path, JSON_LIMIT))
+        path = self.layout.row(stage_id, train_epochs)
+        content = self._read(path, JSON_LIMIT)
+        try:
+            row = row_from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
         if (row.stage_id, row.train_epochs) != (stage_id, train_epochs):
-            raise ValueError(f"it holds stage {row.stage_id[:40]!r} at {row.train_epochs} epochs")
+            raise ValueError(
+                f"{self.layout.shown(path)} holds stage {row.stage_id[:40]!r} at "
+                f"{row.train_epochs} epochs"
+            )
         return row
+
+    def sound_row(self, stage_id: str, train_epochs: int) -> ResultRow | None:
+        """None where there is none, or, with a warning that names it, a damaged one."""
+        try:
+            return self.read_row(stage_id, train_epochs)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            log.warning("a damaged row, taken for missing: %s", error)
+            return None
+
+    def sound_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
+        """As ``sound_row``, those that there are; many are read at a time."""
+        keys = list(keys)
+        with ThreadPoolExecutor(READERS) as readers:
+            rows = readers.map(lambda key: self.sound_row(*key), keys)
+            return {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
+
+    def drop_row(self, stage_id: str, train_epochs: int) -> None:
+        """A damaged one, so that it counts as missing, and is made again."""
+        self.fence()
+        discard(self.filesystem, self.layout.row(stage_id, train_epochs))
 
     def read_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
         """By (stage_id, train_epochs); many are read at a time. Raises as ``read_row``."""
@@ -193,7 +256,7 @@ class Ledger:
 
     def row_epochs(self, stage_id: str) -> list[int]:
         """Lengths that have a row, rising."""
-        return _rows(list_names(self.filesystem, f"{self._stage(stage_id)}/rows"))
+        return layout.rows(list_names(self.filesystem, self.layout.rows(stage_id)))
 
     # many stages at once
 
@@ -218,92 +281,79 @@ class Ledger:
         sample = {stage_id: self._files(stage_id) for stage_id in wanted[:SAMPLE]}
         keys = sum(map(len, sample.values())) / max(len(sample), 1)
         if keys * len(everything) / KEYS_A_REQUEST < len(wanted) - len(sample):
-            files = walk(self.filesystem, f"{self.root}/stages")
-            return _listed(self, wanted, (file.path for file in files))
+            files = walk(self.filesystem, self.layout.stages)
+            paths = (file.path for file in files)
+            return ListedLedger(self, *layout.points_and_rows(wanted, paths))
         rest = wanted[SAMPLE:]
         with ThreadPoolExecutor(READERS) as readers:
             sample |= zip(rest, readers.map(self._files, rest), strict=True)
         paths = (f"{stage_id}/{file.path}" for stage_id in wanted for file in sample[stage_id])
-        return _listed(self, wanted, paths)
+        return ListedLedger(self, *layout.points_and_rows(wanted, paths))
 
     def _files(self, stage_id: str) -> list[File]:
-        return walk(self.filesystem, self._stage(stage_id))
+        return walk(self.filesystem, self.layout.stage(stage_id))
 
     # sweeps
 
     def write_sweep(self, name: str, record: dict[str, Any]) -> None:
-        write_atomically(self.filesystem, self._sweep(name), json.dumps(record, indent=1).encode())
+        write_sealed(self.filesystem, self.layout.sweep(name), record)
 
     def read_sweep(self, name: str) -> dict[str, Any]:
         """Raises ValueError, listing the known sweeps, for an unknown name; or DamagedRecord."""
         try:
-            record = read_json(self.filesystem, self._sweep(name), SWEEP_LIMIT)
+            return read_sealed(self.filesystem, self.layout.sweep(name), SWEEP_LIMIT)
         except FileNotFoundError:
             raise ValueError(
                 f"no sweep {name!r} in {self.uri}; there: {', '.join(self.sweeps()) or 'none'}"
             ) from None
         except ValueError as error:
-            raise DamagedRecord(f"can't read sweeps/{name}.json in {self.uri}: {error}") from error
-        if not isinstance(record, dict):
-            raise DamagedRecord(f"sweeps/{name}.json in {self.uri} is no sweep's record")
-        return record
+            raise DamagedRecord(f"can't read {self._record(name)}: {error}") from error
 
     def sweep_rows(self, name: str) -> dict[str, list[int]]:
         """stage_id -> lengths whose row the sweep asked for. Raises as ``read_sweep``."""
         stages = self.read_sweep(name).get("stages")
         if not isinstance(stages, dict) or not all(
-            STAGE_ID.fullmatch(stage_id) and isinstance(asked, list) and all(map(_is_epoch, asked))
+            layout.STAGE_ID.fullmatch(stage_id)
+            and isinstance(asked, list)
+            and all(map(layout.is_epoch, asked))
             for stage_id, asked in stages.items()
         ):
-            raise DamagedRecord(
-                f"sweeps/{name}.json in {self.uri} doesn't list stages and their lengths"
-            )
+            raise DamagedRecord(f"{self._record(name)} doesn't list stages and their lengths")
         return stages
 
     def sweeps(self) -> list[str]:
-        names = list_names(self.filesystem, f"{self.root}/sweeps")
-        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return [stem for stem in stems if SWEEP_NAME.fullmatch(stem)]
+        return layout.sweep_names(list_names(self.filesystem, self.layout.sweeps))
+
+    def sweep_files(self) -> list[File]:
+        """Other ones than before where a record has been written."""
+        return walk(self.filesystem, self.layout.sweeps)
+
+    def _record(self, name: str) -> str:
+        """As people see it."""
+        return f"{self.layout.shown(self.layout.sweep(name))} in {self.uri}"
+
+    def _read(self, path: str, limit: int) -> dict[str, Any]:
+        """Raises FileNotFoundError; or DamagedJson, with the path below the root."""
+        try:
+            return read_sealed(self.filesystem, path, limit)
+        except DamagedJson as error:
+            raise DamagedJson(self.layout.shown(str(error))) from error
 
     # all of it
 
     def entries(self) -> list[Entry]:
         """All files of the storage."""
-        return [_entry(file) for file in walk(self.filesystem, self.root)]
+        return [layout.entry(file) for file in walk(self.filesystem, self.root)]
 
     def drop(self, entry: Entry) -> None:
-        delete(self.filesystem, f"{self.root}/{entry.file.path}")
+        delete(self.filesystem, self.layout.under(entry.file))
 
     def drop_stage(self, stage_id: str) -> None:
-        delete_folder(self.filesystem, self._stage(stage_id))
+        delete_folder(self.filesystem, self.layout.stage(stage_id))
 
     def stage_entries(self, stage_id: str) -> list[Entry]:
         """All files of a stage, as they are now."""
-        return [
-            _entry(File(f"stages/{stage_id}/{file.path}", file.size, file.modified))
-            for file in self._files(stage_id)
-        ]
-
-    # paths
-
-    def _stage(self, stage_id: str) -> str:
-        if not STAGE_ID.fullmatch(stage_id):
-            raise ValueError(f"{stage_id[:80]!r} is no stage's id, which has 16 hex digits")
-        return f"{self.root}/stages/{stage_id}"
-
-    def _epoch(self, stage_id: str, epoch: int) -> str:
-        return f"{self._stage(stage_id)}/epochs/{_number(epoch)}"
-
-    def _row(self, stage_id: str, train_epochs: int) -> str:
-        return f"{self._stage(stage_id)}/rows/{_number(train_epochs)}.json"
-
-    def _sweep(self, name: str) -> str:
-        if not SWEEP_NAME.fullmatch(name):
-            raise ValueError(
-                f"{name[:80]!r} is no sweep's name: 200 characters at most, no slashes, no dot "
-                "at the start"
-            )
-        return f"{self.root}/sweeps/{name}.json"
+        return [layout.stage_entry(stage_id, file) for file in self._files(stage_id)]
 
 
 class ListedLedger(Ledger):
@@ -325,75 +375,7 @@ class ListedLedger(Ledger):
     def row_epochs(self, stage_id: str) -> list[int]:
         return self._row_epochs.get(stage_id, [])
 
-
-def _listed(ledger: Ledger, wanted: list[str], paths: Iterable[str]) -> ListedLedger:
-    """paths: below the folder of all stages."""
-    names: dict[str, tuple[list[str], list[str]]] = {stage_id: ([], []) for stage_id in wanted}
-    for path in paths:
-        match path.split("/"):
-            case [stage_id, "epochs", name] if stage_id in names:
-                names[stage_id][0].append(name)
-            case [stage_id, "rows", name] if stage_id in names:
-                names[stage_id][1].append(name)
-    return ListedLedger(
-        ledger,
-        {stage_id: _points(epochs) for stage_id, (epochs, _) in names.items()},
-        {stage_id: _rows(rows) for stage_id, (_, rows) in names.items()},
-    )
-
-
-def _points(names: list[str]) -> list[int]:
-    """Of the names in a folder of epochs."""
-    there = set(names)
-    return [epoch for epoch in _rows(names) if f"{epoch:04d}.safetensors" in there]
-
-
-def _rows(names: list[str]) -> list[int]:
-    """Of the names in a folder of rows."""
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return sorted(int(stem) for stem in stems if EPOCH.fullmatch(stem))
-
-
-def _entry(file: File) -> Entry:
-    """What a file is, by its path below the storage root."""
-    parts = file.path.split("/")
-    match parts:
-        case ["stages", stage_id, _, *_] if STAGE_ID.fullmatch(stage_id):
-            return _stage_entry(stage_id, parts[2:], file)
-        case [name] | ["stages" | "sweeps" | "drivers" | "figures", name] if TEMPORARY.search(name):
-            return Entry("temporary", "", 0, file)
-        case ["drivers", name] if name.endswith(".json"):
-            return Entry("driver", name.removesuffix(".json"), 0, file)
-        case ["sweeps", name] if name.endswith(".json"):
-            return Entry("sweep", name.removesuffix(".json"), 0, file)
-        case ["tensorboard" | "tune" as kind, sweep, *_]:
-            return Entry(kind, sweep, 0, file)
-        case ["figures", *_]:
-            return Entry("figures", "", 0, file)
-    return Entry("other", "", 0, file)
-
-
-def _stage_entry(stage_id: str, parts: list[str], file: File) -> Entry:
-    """parts: of its path below the stage's folder."""
-    if TEMPORARY.search(parts[-1]):
-        return Entry("temporary", stage_id, 0, file)
-    if parts in (["spec.json"], ["lease.json"]):
-        return Entry(parts[0].removesuffix(".json"), stage_id, 0, file)
-    if len(parts) == 2:
-        stem, _, suffix = parts[1].partition(".")
-        kinds = {("epochs", "safetensors"): "tensors", ("epochs", "json"): "metrics"}
-        kind = {**kinds, ("rows", "json"): "row"}.get((parts[0], suffix))
-        if kind and EPOCH.fullmatch(stem):
-            return Entry(kind, stage_id, int(stem), file)
-    return Entry("other", stage_id, 0, file)
-
-
-def _is_epoch(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
-
-
-def _number(epoch: int) -> str:
-    """As in file names. Raises ValueError for what is no number of epochs."""
-    if not _is_epoch(epoch):
-        raise ValueError(f"{repr(epoch)[:40]} is no number of epochs; allowed: 0 to 999,999,999")
-    return f"{epoch:04d}"
+    def drop_row(self, stage_id: str, train_epochs: int) -> None:
+        super().drop_row(stage_id, train_epochs)
+        there = self._row_epochs.get(stage_id, [])
+        self._row_epochs[stage_id] = [epoch for epoch in there if epoch != train_epochs]

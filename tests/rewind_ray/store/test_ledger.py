@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from rewind_ray import ledger as ledger_module
-from rewind_ray import storage
-from rewind_ray.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.result import COLUMNS, ResultRow, row_from_json, row_to_json
 from rewind_ray.spec import dense_stage
+from rewind_ray.store import ledger as ledger_module
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.text import printable
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 STAGE = "0123456789abcdef"
@@ -149,7 +150,7 @@ def test_tensors_without_json_are_no_point(lab: Lab) -> None:
 def test_other_bytes_than_those_written_are_refused(data: bytes) -> None:
     ledger = Ledger("mock:///ledger")
     ledger.write_point(STAGE, 3, TENSORS, {})
-    with ledger.filesystem.open_output_stream(f"{ledger._epoch(STAGE, 3)}.safetensors") as stream:
+    with ledger.filesystem.open_output_stream(ledger.layout.tensors(STAGE, 3)) as stream:
         stream.write(data)
     with pytest.raises(CorruptRewindPoint, match=f"{len(data)} bytes, (not those|more than)"):
         ledger.read_point(STAGE, 3)
@@ -182,7 +183,7 @@ def test_rows_come_back_as_they_were(ledger: Ledger) -> None:
 @given(
     accuracy=st.none() | st.floats(0, 1),
     cost=st.floats(0, 1e300),
-    name=st.text(max_size=20),
+    name=st.text(max_size=20).filter(lambda text: printable(text) == text),
     level=st.integers(0, 99),
 )
 def test_rows_survive_json(accuracy: float | None, cost: float, name: str, level: int) -> None:
@@ -200,6 +201,7 @@ def test_rows_survive_json(accuracy: float | None, cost: float, name: str, level
         ({"status": "failed"}, "unknown status 'failed'; known: done, diverged, collapsed"),
         ({"density": 0.0}, "density is 0.0; it lies in"),
         ({"density": 1.1}, "density is 1.1; it lies in"),
+        ({"dataset": "\x1b[2Jdigits"}, "dataset"),
     ],
 )
 def test_a_row_refuses_nonsense(changes: dict[str, Any], message: str) -> None:
@@ -209,7 +211,7 @@ def test_a_row_refuses_nonsense(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff\xfe\x00", b'{"seed": 0}'])
 def test_what_is_no_row_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="this is no result row"):
+    with pytest.raises(ValueError):
         row_from_json(data)
 
 
@@ -239,9 +241,12 @@ def test_an_edited_spec_is_refused(lab: Lab) -> None:
     stage = dense_stage(tiny(), 0)
     lab.ledger.write_spec(stage)
     path = lab.storage / "stages" / stage.stage_id / "spec.json"
+    good = path.read_bytes()
     path.write_text(path.read_text().replace('"batch_size": 32', '"batch_size": 64'))
-    with pytest.raises(ValueError, match="it was edited, or made by another version"):
+    with pytest.raises(ValueError, match=r"spec.json"):
         lab.ledger.read_spec(stage.stage_id)
+    lab.ledger.write_spec(stage)  # whoever knows the stage writes it again
+    assert path.read_bytes() == good
 
 
 def test_sweeps_come_back(ledger: Ledger) -> None:
@@ -333,7 +338,7 @@ def test_what_every_file_is(ledger: Ledger) -> None:
         "x/y": ("other", "", 0),
     }
     for path in others:
-        storage.write_atomically(ledger.filesystem, f"{ledger.root}/{path}", b"x")
+        write_atomically(ledger.filesystem, f"{ledger.root}/{path}", b"x")
     found = {e.file.path: (e.kind, e.owner, e.epoch) for e in ledger.entries()}
     assert found == others | {
         f"stages/{stage.stage_id}/spec.json": ("spec", stage.stage_id, 0),

@@ -5,7 +5,7 @@ Reading one never executes anything from it, and a point that doesn't fit the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -171,7 +171,26 @@ def from_bytes(data: bytes) -> RewindPoint:
         for name, tensor in parts[part].items():
             if tensor.dtype not in FLOATS or not bool(tensor.isfinite().all()):
                 raise ValueError(f"this is no rewind point: {part} of {name!r} aren't finite")
+    for name, buffer in parts["buffers"].items():
+        if not bool(buffer.isfinite().all()):
+            raise ValueError(f"this is no rewind point: buffer {name!r} isn't finite")
+        if name.endswith("running_var") and bool((buffer < 0).any()):
+            raise ValueError(f"this is no rewind point: a variance in {name!r} is below 0")
     return RewindPoint(**parts, cut=cut)
+
+
+def check_mask(point: RewindPoint, prunable: Collection[str], pruned: bool) -> None:
+    """Raises ValueError where a pruned stage's mask is missing, where a dense one has any, where
+    it isn't that of the prunable weights, or where a pruned weight isn't zero."""
+    expected = set(prunable) if pruned else set()
+    if point.mask.keys() != expected:
+        raise ValueError(
+            f"this is no rewind point of the stage: a mask of {len(point.mask)} tensors, and "
+            f"{len(expected)} are pruned"
+        )
+    for name, kept in point.mask.items():
+        if bool(point.weights[name][~kept].any()):
+            raise ValueError(f"this is no rewind point: pruned weights of {name!r} aren't zero")
 
 
 def _cut_of(text: Tensor) -> Cut:

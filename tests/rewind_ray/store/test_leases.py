@@ -11,8 +11,16 @@ from functools import partial
 
 import pytest
 
-from rewind_ray.leases import Heartbeat, Watch, birth_of, claim, owner_of, release, this_driver
-from rewind_ray.ledger import Ledger
+from rewind_ray.store.leases import (
+    Heartbeat,
+    Watch,
+    birth_of,
+    claim,
+    owner_of,
+    release,
+    this_driver,
+)
+from rewind_ray.store.ledger import Ledger
 
 STAGE = "0123456789abcdef"
 
@@ -97,7 +105,8 @@ def test_a_heartbeat_beats(ledger):
 
 def test_a_killed_driver_of_this_machine_is_dead_at_once(ledger):
     code = (
-        "import sys, time; from rewind_ray.leases import *; from rewind_ray.ledger import Ledger\n"
+        "import sys, time; from rewind_ray.store.leases import *\n"
+        "from rewind_ray.store.ledger import Ledger\n"
         "driver = this_driver(); Heartbeat(Ledger(sys.argv[1]), driver).__enter__()\n"
         "print(driver.token, flush=True); time.sleep(60)"
     )

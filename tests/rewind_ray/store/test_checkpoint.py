@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rewind_ray.checkpoint import (
+from rewind_ray.epoch import train_epoch
+from rewind_ray.models import build_network, initialise_
+from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.spec import Prune
+from rewind_ray.store.checkpoint import (
     RewindPoint,
     capture,
     from_bytes,
@@ -23,10 +27,6 @@ from rewind_ray.checkpoint import (
     to_bytes,
     unpack_bits,
 )
-from rewind_ray.epoch import train_epoch
-from rewind_ray.models import build_network, initialise_
-from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
-from rewind_ray.spec import Prune
 
 
 def new_network(name: str = "digits_resnet", seed: int = 0) -> nn.Module:
