@@ -129,7 +129,8 @@ def dense_accuracy(
         return accuracy
     if whole not in ledger.row_epochs(dense.stage_id):
         return None
-    return ledger.read_row(dense.stage_id, whole).test_accuracy
+    row = ledger.sound_row(dense.stage_id, whole)
+    return row.test_accuracy if row else None
 
 
 def trainability(history: list[dict[str, Any]]) -> float | None:

@@ -216,8 +216,8 @@ class Scheduler:
         without = [row for row in rows if row.baseline_test_accuracy is None]
         if not without or not self._has_dense_row(stage):
             return
-        dense = self.ledger.read_row(stage.baseline.stage_id, stage.protocol.epochs)
-        if dense.test_accuracy is None:
+        dense = self.ledger.sound_row(stage.baseline.stage_id, stage.protocol.epochs)
+        if dense is None or dense.test_accuracy is None:
             return
         for row in without:
             self.ledger.write_row(replace(row, baseline_test_accuracy=dense.test_accuracy))
