@@ -14,7 +14,7 @@ from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.stage import run_stage
-from rewind_ray.store.leases import claim, release
+from rewind_ray.store.leases import FencedLedger, claim, release
 from rewind_ray.store.ledger import Ledger
 from sweeps.graph import build_graph
 from sweeps.scheduler import Scheduler
@@ -38,8 +38,9 @@ def worker(store: Store, uri: str, epochs: int) -> Counter[str]:
     run_stage(Job(stage=dense, row_epochs=(MANY,), rewind_epochs=(MANY,)), Runtime(storage=uri))
     store.requests.clear()
     ledger = Ledger(uri)
-    claim(ledger, child.stage_id, "a-driver")
-    run_stage(Job(stage=child, row_epochs=(epochs,)), Runtime(storage=uri))
+    claim(ledger, child.stage_id, "a-driver", ticket="a-worker")
+    fenced = FencedLedger(uri, child.stage_id, "a-driver", "a-worker")
+    run_stage(Job(stage=child, row_epochs=(epochs,)), Runtime(storage=uri), fenced)
     release(ledger, child.stage_id, "a-driver")
     return kinds(store)
 

@@ -8,7 +8,6 @@ Each sweep has to end with the rows and the checksums of all rewind points of an
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -26,6 +25,8 @@ from typing import Any
 
 import tyro
 from ray.cluster_utils import Cluster
+
+from rewind_ray.store.strict_json import unseal
 
 SWEEP = (
     *("sweeps.compare", "--dataset", "digits", "--network", "digits_resnet"),
@@ -214,7 +215,7 @@ def facts(storage: Path) -> dict[str, Any]:
     found = {}
     for kind in ("rows", "epochs"):
         for path in storage.glob(f"stages/*/{kind}/*.json"):
-            content = json.loads(path.read_text())
+            content = unseal(path.read_bytes())
             key = str(path.relative_to(storage))
             found[key] = {k: v for k, v in content.items() if k not in OF_THE_RUN}
     return found

@@ -318,7 +318,7 @@ WAYS_OUT = {
     "spec": "delete it; a sweep that wants the stage writes it again",
     "tensors": "delete it; what starts from it trains it again, from the rewind point before",
     "metrics": "delete it; a sweep that wants the stage trains it again from the epoch before",
-    "row": "delete it and start its sweep again, which makes it from the rewind point",
+    "row": "start its sweep again, which makes it from the rewind point",
     "partial": "delete it; the epoch is begun anew",
     "lease": "delete it, unless a sweep runs: that replaces it",
     "driver": "delete it, unless a sweep runs: that replaces it",

@@ -11,8 +11,12 @@ from functools import partial
 
 import pytest
 
+from rewind_ray.epoch import Progress
+from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.leases import (
+    FencedLedger,
     Heartbeat,
+    LeaseLost,
     Watch,
     birth_of,
     claim,
@@ -21,6 +25,8 @@ from rewind_ray.store.leases import (
     this_driver,
 )
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.partial import drop_partial, write_partial
+from tests.rewind_ray.store.test_ledger import a_row
 
 STAGE = "0123456789abcdef"
 
@@ -144,3 +150,77 @@ def test_a_damaged_driver_file_costs_patience_only(ledger, tmp_path, content):
         assert not watch.is_dead(driver.token)
         now = 61
         assert watch.is_dead(driver.token)
+
+
+# fences
+
+
+WRITES = {
+    "point": lambda ledger: ledger.write_point(STAGE, 2, b"tensors", {}),
+    "metrics": lambda ledger: ledger.write_metrics(STAGE, 2, {}),
+    "row": lambda ledger: ledger.write_row(a_row()),
+    "partial": lambda ledger: write_partial(ledger, STAGE, 3, POINT, Progress(updates=1)),
+    "dropped point": lambda ledger: ledger.drop_point(STAGE, 1),
+    "dropped row": lambda ledger: ledger.drop_row(STAGE, 1),
+    "dropped partial": lambda ledger: drop_partial(ledger, STAGE),
+}
+POINT = RewindPoint(weights={}, buffers={}, momentum={}, mask={})
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def begun(ledger):
+    """A storage with something to drop; the ledger of a worker that has the stage."""
+    ledger.write_point(STAGE, 1, b"tensors", {})
+    ledger.write_row(replace(a_row(), train_epochs=1))
+    write_partial(ledger, STAGE, 2, POINT, Progress(updates=1))
+    assert claim(ledger, STAGE, "a", ticket="first") == "a"
+    return FencedLedger(ledger.uri, STAGE, "a", "first")
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_with_its_lease_a_worker_writes(ledger, tmp_path, what):
+    fenced = begun(ledger)
+    before = content(tmp_path)
+    WRITES[what](fenced)
+    assert content(tmp_path) != before
+
+
+@pytest.mark.parametrize("what", WRITES)
+@pytest.mark.parametrize("how", ["another driver", "another worker", "released", "damaged"])
+def test_without_its_lease_a_worker_writes_nothing(ledger, tmp_path, what, how):
+    fenced = begun(ledger)
+    match how:
+        case "another driver":
+            claim(ledger, STAGE, "b", instead_of="a")
+        case "another worker":
+            claim(ledger, STAGE, "a", ticket="second")
+        case "released":
+            release(ledger, STAGE, "a")
+        case "damaged":
+            (tmp_path / "stages" / STAGE / "lease.json").write_text("{}")
+    before = content(tmp_path)
+    with pytest.raises(LeaseLost):
+        WRITES[what](fenced)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["point", "metrics", "row", "partial"])
+def test_a_lease_that_is_lost_while_a_file_is_written(ledger, tmp_path, monkeypatch, what):
+    """The content is on the disk under another name, and never gets its own."""
+    fenced = begun(ledger)
+    fsync = os.fsync
+
+    def frozen_here(descriptor):
+        fsync(descriptor)
+        monkeypatch.setattr(os, "fsync", fsync)
+        claim(ledger, STAGE, "b", instead_of="a")
+
+    before = content(tmp_path)
+    monkeypatch.setattr(os, "fsync", frozen_here)
+    with pytest.raises(LeaseLost):
+        WRITES[what](fenced)
+    lease = tmp_path / "stages" / STAGE / "lease.json"
+    assert content(tmp_path) | {lease: b""} == before | {lease: b""}
