@@ -126,7 +126,7 @@ def test_the_option_reaches_the_dry_run(storage, monkeypatch, capsys) -> None:
         printed = capsys.readouterr()
         return exited.value.code, printed.out + printed.err
 
-    code, printed = typed("--updates-per-second", "2.5", "--max-concurrent", "4")
+    code, printed = typed("--seeds", "2", "--updates-per-second", "2.5", "--max-concurrent", "4")
     # 368 epochs of 21 updates; the longest chain has 16 + 14 epochs
     assert code == 0
     assert "about 0.86 hours of one device left at 2.5 updates/s (given)" in printed

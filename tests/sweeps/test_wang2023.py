@@ -12,9 +12,10 @@ import torch
 
 from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network, initialise_
+from rewind_ray.network_options import options_of
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
-from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import dense_stage
 from rewind_ray.stage import epoch_rates
@@ -49,14 +50,14 @@ def values_on_the_page(protocol):
 def test_protocols_are_what_their_page_says(make, network, dataset, others):
     """others: what the table says of this network alone."""
     protocol = make(network, dataset)
-    options = dict(protocol.network_options)
+    options = options_of(network) | dict(protocol.network_options)
     page = values_on_the_page(make.__name__) | others
     if network == "vgg19":
         page.pop("zero_shortcut")
     assert len(page) > 12
     for name, value in page.items():
         assert (options[name] if name in options else getattr(protocol, name)) == value, name
-    assert options.keys() <= page.keys()
+    assert dict(protocol.network_options).keys() <= page.keys()
     if make is wang_cifar:
         assert protocol.steps_per_epoch == {"resnet56": 391, "vgg19": 196}[network]
 
@@ -90,7 +91,9 @@ def small_network(protocol, ratio):
         if len(sizes) == 1:
             prune = wang2023.filters(protocol, ratio)
             mask = pruned_mask(parameters, dense_mask(parameters), prune)
-            shrink_(network, cut_of(network, mask, (3, side, side)))
+            shape = (3, side, side)
+            norms = follower_mask(network, mask, followers(network, shape))
+            shrink_(network, cut_of(network, {**mask, **norms}, shape))
     return sizes
 
 
