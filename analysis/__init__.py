@@ -1,1 +1,10 @@
-"""From result rows to frontiers, tables and figures. pandas; never torch, never Ray."""
+"""From result rows to frontiers, verdicts, figures and a report. pandas; never torch, never Ray.
+
+table/        rows, checked; points, which are rows grouped over seeds
+questions/    what is asked of them: frontiers, headlines, search cost, comparisons, claims, fairness
+draw/         figures of any points
+papers/       the three papers' figures and tables, of any rows
+reference/    the published results as rows
+report/       all of it in one page
+commands/     python -m analysis ...
+"""

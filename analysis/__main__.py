@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from tyro.conf import FlagCreatePairsOff
 from tyro.extras import SubcommandApp
 
-from analysis.columns import BadRows
 from analysis.commands import COMMANDS, command_named
+from analysis.table.columns import BadRows
 
 log = logging.getLogger("analysis")
 

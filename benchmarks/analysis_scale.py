@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.columns import as_rows
-from analysis.points import POINT, points_of
-from analysis.rows import read_rows, write_rows
+from analysis.table.columns import as_rows
+from analysis.table.points import POINT, points_of
+from analysis.table.rows import read_rows, write_rows
 from rewind_ray.result import COLUMNS
 
 SEEDS = 10

@@ -23,17 +23,17 @@ from benchmarks.graph_scale import ROW
 from benchmarks.sleeping import Sleeping
 from rewind_ray.protocols import digits
 from rewind_ray.result import row_to_json
-from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps import tuning
-from sweeps.boards import Boards
-from sweeps.graph import Graph, build_graph
+from rewind_ray.training.run import Runtime
 from sweeps.options import Options
-from sweeps.progress import Progress
-from sweeps.recipes import iterative
-from sweeps.scheduler import Scheduler
+from sweeps.plan.chains import iterative
+from sweeps.plan.graph import Graph, build_graph
+from sweeps.run import tune as tuning
+from sweeps.run.dispatcher import Scheduler
+from sweeps.run.progress import Progress
+from sweeps.run.tensorboard import Boards
 
 NODES = 8
 LEVELS = 9

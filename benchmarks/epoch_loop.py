@@ -20,14 +20,14 @@ import torch
 import tyro
 from torch.nn import functional as F
 
-from rewind_ray.arithmetic import arithmetic
 from rewind_ray.datasets.batches import Batch, epoch_batches
 from rewind_ray.datasets.image_set import prepare
-from rewind_ray.epoch import autocast, train_epoch
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import apply_mask_, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
-from sweeps.calibrate import prepared_network, random_images
+from rewind_ray.training.arithmetic import arithmetic
+from rewind_ray.training.epoch import autocast, train_epoch
+from sweeps.commands.calibrate import prepared_network, random_images
 
 
 def main(

@@ -17,10 +17,10 @@ from rewind_ray.protocols import mikler_wrn
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.estimate import check_graph, describe_graph
-from sweeps.graph import Node, build_graph
-from sweeps.recipes import iterative
-from sweeps.scheduler import Scheduler
+from sweeps.plan.chains import iterative
+from sweeps.plan.estimate import check_graph, describe_graph
+from sweeps.plan.graph import Node, build_graph
+from sweeps.run.dispatcher import Scheduler
 
 ROW = ResultRow(
     stage_id="",

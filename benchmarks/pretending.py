@@ -9,8 +9,8 @@ from benchmarks.graph_scale import ROW
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.graph import Node
-from sweeps.naming import target_density
+from sweeps.plan.graph import Node
+from sweeps.plan.naming import target_density
 
 Accuracy = Callable[[Stage], float | None]
 """Of a stage, validation and test alike; None: it diverges."""

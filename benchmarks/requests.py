@@ -10,14 +10,14 @@ import os
 from collections import Counter
 
 from rewind_ray.protocols import digits
-from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
-from rewind_ray.stage import run_stage
 from rewind_ray.store.leases import FencedLedger, claim, release
 from rewind_ray.store.ledger import Ledger
-from sweeps.graph import build_graph
-from sweeps.scheduler import Scheduler
+from rewind_ray.training.run import Job, Runtime
+from rewind_ray.training.stage import run_stage
+from sweeps.plan.graph import build_graph
+from sweeps.run.dispatcher import Scheduler
 from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store
 
 FEW, MANY = 4, 12

@@ -19,10 +19,10 @@ import torch
 import tyro
 from torch import nn
 
-from rewind_ray.flops import multiply_adds
-from rewind_ray.latency import forward_times, random_images
+from rewind_ray.export.latency import forward_times, random_images
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, dense_mask, prunable_parameters
+from rewind_ray.pruning.flops import multiply_adds
 from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 
 Layers = Literal["alike", "apart"]

@@ -17,9 +17,9 @@ import sys
 import tyro
 from rich.table import Table
 
-from sweeps.calibrate import calibrate_command
-from sweeps.doctor import doctor_command
-from sweeps.storage import storage_command
+from sweeps.commands.calibrate import calibrate_command
+from sweeps.commands.doctor import doctor_command
+from sweeps.commands.storage import storage_command
 
 HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
@@ -30,8 +30,8 @@ def list_command(markdown: bool = False) -> None:
     Args:
         markdown: print a Markdown table, as in docs/catalogue.md
     """
-    from sweeps.catalogue import table  # builds every graph: seconds, and torch
-    from sweeps.launch import make_console
+    from sweeps.commands.list import table  # builds every graph: seconds, and torch
+    from sweeps.run.launch import make_console
 
     lines = table()
     if markdown:
@@ -60,7 +60,7 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
         storage: where their results go; what is there already isn't trained again
         only: recipes whose command contains this
     """
-    from sweeps.catalogue import entries
+    from sweeps.commands.list import entries
 
     outcomes = {}
     for entry in entries():

@@ -27,10 +27,10 @@ from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
-from sweeps.launch import Sweep, command, run_sweep
-from sweeps.naming import percent
 from sweeps.options import Options
-from sweeps.recipes import iterative, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, prepared, scaled, seeds, sweep_name
+from sweeps.plan.naming import percent
+from sweeps.run.launch import Sweep, command, run_sweep
 
 NAME = "algorithm1"
 SEEDS = 3

@@ -27,18 +27,18 @@ from typing import Annotated
 
 import tyro
 
-from analysis.judge import MARGIN
-from analysis.metrics import margin_of
+from analysis.questions.judge import MARGIN
+from analysis.table.metrics import margin_of
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.between import Place, Rows, draw_between, verdict_lines
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import iterative, one_shot, prepared, seeds, sweep_name
-from sweeps.showing import figure_path
+from sweeps.plan.chains import iterative, one_shot, prepared, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
+from sweeps.run.summary import figure_path
+from sweeps.searching.between import Place, Rows, draw_between, verdict_lines
 
 NAME = "between_rewindings"
 SEEDS = 6  # an interval of 1.05 standard deviations between seeds each way; 3 have 2.48

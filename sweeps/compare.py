@@ -23,9 +23,9 @@ from rewind_ray.datasets import resolve
 from rewind_ray.protocols import protocol_named
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 SEEDS = 6  # with 3, differences below a point would likely not be shown
 KNOB_LR = 0.01

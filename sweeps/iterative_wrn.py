@@ -27,10 +27,10 @@ import tyro
 
 from rewind_ray.protocols import mikler_wrn
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.mikler2022 import METHODS, REWIND_EPOCH, SEEDS, WRN_DENSITIES, Rates, retrainings
 from sweeps.options import Options
-from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 NAME = "iterative_wrn"
 

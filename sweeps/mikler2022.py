@@ -33,9 +33,9 @@ import tyro
 
 from rewind_ray.protocols import mikler_resnet, mikler_wrn
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 SEEDS = 2
 """The paper's points are medians of 2 to 12 trials; 2 where the figures let one tell."""

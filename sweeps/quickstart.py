@@ -19,9 +19,9 @@ import tyro
 
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 NAME = "quickstart"
 SEEDS = 6  # with 3, differences below a point would likely not be shown

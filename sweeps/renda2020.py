@@ -34,9 +34,9 @@ import tyro
 
 from rewind_ray.protocols import renda_cifar, renda_imagenet
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 SEEDS = 3  # §2.5
 MAIN = ("finetune", "weight_rewind", "lr_rewind")

@@ -29,9 +29,11 @@ from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from sweeps.compare import Training, chosen_protocol
-from sweeps.estimate import check_disk, check_graph, prunable_shapes
-from sweeps.graph import build_graph
-from sweeps.launch import (
+from sweeps.options import Options
+from sweeps.plan.chains import prepared, sweep_name
+from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
+from sweeps.plan.graph import build_graph
+from sweeps.run.launch import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -44,8 +46,6 @@ from sweeps.launch import (
     report_trouble,
     runtime_of,
 )
-from sweeps.options import Options
-from sweeps.recipes import prepared, sweep_name
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -280,9 +280,9 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
-    from sweeps.boards import Boards
+    from sweeps.run.tensorboard import Boards
+    from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchProgress
-    from sweeps.tuning import train_graph
 
     scheduler = search.scheduler
     boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)

@@ -31,9 +31,9 @@ import tyro
 
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
-from sweeps.launch import Sweep, command, run_sweep
 from sweeps.options import Options
-from sweeps.recipes import prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import prepared, scaled, seeds, sweep_name
+from sweeps.run.launch import Sweep, command, run_sweep
 
 SEEDS = 3  # "at least three random runs"
 SPEEDUPS = {0.1: 1.11, 0.3: 1.41, 0.5: 1.93, 0.7: 3.09, 0.9: 7.68, 0.95: 12.06}

@@ -1,4 +1,4 @@
-"""Ray Tune's verbs, each a call or two into ``rewind_ray.stage``."""
+"""Ray Tune's verbs, each a call or two into ``rewind_ray.training.stage``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import torch
 from ray import tune
 from ray.tune import PlacementGroupFactory
 
-from rewind_ray.epoch import BrokenOff
-from rewind_ray.failures import PASSING, failure_of
-from rewind_ray.run import Job, Runtime, StageRun
-from rewind_ray.stage import run_epoch, start_stage
 from rewind_ray.store.leases import FencedLedger, LeaseLost, claim, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.text import printable
+from rewind_ray.training.epoch import BrokenOff
+from rewind_ray.training.failures import PASSING, failure_of
+from rewind_ray.training.run import Job, Runtime, StageRun
+from rewind_ray.training.stage import run_epoch, start_stage
 
 CLAIM = ("stage_id", "driver", "instead_of")
 NOBODY = "nobody"

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import pandas as pd
 from tyro.conf import arg
 
-from analysis.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
 from analysis.commands.options import Json, Margin, Rows
-from analysis.compare import in_points, seeds_text
-from analysis.judge import MARGIN
-from analysis.metrics import amount, margin_of, unit_of
-from analysis.points import PANEL
-from analysis.rows import read_rows, suffix_of, table_as_bytes, write_file
-from analysis.tables import aligned, json_text, panel_name, records
+from analysis.questions.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
+from analysis.questions.compare import in_points, seeds_text
+from analysis.questions.judge import MARGIN
+from analysis.table.metrics import amount, margin_of, unit_of
+from analysis.table.points import PANEL
+from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import aligned, json_text, panel_name, records
 
 WIDTH = 100
 MARGIN_TEXT = f"{100 * MARGIN:g}pt"

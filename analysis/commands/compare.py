@@ -10,13 +10,13 @@ import pandas as pd
 from tyro.conf import arg
 
 from analysis.commands.options import Json, Margin, Rows
-from analysis.compare import WORTH, Comparison, compare, in_points, over
-from analysis.judge import MARGIN
-from analysis.metrics import amount, margin_of
-from analysis.points import PANEL
-from analysis.rows import TABLES, read_rows, suffix_of, table_as_bytes, write_file
-from analysis.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
-from analysis.tables import aligned, count, json_text, panel_name, percent, records, times
+from analysis.questions.compare import WORTH, Comparison, compare, in_points, over
+from analysis.questions.judge import MARGIN
+from analysis.questions.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
+from analysis.table.metrics import amount, margin_of
+from analysis.table.points import PANEL
+from analysis.table.rows import TABLES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import aligned, count, json_text, panel_name, percent, records, times
 
 WIDTH = 100
 

@@ -8,7 +8,7 @@ import pandas as pd
 from tyro.conf import arg
 
 from analysis.commands.options import Json, Rows
-from analysis.fairness import (
+from analysis.questions.fairness import (
     CONDITIONS,
     FOUR,
     GROUP,
@@ -22,8 +22,8 @@ from analysis.fairness import (
     label_of_pairs,
     pair_record,
 )
-from analysis.rows import read_rows, suffix_of, table_as_bytes, write_file
-from analysis.tables import aligned, json_text, panel_name, percent, records, times
+from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import aligned, json_text, panel_name, percent, records, times
 
 PAIRS_SHOWN = 4  # of one verdict
 TESTS_SHOWN = 12

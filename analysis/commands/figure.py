@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from analysis.papers import FIGURES, figure_named, make
 from analysis.papers.content import FORMATS, as_text, write_content
 from analysis.papers.material import Source
-from analysis.rows import read_rows, suffix_of
+from analysis.table.rows import read_rows, suffix_of
 from rewind_ray.store.opening import open_storage
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import pandas as pd
 from tyro.conf import arg
 
 from analysis.commands.options import Json, Rows
-from analysis.headline import (
+from analysis.questions.headline import (
     CURVE,
     NO_DROP,
     SMALL_DROP,
@@ -17,10 +17,10 @@ from analysis.headline import (
     outperforming,
     safe_zone,
 )
-from analysis.metrics import metric_named
-from analysis.points import PANEL, points_of
-from analysis.rows import read_rows, suffix_of, table_as_bytes, write_file
-from analysis.tables import (
+from analysis.table.metrics import metric_named
+from analysis.table.points import PANEL, points_of
+from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import (
     aligned,
     count,
     json_text,

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import pandas as pd
 from tyro.conf import arg
 
-from analysis.attainment import attainment
 from analysis.commands.options import Json, Out, Rows
-from analysis.fronts import OBJECTIVES, hypervolumes
-from analysis.pareto import AGAINST, BY, check_choice, check_objectives, pareto
-from analysis.points import PANEL, dense_baselines
-from analysis.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
-from analysis.tables import json_text, panels_text, records
+from analysis.questions.attainment import attainment
+from analysis.questions.fronts import OBJECTIVES, hypervolumes
+from analysis.questions.pareto import AGAINST, BY, check_choice, check_objectives, pareto
+from analysis.table.points import PANEL, dense_baselines
+from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import json_text, panels_text, records
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def draw(
     out: str,
 ) -> None:
     """Accuracy against the first other objective."""
-    from analysis.figures import frontier  # matplotlib takes a second to import
+    from analysis.draw.figures import frontier  # matplotlib takes a second to import
 
     against = [name for name in objectives if name != "test_accuracy"]
     if len(against) == len(objectives):

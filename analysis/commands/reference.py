@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from analysis.commands.options import Table
 from analysis.reference import PUBLISHED, published
-from analysis.rows import TABLES, suffix_of, write_rows
+from analysis.table.rows import TABLES, suffix_of, write_rows
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from analysis.commands.options import Rows
 from analysis.report import gather, report_html
-from analysis.rows import suffix_of, write_file
+from analysis.table.rows import suffix_of, write_file
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from analysis.commands.options import Storage, Sweep, Table
-from analysis.rows import TABLES, read_rows, suffix_of, write_rows
+from analysis.table.rows import TABLES, read_rows, suffix_of, write_rows
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.commands.options import Json, Out, Rows
-from analysis.points import dense_baselines
-from analysis.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
-from analysis.search_cost import Sharing, search_costs, sharing_of
-from analysis.tables import json_text, panels_text, records
+from analysis.questions.search_cost import Sharing, search_costs, sharing_of
+from analysis.table.points import dense_baselines
+from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.text import json_text, panels_text, records
 
 
 def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) -> None:
@@ -30,7 +30,7 @@ def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) ->
     if out and suffix == ".csv":
         write_file(out, table_as_bytes(points, ".csv"))
     elif out:
-        from analysis.figures import accuracy_against_search_cost  # takes a second
+        from analysis.draw.figures import accuracy_against_search_cost  # takes a second
 
         accuracy_against_search_cost(rows, out)
     if json:

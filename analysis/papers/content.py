@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.drawing import DPI, FIGURES, Panel, Sheet, draw, draw_text, write_figures
-from analysis.rows import suffix_of, table_as_bytes, write_file
-from analysis.tables import aligned, count, times
+from analysis.draw.drawing import DPI, FIGURES, Panel, Sheet, draw, draw_text, write_figures
+from analysis.table.rows import suffix_of, table_as_bytes, write_file
+from analysis.table.text import aligned, count, times
 
 FORMATS = (*FIGURES, ".csv", ".txt")
 

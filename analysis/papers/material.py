@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.columns import BadRows
-from analysis.drawing import METHOD_LABELS
-from analysis.fairness import NAMED_RATES
-from analysis.figures import line_labels
-from analysis.points import (
+from analysis.draw.drawing import METHOD_LABELS
+from analysis.draw.figures import line_labels
+from analysis.questions.fairness import NAMED_RATES
+from analysis.table.columns import BadRows
+from analysis.table.points import (
     POINT,
     SAME_DENSITY,
     density_levels,

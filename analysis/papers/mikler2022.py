@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.columns import BadRows
-from analysis.drawing import AXES, Panel, Sheet, abreast, accuracy_axis
+from analysis.draw.drawing import AXES, Panel, Sheet, abreast, accuracy_axis
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import (
     DATASETS,
@@ -38,8 +37,9 @@ from analysis.papers.material import (
 from analysis.papers.notes import chart_notes
 from analysis.papers.registry import PaperFigure
 from analysis.papers.tables import dense_networks, table_of
-from analysis.points import choose_retrain_epochs, how_chosen
 from analysis.reference.facts import facts
+from analysis.table.columns import BadRows
+from analysis.table.points import choose_retrain_epochs, how_chosen
 
 PAPER = "Mikler 2022"
 METHODS = ("finetune", "weight_rewind", "lr_rewind")

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.drawing import Panel
-from analysis.fairness import fairness_label
+from analysis.draw.drawing import Panel
 from analysis.papers.material import Material, Source
+from analysis.questions.fairness import fairness_label
 
 
 def fairness_note(

@@ -15,9 +15,7 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 
-from analysis.claims import SAFE_ZONE
-from analysis.columns import BadRows
-from analysis.drawing import (
+from analysis.draw.drawing import (
     AXES,
     METHOD_LABELS,
     Axis,
@@ -28,14 +26,6 @@ from analysis.drawing import (
     change_axis,
     heeded,
 )
-from analysis.headline import (
-    NO_DROP,
-    SMALL_DROP,
-    costs_at_headlines,
-    outperforming,
-    safe_zone,
-)
-from analysis.metrics import metric_named
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import (
     Material,
@@ -56,10 +46,20 @@ from analysis.papers.material import (
 from analysis.papers.notes import chart_notes
 from analysis.papers.registry import PaperFigure
 from analysis.papers.tables import dense_networks, table_of
-from analysis.points import choose_retrain_epochs, how_chosen
+from analysis.questions.claims import SAFE_ZONE
+from analysis.questions.headline import (
+    NO_DROP,
+    SMALL_DROP,
+    costs_at_headlines,
+    outperforming,
+    safe_zone,
+)
 from analysis.reference import compared, published
 from analysis.reference.renda2020 import EPOCHS_A_PASS, METHODS
-from analysis.tables import times
+from analysis.table.columns import BadRows
+from analysis.table.metrics import metric_named
+from analysis.table.points import choose_retrain_epochs, how_chosen
+from analysis.table.text import times
 
 PAPER = "Renda et al. 2020"
 KNOWN = tuple(METHODS.values())

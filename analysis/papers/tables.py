@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.columns import BadRows
 from analysis.papers.content import Table
 from analysis.papers.material import Source, place
 from analysis.papers.notes import origin_note
+from analysis.table.columns import BadRows
 
 
 def table_of(

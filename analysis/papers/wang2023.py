@@ -12,17 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.columns import BadRows
-from analysis.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, abreast
-from analysis.fairness import Knobs, fairness_label, read_variant
-from analysis.learning_curves import learning_curves
+from analysis.draw.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, abreast
+from analysis.draw.learning_curves import learning_curves
 from analysis.papers.content import Chart, Table, accuracy_cell, cell
 from analysis.papers.material import Source, place
 from analysis.papers.notes import origin_note
 from analysis.papers.registry import PaperFigure
 from analysis.papers.tables import table_of
+from analysis.questions.fairness import Knobs, fairness_label, read_variant
 from analysis.reference import compared, published
-from analysis.tables import times
+from analysis.table.columns import BadRows
+from analysis.table.text import times
 from rewind_ray.store.ledger import Ledger
 
 Cells = list[dict[str, Any]]

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from analysis.columns import DETAILS, as_rows
+from analysis.table.columns import DETAILS, as_rows
 from rewind_ray.result import COLUMNS
 
 ID_DIGITS = 16

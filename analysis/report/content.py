@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.points import how_chosen as how_times_were_chosen
+from analysis.questions.search_cost import sharing_of
 from analysis.report.blocks import Block, Chart, Section, Words
 from analysis.report.judgements import claims, comparison, fair
 from analysis.report.material import Material
@@ -16,7 +16,7 @@ from analysis.report.progress import progress
 from analysis.report.reproduction import reproduction
 from analysis.report.summary import seeds_of, summary
 from analysis.report.words import named, several
-from analysis.search_cost import sharing_of
+from analysis.table.points import how_chosen as how_times_were_chosen
 
 
 def sections_of(material: Material) -> list[Section]:

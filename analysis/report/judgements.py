@@ -8,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
-from analysis.columns import BadRows
-from analysis.compare import Comparison, compare, in_points, over
-from analysis.drawing import METHOD_LABELS
-from analysis.fairness import SHORT, Group, Pair, label_of_pairs
-from analysis.judge import MARGIN
-from analysis.metrics import amount
+from analysis.draw.drawing import METHOD_LABELS
+from analysis.questions.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
+from analysis.questions.compare import Comparison, compare, in_points, over
+from analysis.questions.fairness import SHORT, Group, Pair, label_of_pairs
+from analysis.questions.judge import MARGIN
 from analysis.report.blocks import Block, Cell, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names
-from analysis.tables import panel_name
+from analysis.table.columns import BadRows
+from analysis.table.metrics import amount
+from analysis.table.text import panel_name
 
 MAX_COMPARED = 100_000
 """Rows whose methods are compared; above, that can take minutes."""

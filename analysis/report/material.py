@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from pyarrow import fs
 
-from analysis.columns import BadRows
-from analysis.fairness import Pair, fairness
-from analysis.figures import line_labels, mere_first_steps
-from analysis.learning_curves import chain_ends, learning_curves
-from analysis.points import (
+from analysis.draw.figures import line_labels, mere_first_steps
+from analysis.draw.learning_curves import chain_ends, learning_curves
+from analysis.questions.fairness import Pair, fairness
+from analysis.table.columns import BadRows
+from analysis.table.points import (
     MEDIANS,
     PANEL,
     POINT,
@@ -27,7 +27,7 @@ from analysis.points import (
     points_of,
     pruned_rows,
 )
-from analysis.rows import KEY, read_rows
+from analysis.table.rows import KEY, read_rows
 from rewind_ray.spec import Stage, canonical
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import open_storage

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.drawing import COLOURS, LINES, MARKERS
-from analysis.drawing import looks as looks_of_lines
-from analysis.learning_curves import METRICS
-from analysis.metrics import axis_label, metric_named
-from analysis.points import PANEL, group_numbers
+from analysis.draw.drawing import COLOURS, LINES, MARKERS
+from analysis.draw.drawing import looks as looks_of_lines
+from analysis.draw.learning_curves import METRICS
 from analysis.report.material import Material
 from analysis.report.words import short_names
-from analysis.tables import panel_name
+from analysis.table.metrics import axis_label, metric_named
+from analysis.table.points import PANEL, group_numbers
+from analysis.table.text import panel_name
 
 MAX_POINTS = 10_000
 """In the page: the table and the charts have no more."""

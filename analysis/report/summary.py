@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fairness import label_of_pairs
-from analysis.figures import line_labels
-from analysis.headline import NO_DROP, SMALL_DROP, headlines
-from analysis.metrics import metric_named
-from analysis.points import PANEL, group_numbers
-from analysis.points import how_chosen as how_times_were_chosen
+from analysis.draw.figures import line_labels
+from analysis.questions.fairness import label_of_pairs
+from analysis.questions.headline import NO_DROP, SMALL_DROP, headlines
 from analysis.report.blocks import Block, Cell, Facts, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.progress import progress_of
 from analysis.report.words import cut, lines_of, listed, several, short_names, signed
-from analysis.tables import count, panel_name, percent, reached, reached_by_seeds, times
+from analysis.table.metrics import metric_named
+from analysis.table.points import PANEL, group_numbers
+from analysis.table.points import how_chosen as how_times_were_chosen
+from analysis.table.text import count, panel_name, percent, reached, reached_by_seeds, times
 
 DROPS = {"no drop": NO_DROP, "at most 1 point lost": SMALL_DROP}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.points import PANEL
 from analysis.report.blocks import Table
-from analysis.tables import panel_name
+from analysis.table.points import PANEL
+from analysis.table.text import panel_name
 
 MAX_LINES = 100
 """Of a table in words."""

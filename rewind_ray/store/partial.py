@@ -11,12 +11,12 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from rewind_ray.epoch import Progress
 from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.files import delete, read_bytes, read_sealed, write_atomically, write_sealed
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.training.epoch import Progress
 
 log = logging.getLogger(__name__)
 

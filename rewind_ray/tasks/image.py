@@ -14,9 +14,9 @@ from rewind_ray.datasets.batches import Batch
 from rewind_ray.datasets.catalog import FOLDER_CHANNELS, STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
 from rewind_ray.datasets.stream import StreamSet
-from rewind_ray.epoch import evaluate
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.spec import STREAMED, Protocol
+from rewind_ray.training.epoch import evaluate
 
 NAME = "image_classification"
 METRIC = "accuracy"

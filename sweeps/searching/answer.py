@@ -23,16 +23,16 @@ from rewind_ray.spec import Protocol
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training
-from sweeps.naming import percent
 from sweeps.options import Options
-from sweeps.recipes import scaled
+from sweeps.plan.chains import scaled
+from sweeps.plan.naming import percent
+from sweeps.run.summary import figure_path
 from sweeps.searching.confirm import confirmation
 from sweeps.searching.figure import draw_search
 from sweeps.searching.objectives import Point, accuracy, violations
 from sweeps.searching.rival import published_cost
 from sweeps.searching.search import RECOMMENDED, Search
 from sweeps.searching.space import Recipe
-from sweeps.showing import figure_path
 
 FRONT_SHOWN = 25
 CONFIDENCE = 0.95

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.judge import MARGIN, Judged, judge_pairs
-from analysis.metrics import amount, unit_of
-from analysis.statistics import ALPHA
+from analysis.questions.judge import MARGIN, Judged, judge_pairs
+from analysis.questions.statistics import ALPHA
+from analysis.table.metrics import amount, unit_of
 from rewind_ray.result import ResultRow
 from sweeps.searching.objectives import accuracy
 

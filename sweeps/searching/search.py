@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.graph import Graph, build_graph, cost
-from sweeps.naming import percent
-from sweeps.scheduler import ENDED, Scheduler, State
+from sweeps.plan.graph import Graph, build_graph, cost
+from sweeps.plan.naming import percent
+from sweeps.run.dispatcher import ENDED, Scheduler, State
 from sweeps.searching.objectives import (
     LUMPS,
     Point,

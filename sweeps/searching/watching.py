@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from sweeps.progress import Progress
-from sweeps.scheduler import State
+from sweeps.run.dispatcher import State
+from sweeps.run.progress import Progress
 from sweeps.searching.search import Search
 
 

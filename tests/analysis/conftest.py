@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.columns import as_rows
+from analysis.table.columns import as_rows
 from rewind_ray.result import ResultRow
 
 DENSE_EPOCHS = 40

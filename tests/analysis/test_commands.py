@@ -10,7 +10,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.commands import COMMANDS
-from analysis.rows import write_rows
+from analysis.table.rows import write_rows
 from rewind_ray.store.ledger import Ledger
 
 
@@ -62,7 +62,7 @@ def assert_error(result, exit_code, *parts):
 
 def test_analysis_needs_neither_torch_nor_ray():
     code = (
-        "import sys, analysis.__main__, analysis.figures\n"
+        "import sys, analysis.__main__, analysis.draw.figures\n"
         "print(sorted({'torch', 'ray'} & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,17 +14,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from analysis.columns import BadRows
 from analysis.commands.figure import figure_command
-from analysis.drawing import draw, write_figures
-from analysis.fairness import Knobs, read_variant
+from analysis.draw.drawing import draw, write_figures
 from analysis.papers import FIGURES, make, published_source
 from analysis.papers import content as papers_content
 from analysis.papers.content import SIZES, SMALL, Chart, as_table, as_text, write_content
 from analysis.papers.material import Source
 from analysis.papers.wang2023 import setting_of
+from analysis.questions.fairness import Knobs, read_variant
 from analysis.reference.facts import facts
-from analysis.rows import write_rows
+from analysis.table.columns import BadRows
+from analysis.table.rows import write_rows
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger

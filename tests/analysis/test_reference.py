@@ -17,16 +17,16 @@ import torch
 from torch import nn
 
 from analysis.__main__ import main
-from analysis.columns import as_rows
 from analysis.commands.reference import reference_command
-from analysis.details import keep_what_differs
-from analysis.points import POINT, choose_retrain_epochs, points_of
 from analysis.reference import PUBLISHED, compared, published, wang2023
 from analysis.reference.facts import facts
-from analysis.rows import read_rows
-from rewind_ray.flops import multiply_adds
+from analysis.table.columns import as_rows
+from analysis.table.details import keep_what_differs
+from analysis.table.points import POINT, choose_retrain_epochs, points_of
+from analysis.table.rows import read_rows
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import RATES, dense_mask, prunable_parameters
+from rewind_ray.pruning.flops import multiply_adds
 from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 from rewind_ray.retraining import METHODS
 

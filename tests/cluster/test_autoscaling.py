@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rows import read_rows
+from analysis.table.rows import read_rows
 from tests.cluster.hosts import SHARED, Machine, machine, why_not
 
 pytestmark = [

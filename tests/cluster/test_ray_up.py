@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.rows import read_rows
+from analysis.table.rows import read_rows
 from tests.cluster.configs import load
 from tests.cluster.hosts import ADDRESSES, HOME, SHARED, Machine, machines, why_not
 

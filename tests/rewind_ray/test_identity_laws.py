@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rewind_ray import stage as stages
 from rewind_ray.datasets import resolve
 from rewind_ray.models import NETWORKS
 from rewind_ray.network_options import OPTIONS
@@ -27,7 +26,8 @@ from rewind_ray.pruning import Mask, dense_mask, pruned_mask
 from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
-from rewind_ray.stage import epoch_rates
+from rewind_ray.training import stage as stages
+from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tiny_stages import Lab, tiny
 
 MEASURED = (

@@ -25,8 +25,8 @@ import sys
 from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
-from rewind_ray.run import Job, Runtime
-from rewind_ray.stage import run_stage
+from rewind_ray.training.run import Job, Runtime
+from rewind_ray.training.stage import run_stage
 protocol = digits(epochs=2, schedule=Schedule(lr=0.1), train_examples=64, test_examples=50)
 stage = retrain_stage(
     dense_stage(protocol, 0), Prune(fraction=0.5), Retrain(method="lr_rewind", epochs=1)

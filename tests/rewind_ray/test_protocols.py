@@ -18,9 +18,9 @@ from rewind_ray.protocols import (
     renda_imagenet,
     wang_imagenet100,
 )
-from rewind_ray.run import make_optimizer
 from rewind_ray.schedule import Schedule, learning_rate
 from rewind_ray.spec import Protocol, dense_stage
+from rewind_ray.training.run import make_optimizer
 
 
 def test_mikler_resnet() -> None:

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from analysis.reference import published
-from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.protocols import renda_cifar, renda_imagenet
 from rewind_ray.pruning import dense_mask, density, prunable_parameters, pruned_mask
+from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.spec import Protocol, Prune
 
 CIFAR = ("resnet20", "resnet56", "resnet110")

@@ -13,7 +13,7 @@ from rewind_ray.protocols import mikler_resnet, mikler_wrn, renda_cifar
 from rewind_ray.retraining import METHODS, RATES, RateContext, method_named
 from rewind_ray.schedule import Schedule, learning_rate
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
-from rewind_ray.stage import epoch_rates
+from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tiny_stages import child, tiny
 
 STEPS = 3

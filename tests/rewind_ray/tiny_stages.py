@@ -9,13 +9,13 @@ from typing import Any
 from rewind_ray.protocols import digits
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS
-from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
-from rewind_ray.stage import run_stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.run import Job, Runtime
+from rewind_ray.training.stage import run_stage
 
 REWINDINGS = ("finetune", "weight_rewind", "lr_rewind")
 KNOBS = {"alpha": 0.5, "speedup": 1.5, "lr": 0.05}

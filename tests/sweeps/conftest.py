@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.launch import command
+from sweeps.run.launch import command
 from tests.sweeps.running import QUICKSTART, run
 
 

@@ -19,14 +19,14 @@ from typing import Any
 
 from rich.console import Console
 
-from rewind_ray.run import Runtime
 from rewind_ray.spec import dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.boards import Boards
-from sweeps.graph import build_graph
+from rewind_ray.training.run import Runtime
 from sweeps.options import Options
-from sweeps.progress import Progress
-from sweeps.scheduler import Scheduler
+from sweeps.plan.graph import build_graph
+from sweeps.run.dispatcher import Scheduler
+from sweeps.run.progress import Progress
+from sweeps.run.tensorboard import Boards
 from tests.sweeps.running import tiny_protocol
 from trainables.stage_trainable import StageTrainable
 
@@ -77,7 +77,7 @@ def poison(storage: Path, over: threading.Event) -> None:
 
 
 def main(storage: str, seeds: list[int]) -> None:
-    from sweeps import tuning
+    from sweeps.run import tune as tuning
 
     tuning.StageTrainable = FailingTrainable
     tuning.MAX_FAILURES = 2 if "killed" in [KINDS[s] for s in seeds if s < len(KINDS)] else 8

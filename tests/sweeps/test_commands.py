@@ -90,7 +90,7 @@ def test_a_dry_run_does_not_wait_long_for_a_storage_that_is_away(monkeypatch, ty
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    monkeypatch.setattr("sweeps.launch.DRY_RUN_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("sweeps.run.launch.DRY_RUN_PATIENCE_SECONDS", 1.0)
     begun = time.monotonic()
     result = typed(*QUICKSTART, "--dry-run", "--storage", "s3://nobodys-bucket/x")
     assert result.returncode != 0 and "Traceback" not in result.stderr
@@ -244,7 +244,7 @@ def test_a_sweep_of_several_runs_of_tune(undisturbed, storage):
     """As a large one is; here of three stages each."""
     expected, _ = undisturbed
     program = (
-        "import sys, sweeps.tuning as tuning\n"
+        "import sys, sweeps.run.tune as tuning\n"
         "from sweeps import quickstart\n"
         "tuning.RUN_STAGES, tuning.RUN_STAGES_A_SLOT = 3, 1\n"
         f"sys.argv = {[*QUICKSTART, '--storage', str(storage)]}\n"

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network
 from rewind_ray.protocols import mikler_resnet, mikler_wrn
 from rewind_ray.pruning import prunable_parameters
+from rewind_ray.pruning.flops import multiply_adds
 from rewind_ray.spec import dense_stage
-from rewind_ray.stage import epoch_rates
+from rewind_ray.training.stage import epoch_rates
 from sweeps import mikler2022
-from sweeps.graph import build_graph
 from sweeps.iterative_wrn import iterative_wrn
 from sweeps.mikler2022 import FIGURES, METHODS, REWIND_EPOCH, retrainings
+from sweeps.plan.graph import build_graph
 
 STEPS = 2000
 RESNETS = ("fig1", "fig2", "fig3", "fig4", "table5")

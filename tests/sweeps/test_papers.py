@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from rewind_ray.protocols import renda_cifar
-from rewind_ray.run import Runtime
 from rewind_ray.spec import dense_stage
-from rewind_ray.stage import run_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps import catalogue, renda2020, wang2023
+from rewind_ray.training.run import Runtime
+from rewind_ray.training.stage import run_stage
+from sweeps import renda2020, wang2023
 from sweeps.algorithm1 import Algorithm, accuracy_drop, algorithm1, answers
-from sweeps.graph import build_graph
+from sweeps.commands import list as catalogue
 from sweeps.options import Options
-from sweeps.scheduler import Scheduler, State
+from sweeps.plan.graph import build_graph
+from sweeps.run.dispatcher import Scheduler, State
 from tests.sweeps.running import tiny_protocol
 
 # Of the 22,590 published trials: (network, technique, iterative, method) -> points a seed.
@@ -110,7 +111,7 @@ def test_table_4_has_a_line_for_every_setting():
 
 def test_setup_4_2_goes_on_with_the_original_schedule():
     """P30F90, 1e-2: the rates of epochs 30 to 120 of 0.1, x0.1 at 30/60/90/105."""
-    from rewind_ray.stage import epoch_rates
+    from rewind_ray.training.stage import epoch_rates
 
     protocol = wang2023.wang_imagenet100()
     for setting in wang2023.S42:

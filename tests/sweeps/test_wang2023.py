@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from rewind_ray.flops import multiply_adds
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.network_options import options_of
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.pruning.flops import multiply_adds
 from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import dense_stage
-from rewind_ray.stage import epoch_rates
+from rewind_ray.training.stage import epoch_rates
 from sweeps import wang2023
-from sweeps.graph import build_graph
+from sweeps.plan.graph import build_graph
 from sweeps.wang2023 import S42, SXA, SXB, TABLE5, TABLES
 
 PUBLISHED = Path(__file__).parents[2] / "analysis/reference/wang2023_tables.csv"

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from rewind_ray.protocols import digits
-from rewind_ray.run import Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
-from rewind_ray.stage import run_stage
 from rewind_ray.store.leases import Watch, claim, owner_of
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.partial import read_partial
-from sweeps.graph import build_graph
+from rewind_ray.training.run import Runtime
+from rewind_ray.training.stage import run_stage
+from sweeps.plan.graph import build_graph
 from trainables.stage_trainable import StageTrainable
 
 

@@ -31,13 +31,13 @@ from rewind_ray.datasets.stream import (
     prepare,
 )
 from rewind_ray.datasets.tensorflow_view import tensorflow_view
-from rewind_ray.epoch import train_epoch
 from rewind_ray.protocols import digits, renda_imagenet
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
-from rewind_ray.run import make_optimizer
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, dense_stage
 from rewind_ray.tasks.image import load_task
+from rewind_ray.training.epoch import train_epoch
+from rewind_ray.training.run import make_optimizer
 
 SIDE = 16
 Make = Callable[..., StreamSet]

@@ -12,11 +12,11 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rewind_ray.flops import multiply_adds
 from rewind_ray.models import NETWORKS, build_network, check_network, initialise_
 from rewind_ray.models.wide_resnet import wide_resnet
 from rewind_ray.network_options import OPTIONS, WIDE_RESNET
 from rewind_ray.pruning import prunable_parameters
+from rewind_ray.pruning.flops import multiply_adds
 
 
 def built(name: str, seed: int | None = None, **options: object) -> nn.Module:

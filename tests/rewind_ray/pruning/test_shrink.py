@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewind_ray import models
-from rewind_ray.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.models import build_network
 from rewind_ray.pruning import (
     Mask,
@@ -24,6 +23,7 @@ from rewind_ray.pruning import (
     unpruned,
 )
 from rewind_ray.pruning.filters import by_unit
+from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.pruning.shrink import (
     Cut,
     apply_filter_mask_,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rewind_ray.epoch import train_epoch
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
@@ -27,6 +26,7 @@ from rewind_ray.store.checkpoint import (
     to_bytes,
     unpack_bits,
 )
+from rewind_ray.training.epoch import train_epoch
 
 
 def new_network(name: str = "digits_resnet", seed: int = 0) -> nn.Module:

@@ -30,7 +30,7 @@ IN_A_PATH = re.compile(
 )
 ELSEWHERE = {
     "rewind_ray/datasets/cache.py",
-    "rewind_ray/export.py",  # names of files in the working directory
+    "rewind_ray/export/command.py",  # names of files in the working directory
 }
 
 

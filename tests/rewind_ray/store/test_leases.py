@@ -11,7 +11,6 @@ from functools import partial
 
 import pytest
 
-from rewind_ray.epoch import Progress
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.leases import (
     FencedLedger,
@@ -26,6 +25,7 @@ from rewind_ray.store.leases import (
 )
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.partial import drop_partial, write_partial
+from rewind_ray.training.epoch import Progress
 from tests.rewind_ray.store.test_ledger import a_row
 
 STAGE = "0123456789abcdef"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rewind_ray.epoch import BrokenOff
 from rewind_ray.protocols import digits
-from rewind_ray.run import Job, Runtime
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
-from rewind_ray.stage import run_epoch, run_stage, start_stage
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.epoch import BrokenOff
+from rewind_ray.training.run import Job, Runtime
+from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 
 UPDATES = 5  # an epoch
 

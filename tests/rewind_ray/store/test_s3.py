@@ -16,9 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewind_ray.run import Job
 from rewind_ray.spec import Stage, dense_stage
-from rewind_ray.stage import run_stage
 from rewind_ray.store import opening, patience
 from rewind_ray.store.files import (
     delete,
@@ -32,6 +30,8 @@ from rewind_ray.store.files import (
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable, open_storage, redact, storage_time
 from rewind_ray.store.patience import is_passing, patiently
+from rewind_ray.training.run import Job
+from rewind_ray.training.stage import run_stage
 from tests.rewind_ray.s3_store import BUCKET, OTHERS, Store, use
 from tests.rewind_ray.store.test_ledger import STAGE, TENSORS, a_row
 from tests.rewind_ray.tiny_stages import Lab, child, tiny

@@ -1,0 +1,38 @@
+"""How fair a comparison is: the comparison setups of Wang et al. 2023, as far as rows tell.
+
+A setup is a tuple of named conditions, a condition a pure function of two groups of rows. What the
+rows don't tell is never taken for granted: the finding then says "can't be told".
+"""
+
+from __future__ import annotations
+
+from analysis.questions.fairness.conditions import CONDITIONS
+from analysis.questions.fairness.cross_test import FOUR, PLACE, cross_tests
+from analysis.questions.fairness.groups import Group
+from analysis.questions.fairness.labels import drawn, fairness_label, label_of_pair, label_of_pairs
+from analysis.questions.fairness.prepared import GROUP
+from analysis.questions.fairness.records import pair_record
+from analysis.questions.fairness.setups import SETUPS, SHORT
+from analysis.questions.fairness.variants import NAMED_RATES, Knobs, read_variant
+from analysis.questions.fairness.verdicts import Pair, fairness
+
+__all__ = [
+    "CONDITIONS",
+    "FOUR",
+    "GROUP",
+    "NAMED_RATES",
+    "PLACE",
+    "SETUPS",
+    "SHORT",
+    "Group",
+    "Knobs",
+    "Pair",
+    "cross_tests",
+    "drawn",
+    "fairness",
+    "fairness_label",
+    "label_of_pair",
+    "label_of_pairs",
+    "pair_record",
+    "read_variant",
+]

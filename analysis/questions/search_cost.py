@@ -1,0 +1,55 @@
+"""What an accuracy cost to find, in epochs and multiply-adds, and what sharing stages saved."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.table.points import PANEL, points_of
+
+log = logging.getLogger(__name__)
+
+
+def search_costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every point, by method and compression, cheapest first."""
+    order = [*PANEL, "method", "compression_ratio", "search_cost_epochs", "criterion"]
+    return points_of(rows).sort_values(order, ignore_index=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sharing:
+    """Epochs that a sweep trained, against those its rows would need one by one."""
+
+    epochs_trained: int
+    """Each stage once, to its longest row; baselines included."""
+    epochs_alone: int
+    """Each row by itself: its baseline's epochs and its search_cost_epochs."""
+
+    @property
+    def factor(self) -> float:
+        return self.epochs_alone / self.epochs_trained
+
+
+def sharing_of(rows: pd.DataFrame) -> Sharing | None:
+    """None, with a warning, where ancestors or costs are missing and nobody can tell.
+
+    A baseline that has rows of several lengths counts with its shortest: the factor is never
+    overstated.
+    """
+    ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
+    absent = len(set(ancestors).difference(rows["stage_id"].to_numpy(dtype=object)))
+    if absent or rows["search_cost_epochs"].isna().any():
+        log.warning(
+            "the epochs that sharing saved can't be told: %s",
+            f"{absent} stages that these rows go on from have no row among them"
+            if absent
+            else "some rows have no search_cost_epochs",
+        )
+        return None
+    lengths = rows.groupby("stage_id")["train_epochs"].agg(["min", "max"])
+    shortest = rows["baseline_id"].map(lengths["min"])
+    dense_epochs = rows["train_epochs"].where(rows["level"] == 0, shortest)
+    alone = dense_epochs + rows["search_cost_epochs"]
+    return Sharing(epochs_trained=int(lengths["max"].sum()), epochs_alone=int(alone.sum()))

@@ -1,0 +1,259 @@
+"""What rows may say: limits of each column, and columns that have to agree with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.table.lengths import dense_epochs_of_rows
+from rewind_ray.result import STATUSES, check_drops
+
+ROUNDED = 1e-3
+"""Relative: published densities and compressions have four digits or more."""
+SAME_ACCURACY = 5e-7
+"""Published accuracies have six decimals at most; one's own are stored to the last bit."""
+LARGEST_WHOLE = 2**53
+"""Beyond, floating point doesn't tell neighbouring whole numbers apart."""
+
+NOT_NEGATIVE = (
+    "seed",
+    "level",
+    "rewind_epoch",
+    "train_epochs",
+    "search_cost_epochs",
+    "search_cost_flops",
+    "train_seconds",
+    "params_total",
+    "params_prunable",
+    "params_remaining",
+    "flops_dense",
+    "flops_remaining",
+    "test_accuracy_std",
+)
+AT_LEAST_ONE = ("retrain_epochs", "trials", "prune_power", "compression_ratio", "retrain_speedup")
+ABOVE_ZERO = ("speedup", "retrain_lr")
+INSIDE_ONE = ("prune_fraction", "retrain_factor")
+"""Above 0 and below 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """What is wrong with a row."""
+
+    row: int
+    """Its position in the table, from 0 up."""
+    words: str
+
+
+Check = Callable[[pd.DataFrame], Iterator[Fault]]
+
+
+def check_rows(rows: pd.DataFrame) -> None:
+    """rows: typed, as of ``as_rows``. Raises ValueError for the first fault of the first check."""
+    for check in CHECKS:
+        for fault in check(rows):
+            stage_id = rows["stage_id"].iloc[fault.row]
+            raise ValueError(f"row {fault.row + 1} (stage {stage_id}): {fault.words}")
+
+
+# One value by itself
+
+
+def infinite(rows: pd.DataFrame) -> Iterator[Fault]:
+    for name in rows.columns[rows.dtypes == "float64"]:
+        wrong = np.isinf(rows[name].to_numpy())
+        if wrong.any():
+            row = int(wrong.argmax())
+            yield Fault(row=row, words=f"{name} is {rows[name].iloc[row]:g}; allowed: finite")
+
+
+def accuracies(rows: pd.DataFrame) -> Iterator[Fault]:
+    for name in (name for name in rows if _is_accuracy(name)):
+        values = _numbers(rows[name])
+        for row in _where(~np.isnan(values) & ~((values >= 0) & (values <= 1))):
+            value = values[row]
+            percent = "; that looks like percent: divide by 100" if 1 < value <= 100 else ""
+            yield Fault(
+                row=row, words=f"{name} is {value:g}; accuracies are fractions in [0, 1]{percent}"
+            )
+
+
+MAY_EXCEED_ONE = ("trainability_accuracy",)
+"""A ratio of accuracies."""
+
+
+def _is_accuracy(name: str) -> bool:
+    return "_accuracy" in name and name not in (*MAY_EXCEED_ONE, "test_accuracy_std")
+
+
+def limits(rows: pd.DataFrame) -> Iterator[Fault]:
+    for names, low, high, allowed in (
+        (("density",), 0, 1, "above 0, up to 1"),
+        (NOT_NEGATIVE, -0.5, np.inf, "0 and up"),
+        (MAY_EXCEED_ONE, -1e-300, np.inf, "0 and up"),
+        (AT_LEAST_ONE, 1 - ROUNDED, np.inf, "1 and up"),
+        (ABOVE_ZERO, 0, np.inf, "above 0"),
+        (INSIDE_ONE, 0, np.nextafter(1, 0), "above 0 and below 1"),
+        (("retrain_alpha",), -1e-300, 1, "0 to 1"),
+        (("retrain_warmup",), -1e-300, np.nextafter(1, 0), "0 up to below 1"),
+        (("retrain_rates_from",), -0.5, np.inf, "0 and up"),
+        (("retrain_last_lr",), 0, np.inf, "above 0"),
+    ):
+        for name in names:
+            values = _numbers(rows[name])
+            for row in _where(~np.isnan(values) & ~((values > low) & (values <= high))):
+                yield Fault(row=row, words=f"{name} is {values[row]:g}; allowed: {allowed}")
+
+
+def words(rows: pd.DataFrame) -> Iterator[Fault]:
+    for row in _where(~rows["status"].isin(STATUSES).to_numpy()):
+        value = rows["status"].iloc[row]
+        yield Fault(row=row, words=f"status is {value!r}; known: {', '.join(STATUSES)}")
+    for text in rows["retrain_drops"].dropna().unique():
+        try:
+            check_drops(text)
+        except ValueError as error:
+            row = int((rows["retrain_drops"] == text).to_numpy().argmax())
+            yield Fault(row=row, words=str(error))
+
+
+# Columns of one row
+
+
+def products(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Ratios that are given beside what they are ratios of."""
+    ratio, density = _numbers(rows["compression_ratio"]), _numbers(rows["density"])
+    for row in _where(np.abs(ratio * density - 1) > ROUNDED):
+        yield Fault(
+            row=row,
+            words=f"compression_ratio {ratio[row]:g} and density {density[row]:g} contradict each "
+            f"other: compression_ratio is 1 / density, here {1 / density[row]:g}",
+        )
+    left, prunable = _numbers(rows["params_remaining"]), _numbers(rows["params_prunable"])
+    # Counts are whole, so the share of few weights is coarse
+    for row in _where(np.abs(left - density * prunable) > 1 + ROUNDED * density * prunable):
+        yield Fault(
+            row=row,
+            words=f"params_remaining {left[row]:.0f} of params_prunable {prunable[row]:.0f} and "
+            f"density {density[row]:g} contradict each other: density is the share that remains",
+        )
+    speedup, dense, flops = (
+        _numbers(rows[name]) for name in ("speedup", "flops_dense", "flops_remaining")
+    )
+    for row in _where(np.abs(speedup * flops - dense) > speedup + ROUNDED_FLOPS * dense):
+        yield Fault(
+            row=row,
+            words=f"speedup {speedup[row]:g} contradicts flops_dense {dense[row]:.0f} / "
+            f"flops_remaining {flops[row]:.0f}",
+        )
+
+
+ROUNDED_FLOPS = 0.02
+"""Relative: published FLOPs and speedups have two to three digits."""
+
+
+def parts(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Parts that are no larger than their whole."""
+    for part, whole in (
+        ("params_remaining", "params_prunable"),
+        ("params_prunable", "params_total"),
+        ("flops_remaining", "flops_dense"),
+        ("test_accuracy_low", "test_accuracy_high"),
+    ):
+        small, large = _numbers(rows[part]), _numbers(rows[whole])
+        for row in _where(small > large):
+            yield Fault(
+                row=row,
+                words=f"{part} {small[row]:.10g} is more than {whole} {large[row]:.10g}",
+            )
+
+
+def kinds(rows: pd.DataFrame) -> Iterator[Fault]:
+    """A dense network is level 0 and itself; what was pruned isn't."""
+    dense, first = (rows["method"] == "dense").to_numpy(), (rows["level"] == 0).to_numpy()
+    for row in _where(dense != first):
+        method, level = rows["method"].iloc[row], rows["level"].iloc[row]
+        yield Fault(
+            row=row,
+            words=f"method {method!r} and level {level} contradict each other: the dense network, "
+            "and nothing else, is level 0",
+        )
+    for row in _where(dense & (rows["density"] != 1).to_numpy()):
+        value = rows["density"].iloc[row]
+        yield Fault(row=row, words=f"a dense network's density is {value:g}; it is 1")
+    own = (rows["baseline_id"] == rows["stage_id"]).to_numpy()
+    for row in _where(dense != own):
+        yield Fault(
+            row=row,
+            words=f"baseline_id {rows['baseline_id'].iloc[row]} with method "
+            f"{rows['method'].iloc[row]!r}: a dense network, and nothing else, is its own baseline",
+        )
+    pruned = set(rows["stage_id"][~first])
+    for row in _where(rows["baseline_id"].isin(pruned).to_numpy()):
+        yield Fault(
+            row=row,
+            words=f"baseline_id {rows['baseline_id'].iloc[row]} is a pruned network's stage_id; "
+            "it names the dense network at the chain's start",
+        )
+
+
+# Several rows
+
+
+def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Every baseline_id has one accuracy, which is that of its own row."""
+    accuracy = rows["baseline_test_accuracy"].where(rows["level"] > 0)
+    first = accuracy.groupby(rows["baseline_id"]).transform("first")
+    for row in _where(((accuracy - first).abs() > SAME_ACCURACY).to_numpy()):
+        baseline = rows["baseline_id"].iloc[row]
+        among = (rows["baseline_id"] == baseline) & accuracy.notna()
+        other = int(among.to_numpy().argmax())
+        yield Fault(
+            row=row,
+            words=f"baseline_test_accuracy is {accuracy.iloc[row]:.10g}, but row {other + 1} "
+            f"(stage {rows['stage_id'].iloc[other]}) has {accuracy.iloc[other]:.10g} for the same "
+            f"baseline_id {baseline}",
+        )
+    own = rows["test_accuracy"].where(fully_trained(rows))
+    told = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
+    for row in _where(((own - told).abs() > SAME_ACCURACY).to_numpy()):
+        child = int(
+            ((rows["baseline_id"] == rows["stage_id"].iloc[row]) & accuracy.notna())
+            .to_numpy()
+            .argmax()
+        )
+        yield Fault(
+            row=row,
+            words=f"test_accuracy of the dense network is {own.iloc[row]:.10g}, but row "
+            f"{child + 1} (stage {rows['stage_id'].iloc[child]}), which was pruned from it, has "
+            f"baseline_test_accuracy {told.iloc[row]:.10g}",
+        )
+
+
+def fully_trained(rows: pd.DataFrame) -> pd.Series:
+    """The dense networks' rows at T."""
+    return (rows["level"] == 0) & (rows["train_epochs"] >= dense_epochs_of_rows(rows))
+
+
+CHECKS: tuple[Check, ...] = (
+    infinite,
+    accuracies,
+    limits,
+    words,
+    products,
+    parts,
+    kinds,
+    baselines,
+)
+
+
+def _numbers(values: pd.Series) -> np.ndarray:
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _where(wrong: np.ndarray) -> Iterator[int]:
+    """Rows, the first first."""
+    yield from map(int, np.flatnonzero(wrong))

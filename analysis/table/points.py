@@ -1,0 +1,244 @@
+"""Points: rows that differ in nothing but the seed, taken together."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.table.columns import BadRows
+from analysis.table.lengths import dense_epochs_of_rows
+from analysis.table.rows import with_shared_first_levels
+
+log = logging.getLogger(__name__)
+
+PANEL = ["network", "dataset", "structure", "schedule_kind", "protocol", "metric"]
+"""What is never compared across: one panel of a figure, one part of a table."""
+
+POINT = [
+    *PANEL,
+    "criterion",
+    "method",
+    "variant",
+    "retrain_epochs",
+    "level",
+    "prune_fraction",
+    "density",
+]
+"""What the rows of one point have in common."""
+
+FRACTION_DIGITS = 9  # 1 - 0.8 and 0.2 are the same fraction
+SAME_DENSITY = 0.0005  # relative
+
+WIDTH_OF_80 = {2: 0.904, 3: 1.353, 4: 1.618, 5: 1.791, 6: 1.906, 8: 2.047, 10: 2.109, 12: 2.168}
+"""Number of trials -> expected width of an interval from their 10th to their 90th percentile,
+linearly interpolated, in standard deviations of a normal distribution: what Mikler 2022 draws
+(docs/statistics.md)."""
+
+MEDIANS = [
+    "test_accuracy",
+    "val_accuracy",
+    "accuracy_change",
+    "baseline_test_accuracy",
+    "speedup",
+    "flops_remaining",
+    "search_cost_epochs",
+    "search_cost_flops",
+    "dense_epochs",
+]
+
+
+def points_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a point: the columns of POINT, and medians over seeds under the rows' own names.
+
+    ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
+    a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
+    them and counted in ``n_diverged``. A published row that sums up several trials counts as that
+    many seeds, and its interval is taken for their spread. ``test_accuracy_mean`` and
+    ``test_accuracy_std``, the sample standard deviation, are over seeds too.
+
+    Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
+    """
+    pruned = pruned_rows(rows)
+    number = group_numbers(pruned, POINT)
+    _refuse_mixed_rows(pruned, number)
+    groups = pruned.groupby(number)
+    accuracy = groups["test_accuracy"]
+    points = pd.concat(
+        [
+            groups[POINT].first(),
+            groups[["compression_ratio", *MEDIANS]].median(),
+            groups["test_accuracy_min"].min(),
+            groups["test_accuracy_max"].max(),
+            accuracy.mean().rename("test_accuracy_mean"),
+            accuracy.std().fillna(groups["test_accuracy_std"].median()).rename("test_accuracy_std"),
+            groups[["n_seeds", "n_diverged"]].sum(),
+        ],
+        axis="columns",
+    )
+    return points.sort_values(POINT, ignore_index=True)
+
+
+def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that medians are taken of, one a trial or published sum of trials.
+
+    With ``density`` made the same for those of one level, ``dense_epochs``, which is T,
+    ``accuracy_change``, ``n_seeds``, ``n_diverged``, and the spread that a published row states.
+    What a diverged trial measured is NaN. Raises BadRows if there are none.
+    """
+    pruned = with_shared_first_levels(rows.assign(dense_epochs=dense_epochs_of_rows(rows)))
+    pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
+    if pruned.empty:
+        raise BadRows(f"there is no pruned network among these {len(rows)} rows")
+    diverged = pruned["status"] == "diverged"
+    change = pruned["test_accuracy"] - pruned["baseline_test_accuracy"]
+    pruned = pruned.assign(accuracy_change=change)
+    pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
+    measured = pruned["test_accuracy"].notna()
+    low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
+    told = (high - low) / pruned["trials"].map(WIDTH_OF_80).astype("float64")
+    return pruned.assign(
+        prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
+        density=density_levels(pruned, POINT[:-1]),
+        test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
+        test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
+        test_accuracy_std=pruned["test_accuracy_std"].fillna(told),
+        n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
+        n_diverged=diverged.astype("int64"),
+    )
+
+
+def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
+    """For each line the number of its group, from 0 up; what is missing is a value like others.
+
+    Faster than grouping by many columns of text: pairs of numbers are made dense one by one.
+    """
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    for name in by:
+        codes, values = pd.factorize(frame[name], use_na_sentinel=False)
+        numbers = pd.factorize(numbers * len(values) + codes)[0]
+    return pd.Series(numbers, index=frame.index)
+
+
+def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
+    """Each density, replaced by the median of those that are one level with it.
+
+    Of one level are the same prune_fraction and level, whatever they came to (filters weigh
+    differently, so seeds differ), and densities that differ in the fifth digit.
+    """
+    told = frame["prune_fraction"].round(FRACTION_DIGITS)
+    asked = group_numbers(frame.assign(prune_fraction=told), [*within, "prune_fraction", "level"])
+    densities = frame["density"].groupby(asked).transform("median")
+    densities = densities.where(told.notna(), frame["density"])
+    levels = same_level(densities.to_numpy(), group_numbers(frame, within).to_numpy())
+    return frame["density"].groupby(levels).transform("median")
+
+
+def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each density's level, from 0 up; those of two groups are never the same.
+
+    A level reaches from its lowest density to SAME_DENSITY above that, so it can't creep.
+    """
+    order = np.lexsort((densities, groups))
+    firsts = np.ones(len(order), dtype=bool)
+    firsts[1:] = np.diff(densities[order]) != 0
+    firsts[1:] |= np.diff(groups[order]) != 0
+    level, lowest, group, found = -1, np.inf, -1, []
+    for position in order[firsts].tolist():
+        above = densities[position] >= lowest * (1 + SAME_DENSITY)
+        if above or groups[position] != group:
+            level, lowest, group = level + 1, densities[position], groups[position]
+        found.append(level)
+    levels = np.empty(len(densities), dtype=np.int64)
+    levels[order] = np.array(found, dtype=np.int64)[np.cumsum(firsts) - 1]
+    return levels
+
+
+def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
+    """For each method and compression, the retraining time with the best validation accuracy.
+
+    Medians over seeds, as in Renda et al. 2020, §3; of equals the shortest. Where a validation
+    accuracy is missing the test accuracy decides, with a warning: it then flatters. The column
+    ``chosen_by`` names what decided, and is empty where there was no choice.
+    """
+    within = [name for name in POINT if name not in ("retrain_epochs", "density")]
+    compression = density_levels(points, within)
+    rivals = group_numbers(points.assign(density=compression), [*within, "density"])
+    measured = points["test_accuracy"].notna()
+    unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
+    ranked = points.assign(
+        rivals=rivals,
+        judged=points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured),
+        chosen_by=np.where(unjudged, "test_accuracy", "val_accuracy"),
+    ).sort_values(["judged", "retrain_epochs"], ascending=[False, True])
+    chosen = ranked.drop_duplicates("rivals").sort_index()
+    had_choice = chosen["rivals"].map(measured.groupby(rivals).sum()) > 1
+    chosen["chosen_by"] = chosen["chosen_by"].astype("str").where(had_choice)
+    chosen = chosen.drop(columns=["rivals", "judged"]).reset_index(drop=True)
+    by_test = int((chosen["chosen_by"] == "test_accuracy").sum())
+    if by_test:
+        log.warning(
+            "%d of %d points: retrain_epochs chosen by test accuracy, for want of a validation "
+            "accuracy; that flatters them",
+            by_test,
+            len(chosen),
+        )
+    return chosen
+
+
+def how_chosen(chosen: pd.DataFrame) -> str:
+    """What decided the retraining times of points of ``choose_retrain_epochs``, as a sentence.
+
+    Empty where no point had a choice.
+    """
+    decided = chosen["chosen_by"].dropna()
+    by_test = int((decided == "test_accuracy").sum())
+    if decided.empty:
+        return ""
+    if not by_test:
+        return "Each method with the retraining time that has the best median validation accuracy."
+    if by_test == len(decided):
+        return (
+            "Each method with the retraining time that has the best median test accuracy, for want "
+            "of a validation accuracy: that flatters it."
+        )
+    return (
+        "Each method with the retraining time that has the best median validation accuracy; at "
+        f"{by_test} of {len(decided)} points, for want of one, the best median test accuracy, "
+        "which flatters them."
+    )
+
+
+def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a panel: its dense networks' test accuracy over seeds, each baseline once."""
+    pruned = with_shared_first_levels(rows)
+    pruned = pruned[(pruned["level"] > 0) & pruned["baseline_test_accuracy"].notna()]
+    each = pruned.drop_duplicates([*PANEL, "baseline_id", "baseline_test_accuracy"])
+    return (
+        each.groupby(PANEL, dropna=False)
+        .agg(
+            test_accuracy=("baseline_test_accuracy", "median"),
+            test_accuracy_min=("baseline_test_accuracy", "min"),
+            test_accuracy_max=("baseline_test_accuracy", "max"),
+            n_seeds=("seed", "nunique"),
+        )
+        .reset_index()
+    )
+
+
+def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
+    twice = pruned.assign(number=number).duplicated(["number", "seed"], keep=False)
+    if not twice.any():
+        return
+    example = pruned[twice & (number == number[twice].iloc[0])]
+    example = example[example["seed"] == example["seed"].iloc[0]]
+    raise BadRows(
+        f"{int(number[twice].nunique())} points hold several rows of one seed, as stages "
+        f"{' and '.join(example['stage_id'].head(2))} ({example['method'].iloc[0]}, density "
+        f"{example['density'].iloc[0]:.4g}, seed {example['seed'].iloc[0]}): they differ in "
+        "something that no column of this table tells (protocol, learning rate, momentum, ...) "
+        "and can't share a curve; read the storage root they come from, whose stages tell it, or "
+        "the rows of one sweep (python -m analysis rows --sweep NAME)"
+    )

@@ -1,0 +1,5 @@
+"""A finished stage as a file to deploy: ``python -m rewind_ray.export STAGE --format pt2``.
+
+command    what is typed, and the formats: safetensors, pt2, ONNX, JSON
+latency    dense and exported network, measured in turn
+"""

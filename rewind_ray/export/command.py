@@ -1,0 +1,508 @@
+"""A trained stage as a file for others, and what is known of it.
+
+The pruned weights are zero in the file; --shrink cuts pruned filters out for good. In the file,
+and beside it as FILE.json, are the input's standardisation, classes, accuracies, parameters and
+multiply-adds; with --latency the json also tells how long a forward pass takes here.
+
+Examples:
+  python -m rewind_ray.export 4f0c --format json
+  python -m rewind_ray.export 4f0c --format pt2 --shrink --latency --out small.pt2
+  python -m rewind_ray.export 4f0c1d2e3a4b5c6d --storage s3://bucket/folder --epoch 90
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from pyarrow import fs
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from rewind_ray.datasets import DatasetInfo, describe
+from rewind_ray.datasets.stream import RESIZE_RATIO
+from rewind_ray.datasets.tensorflow_view import CROP_PADDING
+from rewind_ray.export.latency import compare
+from rewind_ray.models import build_network, initialise_
+from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
+from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
+from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
+from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
+from rewind_ray.store import checkpoint
+from rewind_ray.store.files import write_atomically
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.tasks import image
+from rewind_ray.training.recalibrate import pruned_accuracies
+from rewind_ray.training.row import device_name
+from rewind_ray.training.run import companions_of
+
+log = logging.getLogger("rewind_ray.export.command")
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+FACTS = "rewind_ray"
+"""Name, in every file, of the json with what is known of the network."""
+INPUT, OUTPUT = "images", "logits"
+NEAR_MATCHES = 5
+STANDARDISED = {
+    "dataset": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
+    "image": "(pixel - mean) / max(std, values ** -0.5), of all values of each image",
+    "imagenet": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
+}
+ONNX_PACKAGES = ("onnx", "onnxscript")
+
+
+class Unusable(Exception):
+    """What is stored of a stage can't be read."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """What is typed may be right where what is stored isn't."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise Unusable(f"can't read {what}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A trained network, ready to be written."""
+
+    network: nn.Module
+    """On the CPU, in evaluation mode, its pruned weights zero or cut out."""
+    facts: dict[str, Any]
+    """What is known of it, as plain data."""
+    stage: Stage
+    info: DatasetInfo
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return image.input_shape(self.info)
+
+
+def load_export(
+    ledger: Ledger, stage_id: str, epoch: int | None, shrink: bool, data: str | None
+) -> Exported:
+    """The network of a stage and what is known of it.
+
+    epoch: None: that of the longest result row. data: folder of the data set's files. Raises
+    ValueError for an epoch without a rewind point or a ``shrink`` that can't be, Unusable and
+    CorruptRewindPoint where what is stored can't be read.
+    """
+    with reading(f"what stage {stage_id} is"):
+        stage = ledger.read_spec(stage_id)
+    epoch = chosen_epoch(ledger, stage_id, epoch)
+    if shrink:
+        check_filters(stage)
+    protocol = stage.protocol
+    info = describe(protocol.dataset, data, protocol.image_size)
+    network, mask = masked_network(ledger, stage, epoch, info)
+    facts = {
+        "stage_id": stage_id,
+        "epoch": epoch,
+        "torch_version": torch.__version__,
+        "input": input_facts(protocol, info, data),
+        "output": {"name": OUTPUT, "shape": ["N", info.num_classes], "dtype": "float32"},
+        **accuracies(ledger, stage_id, epoch),
+        **sizes(stage, info, network, mask),
+    }
+    if shrink:
+        shrink_(network, cut_of(network, mask, image.input_shape(info)))
+    computed = multiply_adds(network, image.input_shape(info))
+    facts |= {
+        "shrunk": shrink or any(step.prune.shrink for step in stage.chain if step.prune),
+        "params_exported": sum(parameter.numel() for parameter in network.parameters()),
+        "flops_exported": sum(computed.values()),
+        "spec": stage_to_dict(stage),
+        "row": None,
+    }
+    if epoch in ledger.row_epochs(stage_id):
+        with reading(f"the row of stage {stage_id}"):
+            facts["row"] = asdict(ledger.read_row(stage_id, epoch))
+    return Exported(network=network, facts=facts, stage=stage, info=info)
+
+
+# Which stage, which epoch
+
+
+def find_stage(ledger: Ledger, start: str) -> str:
+    """The stage whose id starts so. Raises ValueError, listing near ones, unless there is one."""
+    stage_ids = ledger.stage_ids()
+    if not stage_ids:
+        raise ValueError(
+            f"there are no stages in {ledger.uri}; give the --storage that a sweep wrote to"
+        )
+    found = [stage_id for stage_id in stage_ids if stage_id.startswith(start)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{len(found)} stages start with {start!r}: {some(found)}; give more of the id"
+        )
+
+    def likeness(stage_id: str) -> float:
+        return difflib.SequenceMatcher(None, start, stage_id[: len(start)]).ratio()
+
+    near = sorted(stage_ids, key=likeness, reverse=True)
+    raise ValueError(f"no stage {start!r} in {ledger.uri}; nearest: {some(near)}")
+
+
+def some(stage_ids: list[str]) -> str:
+    more = ", ..." if len(stage_ids) > NEAR_MATCHES else ""
+    return ", ".join(stage_ids[:NEAR_MATCHES]) + more
+
+
+def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
+    """Raises ValueError, listing those there are, if it has no rewind point."""
+    points = ", ".join(map(str, ledger.points(stage_id))) or "none"
+    if epoch is None:
+        finished = ledger.row_epochs(stage_id)
+        if not finished:
+            raise ValueError(
+                f"stage {stage_id} has no finished row; let its sweep end, or give an --epoch "
+                f"that has a rewind point: {points}"
+            )
+        epoch = finished[-1]
+    if epoch not in ledger.points(stage_id):
+        raise ValueError(
+            f"stage {stage_id} has no rewind point at epoch {epoch}; there are some at: {points}"
+        )
+    return epoch
+
+
+def check_filters(stage: Stage) -> None:
+    """Raises ValueError if there are no filters to cut out."""
+    structures = {step.prune.structure for step in stage.chain if step.prune}
+    if "filters" not in structures:
+        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
+        raise ValueError(
+            f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
+            "--shrink out, or export a stage of structure filters"
+        )
+
+
+# The network
+
+
+def masked_network(
+    ledger: Ledger, stage: Stage, epoch: int, info: DatasetInfo
+) -> tuple[nn.Module, Mask]:
+    """In evaluation mode, its pruned weights zero; as small as the stage itself trained it.
+
+    The mask is that of its kernels and of what pruned filters take with them.
+    """
+    with reading(f"epoch {epoch} of stage {stage.stage_id}"):
+        point = checkpoint.from_bytes(ledger.read_point(stage.stage_id, epoch))
+    network = image.empty_network(stage.protocol, info)
+    if point.cut:
+        shrink_(network, point.cut)
+    checkpoint.load_network_(network, point)
+    mask = point.mask
+    if mask and stage.filters_take_norms:
+        names = followers(network, image.input_shape(info))
+        mask = {**mask, **companions_of(network, mask, stage, names)}
+    if mask:
+        apply_mask_(dict(network.named_parameters()), mask)
+    return network.eval(), mask
+
+
+# What is known of it
+
+
+def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict[str, Any]:
+    """What to do to an image before the network sees it, and what its classes are called.
+
+    Mean, deviation and names are None, with a warning, where the data set can't be had.
+    """
+    mean = std = classes = None
+    try:
+        task = image.load_task(protocol, data, torch.device("cpu"))
+        classes = list(task.classes)
+        if protocol.standardisation != "image":
+            mean, std = task.pixel_moments()
+    except (ValueError, OSError) as error:
+        log.warning("without the data set no class names, mean and deviation: %s", error)
+    return {
+        "name": INPUT,
+        "shape": ["N", *image.input_shape(info)],
+        "dtype": "float32",
+        "channels": "grey" if info.channels == 1 else "RGB",
+        "resized": resized(protocol, info),
+        "standardised": STANDARDISED[protocol.standardisation],
+        "mean": mean,
+        "std": std,
+        "classes": classes,
+    }
+
+
+def resized(protocol: Protocol, info: DatasetInfo) -> str | None:
+    """How an image of another size was made to fit in evaluation; None: all had this size."""
+    if protocol.augmentation == "imagenet_tf":
+        size = info.image_size
+        return (
+            f"the centre, of {size}/{size + CROP_PADDING} of the shorter side, cut out and resized "
+            f"to {size} pixels, bicubic (TensorFlow 1's, not antialiased)"
+        )
+    if protocol.augmentation in STREAMED:
+        side = round(info.image_size * RESIZE_RATIO)
+    elif protocol.dataset.startswith("folder:"):
+        side = info.image_size
+    else:
+        return None
+    return f"shorter side to {side} pixels, bilinear, antialiased; the centre cut out"
+
+
+def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | None]:
+    """Of this epoch, and of the network right after pruning."""
+    with reading(f"the metrics of stage {stage_id}"):
+        metrics = ledger.read_metrics(stage_id, epoch)
+        before = pruned_accuracies(ledger, stage_id)
+    return {name: metrics.get(name) for name in ("val_accuracy", "test_accuracy")} | before
+
+
+def sizes(stage: Stage, info: DatasetInfo, network: nn.Module, mask: Mask) -> dict[str, float]:
+    """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
+    input_shape = image.input_shape(info)
+    dense = image.meta_network(stage.protocol, info)
+    prunable = prunable_parameters(dense, stage.protocol.prunable)
+    params_prunable = sum(parameter.numel() for parameter in prunable.values())
+    of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
+    params_remaining = unpruned(of_prunable) if mask else params_prunable
+    if stage.filters_take_norms:
+        mask = kept_kernels(network, mask, input_shape)
+    return {
+        "density": params_remaining / params_prunable,
+        "params_total": sum(parameter.numel() for parameter in dense.parameters()),
+        "params_prunable": params_prunable,
+        "params_remaining": params_remaining,
+        "flops_dense": sum(multiply_adds(dense, input_shape).values()),
+        "flops_remaining": remaining_multiply_adds(multiply_adds(network, input_shape), mask),
+    }
+
+
+def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
+    """Against the dense network, in PyTorch without compilation."""
+    dense = image.empty_network(exported.stage.protocol, exported.info)
+    initialise_(dense, exported.stage.seed, exported.stage.protocol.initial_weights)
+    measured = compare(dense, exported.network, exported.input_shape, device)
+    for one in measured:
+        log.info(
+            "batch %d: dense %.3f ms, exported %.3f ms; exported / dense %.3f (%.3f to %.3f)",
+            *(one.batch_size, one.dense_ms, one.exported_ms),
+            *(one.ratio, one.lowest_ratio, one.highest_ratio),
+        )
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": "fp32",
+        "memory_format": "channels_last",
+        "batches": [asdict(one) for one in measured],
+    }
+
+
+# Formats
+
+
+def as_safetensors(exported: Exported) -> bytes:
+    """Weights and BatchNorm's statistics by name. Nothing in it is executed when it is read."""
+    tensors = {name: tensor.contiguous() for name, tensor in exported.network.state_dict().items()}
+    return save(tensors, metadata={FACTS: json.dumps(exported.facts)})
+
+
+def as_pt2(exported: Exported) -> bytes:
+    """A program of ``torch.export``, for batches of any size."""
+    buffer = io.BytesIO()
+    extra = {f"{FACTS}.json": json.dumps(exported.facts)}
+    torch.export.save(exported_program(exported), buffer, extra_files=extra)
+    return buffer.getvalue()
+
+
+def as_onnx(exported: Exported) -> bytes:
+    """By PyTorch's own exporter. Raises ValueError without the packages that it needs."""
+    program = torch.onnx.export(
+        exported_program(exported), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+    )
+    assert program is not None
+    program.model.metadata_props[FACTS] = json.dumps(exported.facts)
+    data: bytes = program.model_proto.SerializeToString()
+    return data
+
+
+def exported_program(exported: Exported) -> torch.export.ExportedProgram:
+    examples = torch.zeros(2, *exported.input_shape)
+    any_number = {0: torch.export.Dim("N")}
+    return torch.export.export(exported.network, (examples,), dynamic_shapes=(any_number,))
+
+
+WRITERS: dict[str, Callable[[Exported], bytes]] = {
+    "safetensors": as_safetensors,
+    "pt2": as_pt2,
+    "onnx": as_onnx,
+}
+Format = Literal["safetensors", "pt2", "onnx", "json"]
+
+
+def check_installed(format: str) -> None:
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if format == "onnx" and missing:
+        raise ValueError(
+            f"--format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}; "
+            "safetensors and pt2 need nothing more"
+        )
+
+
+def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that was exported to the file, in evaluation mode, and what is known of it.
+
+    Raises ValueError if the file isn't one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            facts_text = (opened.metadata() or {}).get(FACTS)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+    if facts_text is None:
+        raise ValueError(f"{path} was not written by rewind_ray.export.command: it doesn't say so")
+    facts = json.loads(facts_text)
+    protocol = facts["spec"]["protocol"]
+    network = build_network(
+        protocol["network"],
+        num_classes=facts["output"]["shape"][1],
+        in_channels=facts["input"]["shape"][1],
+        options=dict(protocol["network_options"]),
+    )
+    shrink_(network, cut_to_shapes(network.state_dict(), tensors))
+    network.load_state_dict(tensors)
+    return network.eval(), facts
+
+
+def cut_to_shapes(large: Mapping[str, Tensor], small: Mapping[str, Tensor]) -> Cut:
+    """One that leaves the small tensors' shapes, of whichever positions."""
+    shapes = {
+        name: (tuple(tensor.shape), tuple(small[name].shape))
+        for name, tensor in large.items()
+        if name in small and tensor.shape != small[name].shape
+    }
+    return Cut(
+        sizes={name: before for name, (before, _) in shapes.items()},
+        kept={
+            name: tuple(
+                None if a == b else tuple(range(b)) for b, a in zip(after, before, strict=True)
+            )
+            for name, (before, after) in shapes.items()
+        },
+    )
+
+
+# The command
+
+
+def export_command(
+    stage: Annotated[Positional[str], arg(metavar="STAGE", help="Id of a stage, or its start.")],
+    *,
+    storage: Annotated[str, arg(metavar="URI", help="Storage root of the sweeps.")] = "results",
+    epoch: Annotated[
+        int | None, arg(metavar="N", help="That of its longest finished row if left out.")
+    ] = None,
+    format: Annotated[
+        Format,
+        arg(
+            metavar="safetensors|pt2|onnx|json",
+            help="Weights; a program of torch.export; ONNX; or only what is known.",
+        ),
+    ] = "safetensors",
+    shrink: Annotated[bool, arg(help="Cut pruned filters out physically.")] = False,
+    latency: Annotated[
+        bool, arg(help="Measure a forward pass against the dense network's.")
+    ] = False,
+    device: Annotated[
+        str, arg(metavar="cpu|cuda|auto", help="That latency is measured on; auto: a GPU if any.")
+    ] = "auto",
+    data: Annotated[
+        str | None,
+        arg(metavar="DIR", help="Folder of the data set's files, as in the sweep."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        arg(metavar="FILE", help="STAGE-EPOCH.FORMAT here if left out; json is printed then."),
+    ] = None,
+) -> None:
+    check_installed(format)
+    if out and Path(out).suffix != f".{format}":
+        raise ValueError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
+    on = chosen_device(device)
+    ledger = Ledger(storage)
+    exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data)
+    facts = dict(exported.facts)
+    target = Path(out or default_name(facts, format)).absolute()
+    if format != "json":
+        content = WRITERS[format](exported)
+        facts |= {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
+        write(target, content)
+    if latency:
+        facts["latency"] = measured_latency(exported, on)
+    text = json.dumps(facts, indent=1)
+    if format == "json" and out is None:
+        print(text, flush=True)
+    else:
+        write(target if format == "json" else Path(f"{target}.json"), text.encode())
+
+
+def default_name(facts: dict[str, Any], format: str) -> str:
+    shrunk = "-shrunk" if facts["shrunk"] else ""
+    return f"{facts['stage_id']}-{facts['epoch']:04d}{shrunk}.{format}"
+
+
+def write(path: Path, content: bytes) -> None:
+    write_atomically(fs.LocalFileSystem(), str(path), content)
+    log.info("wrote %s (%s bytes)", path, f"{len(content):,}")
+
+
+def chosen_device(name: str) -> torch.device:
+    """Raises ValueError for one that isn't here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
+    return device
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code; 1: what was read or written is bad, 2: what was typed."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    try:
+        tyro.cli(
+            export_command,
+            prog="python -m rewind_ray.export",
+            description=__doc__,
+            args=arguments or ["--help"],
+            config=(FlagCreatePairsOff,),
+        )
+    except (CorruptRewindPoint, Unusable, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE if isinstance(error, FileNotFoundError) else FAILED
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    return DONE

@@ -1,0 +1,209 @@
+"""A stage while it runs: what is wanted of it, and its network with mask and optimizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
+from rewind_ray.pruning.shrink import (
+    Cut,
+    channels_of,
+    cut_of,
+    follower_mask,
+    kept_kernels,
+    shrink_,
+)
+from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.tasks.image import ImageTask
+from rewind_ray.training.epoch import Progress, never
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A stage, and what is wanted of it."""
+
+    stage: Stage
+    row_epochs: tuple[int, ...]
+    """Lengths at which a result row is wanted, rising."""
+    rewind_epochs: tuple[int, ...] = ()
+    """Epochs whose rewind point other stages start from, rising."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """Where and how stages run. Nothing of it is in a stage's id."""
+
+    storage: str
+    data: str | None = None
+    """Folder of the data set's files, where it needs one."""
+    device: str = "cpu"
+    threads: int = 1
+    """CPU threads of a stage that starts now; one that goes on keeps what it started with."""
+    keep: str = "all"
+    """Rewind points that stay. all: every epoch's of baselines, of retrainings those that have a
+    row or a child. referenced: those that have a row, or that a stage of the sweep starts from."""
+    git_commit: str | None = None
+    ray_version: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class StageRun:
+    """A stage while it runs."""
+
+    job: Job
+    runtime: Runtime
+    ledger: Ledger
+    task: ImageTask
+    network: nn.Module
+    optimizer: torch.optim.SGD
+    parameters: dict[str, nn.Parameter]
+    """The prunable ones."""
+    num_prunable: int
+    """Prunable weights of the dense network."""
+    mask: Mask
+    """Empty for the dense network."""
+    companions: Mask
+    """What pruned filters take with them, as masks: scales and shifts of BatchNorm channels, and
+    what reads these of kernels that can't be pruned. Density doesn't count them."""
+    cut: Cut | None
+    """What was physically removed from the dense network."""
+    threads: int
+    target_epoch: int
+    """The last epoch that is wanted."""
+    epoch: int = 0
+    """Epochs trained so far."""
+    diverged: bool = False
+    removed_norm: float = 1.0
+    """How much pruning took away, see ``removed_norm_of``."""
+    history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Epoch -> its metrics, as far as this run wrote or read them."""
+    kept_epochs: set[int] = field(default_factory=set)
+    progress: Progress = field(default_factory=Progress)
+    """Of the next epoch, where a run before this one was stopped in it."""
+    stop: Callable[[], bool] = never
+    """Asked before every update: must the run break off? Then it raises BrokenOff."""
+
+    @property
+    def stage(self) -> Stage:
+        return self.job.stage
+
+    @property
+    def finished(self) -> bool:
+        return self.diverged or self.epoch >= self.target_epoch
+
+    def metrics(self, epoch: int) -> dict[str, Any]:
+        """Of one of the stage's epochs, 0 being its start."""
+        if epoch not in self.history:
+            self.history[epoch] = self.ledger.read_metrics(self.stage.stage_id, epoch)
+        return self.history[epoch]
+
+
+def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
+    protocol = stage.protocol
+    decayed, others = decayed_parameters(network, protocol.decayed)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=protocol.schedule.lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+        foreach=True,
+    )
+
+
+def decayed_parameters(
+    network: nn.Module, decayed: str
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters with weight decay and those without; decayed: one of ``spec.DECAYED``."""
+    spared: set[nn.Parameter] = set()
+    if decayed != "all":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                spared.update(module.parameters(recurse=False))
+            elif decayed == "kernels":
+                spared.update(p for p in module.parameters(recurse=False) if p.dim() < 2)
+    parameters = list(network.parameters())
+    return [p for p in parameters if p not in spared], [p for p in parameters if p in spared]
+
+
+def data_seed(stage: Stage) -> int:
+    """Of the batches' order and augmentation.
+
+    A function of seed and level: methods compared at a level see the same batches, and the
+    levels of a chain don't see the same ones again.
+    """
+    digest = hashlib.sha256(f"batches {stage.seed} {stage.level}".encode()).digest()
+    return int.from_bytes(digest[:7])
+
+
+def set_mask_(run: StageRun, mask: Mask) -> None:
+    run.mask = in_order_of_modules(mask, run) if mask else {}
+    run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+    if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
+        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
+        run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
+
+
+def companions_of(
+    network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
+) -> Mask:
+    """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
+    return follower_mask(network, mask, followers) if stage.filters_take_norms else {}
+
+
+def closing(run: StageRun) -> Callable[[Mask], Mask]:
+    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
+    channels = channels_of(run.network, run.task.input_shape)
+    followers = run.task.followers()
+
+    def close(mask: Mask) -> Mask:
+        return channels.closed(
+            mask, lambda part: companions_of(run.network, part, run.stage, followers)
+        )
+
+    return close
+
+
+def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
+    """On the run's device. Ties, random criteria and sums go by this order; safetensors gives
+    back any."""
+    return {name: mask[name].to(run.task.device) for name in run.parameters}
+
+
+def apply_masks_(run: StageRun) -> None:
+    apply_mask_(dict(run.network.named_parameters()), {**run.mask, **run.companions})
+
+
+def cut_network_(run: StageRun, cut: Cut | None) -> None:
+    """Make the run's network the dense one without what ``cut`` removes."""
+    if run.cut is None and cut is None:
+        return
+    network = run.task.network(run.stage.seed)
+    run.network = shrink_(network, cut) if cut else network
+    run.network = run.network.to(memory_format=torch.channels_last)
+    run.parameters = prunable_parameters(run.network, run.stage.protocol.prunable)
+    run.optimizer = make_optimizer(run.network, run.stage)
+    run.cut = cut
+
+
+def shrink_run_(run: StageRun) -> None:
+    """Cut out what the mask has left without use, and go on with the smaller network."""
+    here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+    mask = {**run.mask, **run.companions}
+    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.input_shape))
+    cut_network_(run, small.cut)
+    checkpoint.load_network_(run.network, small)
+    checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)
+    set_mask_(run, small.mask)

@@ -1,0 +1,503 @@
+"""A stage from start to row: start_stage, run_epoch until finished, or run_stage for all of it.
+
+Everything a run has done is in the ledger at the end of every epoch, so it may die at any
+moment; starting it again goes on from the last rewind point, to the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from rewind_ray.pruning import (
+    Mask,
+    classification_gradients,
+    dense_mask,
+    prunable_parameters,
+    pruned_mask,
+    unchanged,
+    unpruned,
+)
+from rewind_ray.retraining import (
+    FACTOR,
+    METHODS,
+    RATES,
+    WARMUP,
+    Method,
+    RateContext,
+)
+from rewind_ray.schedule import learning_rate
+from rewind_ray.spec import Stage
+from rewind_ray.store import checkpoint
+from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.store.partial import drop_partial, read_partial, write_partial
+from rewind_ray.tasks import image
+from rewind_ray.training.arithmetic import arithmetic, check_precision
+from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
+from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
+from rewind_ray.training.row import make_row
+from rewind_ray.training.run import (
+    Job,
+    Runtime,
+    StageRun,
+    apply_masks_,
+    closing,
+    cut_network_,
+    data_seed,
+    in_order_of_modules,
+    make_optimizer,
+    set_mask_,
+    shrink_run_,
+)
+
+log = logging.getLogger(__name__)
+
+
+def run_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> None:
+    """Do whatever is still missing of the job. ledger: see ``start_stage``."""
+    ledger = ledger or Ledger(runtime.storage)
+    if not missing_epochs(ledger, job):
+        return
+    run = start_stage(job, runtime, ledger)
+    while not run.finished:
+        run_epoch(run)
+
+
+def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
+    """Epochs whose row or rewind point is wanted and not there, rising. Empty: done."""
+    stage_id = job.stage.stage_id
+    rows = set(ledger.row_epochs(stage_id)).intersection(job.row_epochs)
+    missing = set(job.row_epochs) - rows
+    if job.rewind_epochs:
+        unsaved = set(job.rewind_epochs).difference(ledger.points(stage_id))
+        if unsaved:
+            found = {epoch: ledger.sound_row(stage_id, epoch) for epoch in rows}
+            missing |= {epoch for epoch, row in found.items() if row is None}
+            if not any(row and row.status == "diverged" for row in found.values()):
+                missing |= unsaved
+    return sorted(missing)
+
+
+def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> StageRun:
+    """Ready to train: from the last good rewind point, or from the beginning.
+
+    ledger: of the runtime's storage, where it has to be one that is fenced.
+    """
+    ledger = ledger or Ledger(runtime.storage)
+    stage = job.stage
+    ledger.write_spec(stage)
+    missing = missing_epochs(ledger, job)
+    for epoch in set(missing).intersection(ledger.row_epochs(stage.stage_id)):
+        ledger.drop_row(stage.stage_id, epoch)  # a damaged one
+    device = torch.device(runtime.device)
+    check_precision(stage.protocol.precision, device)
+    task = image.load_task(stage.protocol, runtime.data, device)
+    network = task.network(stage.seed)
+    parameters = prunable_parameters(network, stage.protocol.prunable)
+    run = StageRun(
+        job=job,
+        runtime=runtime,
+        ledger=ledger,
+        task=task,
+        network=network,
+        optimizer=make_optimizer(network, stage),
+        parameters=parameters,
+        num_prunable=sum(parameter.numel() for parameter in parameters.values()),
+        mask={},
+        companions={},
+        cut=None,
+        threads=threads_before(ledger, stage) or runtime.threads,
+        target_epoch=max(missing, default=0),
+        kept_epochs={*job.row_epochs, *job.rewind_epochs},
+    )
+    torch.set_num_threads(run.threads)
+    points = ledger.points(stage.stage_id)
+    run.kept_epochs |= kept_before(run, points)
+    if not resume_(run, points, no_later_than=min(missing, default=0)):
+        with arithmetic(stage.protocol.precision, device):
+            begin_(run)
+    drop_left_behind(run, points)
+    write_late_row(run)
+    return run
+
+
+def kept_before(run: StageRun, points: list[int]) -> set[int]:
+    """Epochs whose rewind point stays though this job doesn't want it: other stages start where
+    there is a row, and at what another job wanted of a baseline.
+
+    What else is there was left behind by a run that was interrupted. points: the epochs that have
+    a rewind point.
+    """
+    rows = set(run.ledger.row_epochs(run.stage.stage_id))
+    if run.stage.parent is not None:
+        return rows
+    return rows | {epoch for epoch in points if was_wanted(run, epoch)}
+
+
+def was_wanted(run: StageRun, epoch: int) -> bool:
+    """Whether the job that wrote this rewind point meant it to stay; True if that can't be read."""
+    try:
+        return run.metrics(epoch).get("kept", True) is not False
+    except (FileNotFoundError, ValueError):
+        return True
+
+
+def drop_left_behind(run: StageRun, points: list[int]) -> None:
+    """Drop rewind points that a run before this one had no time to drop."""
+    for epoch in points:
+        if epoch < run.epoch if run.finished else epoch < run.epoch - 1:
+            drop_needless(run, epoch)
+
+
+def threads_before(ledger: Ledger, stage: Stage) -> int | None:
+    """What the stage started with, if it ever did: other threads would give other bits."""
+    for epoch in ledger.metrics_epochs(stage.stage_id):
+        try:
+            return int(ledger.read_metrics(stage.stage_id, epoch)["threads"])
+        except (FileNotFoundError, KeyError, ValueError):  # damaged: another epoch knows it too
+            continue
+    return None
+
+
+# The start
+
+
+def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
+    """Go on from the last good rewind point of the stage itself; False if it has none."""
+    stage_id = run.stage.stage_id
+    known = unbroken_history(run, no_later_than)
+    for epoch in reversed(points):
+        if epoch > known:
+            continue
+        try:
+            point = sound_point(run.stage, epoch, run)
+            cut_network_(run, point.cut)
+            checkpoint.load_network_(run.network, point)
+            checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+        except (CorruptRewindPoint, ValueError) as error:
+            log.warning("unusable rewind point, going back to the one before: %s", error)
+            run.ledger.drop_point(stage_id, epoch)
+            continue
+        run.epoch = epoch
+        resume_epoch_(run)
+        set_mask_(run, point.mask)
+        run.removed_norm = run.metrics(0).get("removed_norm", 1.0)
+        return True
+    return False
+
+
+def resume_epoch_(run: StageRun) -> None:
+    """Go on in the middle of the epoch, if it was stopped there."""
+    steps = run.task.steps_per_epoch
+    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
+    if partial is None:
+        return
+    point, progress = partial
+    try:
+        checkpoint.load_network_(run.network, point)
+    except ValueError as error:
+        log.warning("the epoch that was broken off is begun anew: %s", error)
+        return
+    checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+    run.progress = progress
+
+
+def unbroken_history(run: StageRun, no_later_than: int) -> int:
+    """The last epoch up to which all metrics can be read, -1 if none: rows are made of them."""
+    for epoch in range(no_later_than + 1):
+        try:
+            run.metrics(epoch)
+        except (FileNotFoundError, ValueError):
+            return epoch - 1
+    return no_later_than
+
+
+def begin_(run: StageRun) -> None:
+    """Set weights, momentum and mask of epoch 0, and save them as its rewind point."""
+    metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
+    stage = run.stage
+    if stage.parent and stage.prune and stage.retrain:
+        parent = rewind_point(stage.parent, stage.parent.train_epochs, run)
+        cut_network_(run, parent.cut)
+        checkpoint.load_network_(run.network, parent)
+        set_mask_(run, next_mask(run, parent))
+        apply_masks_(run)
+        run.removed_norm = removed_norm_of(parent, run.mask, run.companions)
+        metrics["removed_norm"] = run.removed_norm
+        metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
+        metrics |= recalibrated_accuracies(run)
+        start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
+        checkpoint.load_network_(run.network, start)
+        apply_masks_(run)
+        if stage.retrain.restore_momentum:
+            checkpoint.load_momentum_(run.network, run.optimizer, start.momentum)
+        if stage.prune.shrink:
+            shrink_run_(run)
+    save_point(run, metrics)
+
+
+def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
+    """The parent's mask without what this stage prunes."""
+    stage = run.stage
+    assert stage.prune is not None
+    return pruned_mask(
+        run.parameters,
+        in_order_of_modules(parent.mask, run) if parent.mask else dense_mask(run.parameters),
+        stage.prune,
+        seed=stage.seed,
+        level=stage.level,
+        gradients=lambda: classification_gradients(
+            run.network,
+            run.parameters,
+            run.task.batches(data_seed(stage), 0),
+            stage.protocol.label_smoothing,
+        ),
+        close=closing(run) if stage.prune.structure == "filters" else unchanged,
+    )
+
+
+def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
+    """Of a copy of the network with BatchNorm statistics of its own; None without BatchNorm.
+
+    The batches are those that the stage's first epoch will see again. Costs at most 50 forward
+    passes on a batch and two evaluations.
+    """
+    if not batch_norms(run.network):
+        return dict.fromkeys(RECALIBRATED)
+    batches = run.task.batches(data_seed(run.stage), 0)
+    probe = recalibrated(run.network, batches, run.stage.protocol.precision)
+    return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
+
+
+def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
+    """||dW|| / ||W|| / sqrt(share), of W all of the parent's parameters (BatchNorm and biases too)
+    and dW those that this step removes.
+
+    share: removed / parent's unpruned prunable weights. Zimmer et al. 2023 and their code: 1 if
+    weights were removed whatever their size, less the smaller they were.
+    """
+    kept = {**mask, **companions}
+    before = removed = 0.0
+    for name in sorted(parent.weights):  # read from a file, they come in any order, and sums differ
+        squares = parent.weights[name].double().square()
+        before += float(squares.sum())
+        if name in kept:
+            removed += float(squares[~kept[name].cpu()].sum())
+    count_before = unpruned(parent.mask) if parent.mask else sum(m.numel() for m in mask.values())
+    share = (count_before - unpruned(mask)) / count_before
+    return math.sqrt(removed / before / share) if before and share else 0.0
+
+
+def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    return parent
+
+
+def fresh_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """Random, and others than the baseline started from (W'_0; Renda et al. 2020, App. E)."""
+    network = run.task.network(data_seed(run.stage))
+    point = checkpoint.capture(network, make_optimizer(network, run.stage), {})
+    return checkpoint.cut_point(point, parent.cut) if parent.cut else point
+
+
+def blended_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """alpha * parent + (1 - alpha) * baseline at T - t: weights, BatchNorm buffers, momentum."""
+    assert run.stage.retrain is not None and run.stage.retrain.alpha is not None
+    return checkpoint.blend(parent, baseline_weights(run, parent), run.stage.retrain.alpha)
+
+
+def baseline_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
+    """Of the original run at epoch T - t, also in an iterative chain (Renda et al. 2020, §2.4)."""
+    assert run.stage.rewind_epoch is not None
+    point = rewind_point(run.stage.baseline, run.stage.rewind_epoch, run)
+    return checkpoint.cut_point(point, parent.cut) if parent.cut else point
+
+
+ORIGINS: dict[str, Callable[[StageRun, RewindPoint], RewindPoint]] = {
+    "parent": parent_weights,
+    "baseline": baseline_weights,
+    "blend": blended_weights,
+    "fresh": fresh_weights,
+}
+
+
+def rewind_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
+    """That of another stage; trained again, to the same bits, where it is lost or corrupt."""
+    try:
+        return sound_point(stage, epoch, run)
+    except (CorruptRewindPoint, ValueError) as error:
+        log.warning("unusable rewind point, training it again: %s", error)
+    run.ledger.drop_point(stage.stage_id, epoch)
+    rows = (epoch,) if epoch == stage.train_epochs else ()  # a child's row needs its parent's
+    job = Job(stage=stage, row_epochs=rows, rewind_epochs=(epoch,))
+    run_stage(job, run.runtime, run.ledger)
+    torch.set_num_threads(run.threads)
+    return sound_point(stage, epoch, run)
+
+
+def sound_point(stage: Stage, epoch: int, run: StageRun) -> RewindPoint:
+    """That of a stage of the run's chain. Raises CorruptRewindPoint or ValueError."""
+    point = checkpoint.from_bytes(run.ledger.read_point(stage.stage_id, epoch))
+    checkpoint.check_mask(point, run.parameters, pruned=stage.level > 0)
+    return point
+
+
+# An epoch
+
+
+def run_epoch(run: StageRun) -> dict[str, Any]:
+    """Train one epoch, save its rewind point, write the row if one is wanted. Its metrics.
+
+    Raises BrokenOff, with what was trained of it saved, once ``run.stop`` says so.
+    """
+    with arithmetic(run.stage.protocol.precision, run.task.device):
+        return _run_epoch(run)
+
+
+def _run_epoch(run: StageRun) -> dict[str, Any]:
+    try:
+        trained = train_one_epoch(run)
+    except BrokenOff as broken:
+        if broken.progress.updates > run.progress.updates:
+            point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+            write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, broken.progress)
+        raise
+    run.epoch += 1
+    run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
+    metrics: dict[str, Any] = {
+        "train_loss": None if run.diverged else trained.train_loss,
+        "train_accuracy": trained.train_accuracy,
+        "lr": trained.last_lr,
+        "train_seconds": trained.train_seconds,
+        "images_per_second": trained.images_per_second,
+    }
+    metrics = save_point(run, metrics)
+    if run.progress.updates:
+        drop_partial(run.ledger, run.stage.stage_id)
+        run.progress = Progress()
+    if run.finished:  # before the row is written, with which the stage is done
+        for epoch in (run.epoch - 2, run.epoch - 1):
+            drop_needless(run, epoch)
+    wanted = [epoch for epoch in run.job.row_epochs if epoch == run.epoch]
+    if run.diverged:
+        wanted = [epoch for epoch in run.job.row_epochs if epoch >= run.epoch]
+    for train_epochs in wanted:
+        write_row(run, train_epochs, metrics)
+    return metrics
+
+
+def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None:
+    """The row at ``train_epochs``; its parent's row first, where that is lost or damaged."""
+    try:
+        row = make_row(run, train_epochs, metrics)
+    except (FileNotFoundError, ValueError):
+        parent = run.stage.parent
+        if parent is None or run.ledger.sound_row(parent.stage_id, parent.train_epochs):
+            raise
+        run.ledger.drop_row(parent.stage_id, parent.train_epochs)
+        run_stage(Job(stage=parent, row_epochs=(parent.train_epochs,)), run.runtime, run.ledger)
+        torch.set_num_threads(run.threads)
+        row = make_row(run, train_epochs, metrics)
+    run.ledger.write_row(row)
+
+
+def train_one_epoch(run: StageRun) -> EpochMetrics:
+    stage, task = run.stage, run.task
+    return train_epoch(
+        network=run.network,
+        optimizer=run.optimizer,
+        batches=task.batches(data_seed(stage), run.epoch),
+        learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
+        parameters=dict(run.network.named_parameters()),
+        mask={**run.mask, **run.companions},
+        precision=stage.protocol.precision,
+        label_smoothing=stage.protocol.label_smoothing,
+        progress=run.progress,
+        stop=run.stop,
+    )
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Parameters and running statistics; the loss predates the last update."""
+    running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    largest = torch._foreach_norm([*network.parameters(), *running], math.inf)
+    return bool(torch.stack(largest).isfinite().all())
+
+
+def epoch_rates(
+    stage: Stage, epoch: int, steps_per_epoch: int, removed_norm: float = 1.0
+) -> Callable[[int], float]:
+    """Learning rate of an update of the stage's epoch (both from 0)."""
+    first = epoch * steps_per_epoch
+    schedule, retrain = stage.protocol.schedule, stage.retrain
+    if retrain is None:
+        return lambda update: learning_rate(first + update, schedule, steps_per_epoch)
+    method = METHODS[retrain.method]
+    context = RateContext(
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        dense_epochs=stage.protocol.epochs,
+        retrain_epochs=retrain.epochs,
+        train_epochs=stage.train_epochs,
+        lr=retrain.lr,
+        drops=retrain.drops,
+        factor=FACTOR if retrain.factor is None else retrain.factor,
+        warmup=warmup_of(method, retrain.warmup),
+        rates_from=retrain.rates_from,
+        last_lr=retrain.last_lr or 0.0,
+        removed_norm=removed_norm,
+    )
+    return lambda update: RATES[method.rate](first + update, context)
+
+
+def warmup_of(method: Method, given: float | None) -> float:
+    if "warmup" not in method.takes:
+        return 0.0
+    return WARMUP if given is None else given
+
+
+def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Measure the network, write the rewind point, and drop the one that it makes needless."""
+    metrics = {
+        "epoch": run.epoch,
+        **metrics,
+        "val_accuracy": None if run.diverged else run.task.accuracy(run.network, "val"),
+        "test_accuracy": None if run.diverged else run.task.accuracy(run.network, "test"),
+        "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
+        "diverged": run.diverged,
+        "threads": run.threads,
+        "kept": keeps(run, run.epoch),
+    }
+    run.history[run.epoch] = metrics
+    stage_id = run.stage.stage_id
+    if run.diverged:
+        run.ledger.write_metrics(stage_id, run.epoch, metrics)
+        return metrics
+    point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+    run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
+    drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
+    return metrics
+
+
+def keeps(run: StageRun, epoch: int) -> bool:
+    """Whether the epoch's rewind point stays when the stage is done."""
+    keeps_all = run.stage.parent is None and run.runtime.keep == "all"
+    return keeps_all or epoch in run.kept_epochs
+
+
+def drop_needless(run: StageRun, epoch: int) -> None:
+    if epoch >= 0 and not keeps(run, epoch):
+        run.ledger.drop_point(run.stage.stage_id, epoch)
+
+
+def write_late_row(run: StageRun) -> None:
+    """The row of the epoch that the run starts at, if it is wanted and was never written."""
+    stage_id = run.stage.stage_id
+    if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
+        metrics = run.metrics(run.epoch)
+        write_row(run, run.epoch, metrics)

@@ -1,0 +1,1 @@
+"""``python -m sweeps …`` beside the recipes: list, doctor, calibrate, storage."""

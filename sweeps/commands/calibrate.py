@@ -1,0 +1,278 @@
+"""How many stages at once keep a device busiest: measured on this one, with the real epoch loop."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from rewind_ray.datasets.batches import epoch_batches
+from rewind_ray.datasets.catalog import ImageData
+from rewind_ray.datasets.image_set import prepare
+from rewind_ray.models import NETWORKS, build_network, initialise_
+from rewind_ray.protocols import mikler_resnet
+from rewind_ray.pruning import dense_mask, prunable_parameters
+from rewind_ray.training.arithmetic import arithmetic
+from rewind_ray.training.epoch import train_epoch
+
+AT_ONCE = (1, 2, 4, 8)
+NOISE = 0.03
+"""Of a measurement, as a share."""
+UPDATES = 2
+"""Between two looks at the clock, and to warm up."""
+PATIENCE_SECONDS = 600.0
+"""For the slowest of the trials to get ready."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What one of several processes on a device trains."""
+
+    network: str
+    precision: str
+    device: str
+    image_size: int
+    at_once: int
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """``at_once`` trials side by side."""
+
+    at_once: int
+    threads: int
+    """CPU threads of each."""
+    updates_per_second: float
+    """Of all together; 0 where it failed."""
+    updates_per_second_each: float
+    """The median trial's."""
+    peak_gib: float
+    """Memory of the largest trial: the device's on a GPU, else the process's."""
+    failure: str = ""
+
+
+# In a trial's process
+
+
+def train_for_a_while(trial: Trial, barrier: Any, results: Any) -> None:
+    """Puts (updates per second, peak bytes, "") into ``results``, or (0, 0, what went wrong)."""
+    try:
+        with arithmetic(trial.precision, torch.device(trial.device)):
+            results.put(measure(trial, barrier))
+    except Exception as error:  # out of memory, mostly; the others needn't wait
+        barrier.abort()
+        results.put((0.0, 0.0, (str(error).strip() or type(error).__name__).splitlines()[0]))
+
+
+def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:
+    torch.set_num_threads(trial.threads)
+    device = torch.device(trial.device)
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(1 / trial.at_once)
+    network, optimizer = prepared_network(trial.network, device)
+    images = prepare(mikler_resnet(), random_images(2048, trial.image_size), device)
+    parameters = prunable_parameters(network, "kernels")
+    mask = dense_mask(parameters)
+
+    def train(epoch: int) -> None:
+        batches = islice(epoch_batches(images, seed=0, epoch=epoch), UPDATES)
+        train_epoch(network, optimizer, batches, lambda _: 0.1, parameters, mask, trial.precision)
+
+    train(0)
+    barrier.wait(PATIENCE_SECONDS)
+    trained, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < trial.seconds:
+        trained += UPDATES
+        train(trained)
+    seconds = time.perf_counter() - begun
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_reserved(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return trained / seconds, float(peak), ""
+
+
+def prepared_network(name: str, device: torch.device) -> tuple[torch.nn.Module, torch.optim.SGD]:
+    network = build_network(name, 10, 3, {})
+    initialise_(network, 0)
+    network = network.to(device=device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-4, foreach=True
+    )
+    return network, optimizer
+
+
+def random_images(count: int, size: int = 32) -> ImageData:
+    """Noise; what is in an image changes no time."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, size, size, 3)
+    return ImageData(
+        train_images=torch.randint(256, shape, dtype=torch.uint8, generator=generator),
+        train_labels=torch.randint(10, (count,), generator=generator),
+        test_images=torch.zeros(100, *shape[1:], dtype=torch.uint8),
+        test_labels=torch.zeros(100, dtype=torch.int64),
+        classes=tuple("0123456789"),
+    )
+
+
+# Side by side
+
+
+def calibrate(
+    network: str, precision: str, at_once: tuple[int, ...], seconds: float, device: str
+) -> list[Measured]:
+    """One measurement for each number of trials at once, on this machine."""
+    cores = len(os.sched_getaffinity(0))
+    size = 224 if network in ("resnet34", "resnet50") else 32
+    return [
+        side_by_side(
+            Trial(
+                network=network,
+                precision=precision,
+                device=device,
+                image_size=size,
+                at_once=number,
+                threads=max(1, cores // number),
+                seconds=seconds,
+            )
+        )
+        for number in at_once
+    ]
+
+
+def side_by_side(trial: Trial) -> Measured:
+    """``trial.at_once`` processes, which begin to train together."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(trial.at_once), spawn.Queue()
+    processes = [
+        spawn.Process(target=train_for_a_while, args=(trial, barrier, results))
+        for _ in range(trial.at_once)
+    ]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=PATIENCE_SECONDS + trial.seconds) for _ in processes]
+    for process in processes:
+        process.join()
+    speeds, peaks, failures = zip(*found, strict=True)
+    failure = next((text for text in failures if text and "Barrier" not in text), "")
+    failed = any(failures)
+    return Measured(
+        at_once=trial.at_once,
+        threads=trial.threads,
+        updates_per_second=0.0 if failed else sum(speeds),
+        updates_per_second_each=0.0 if failed else statistics.median(speeds),
+        peak_gib=max(peaks) / 2**30,
+        failure=failure or ("a trial failed" if failed else ""),
+    )
+
+
+def best_of(measured: list[Measured]) -> Measured | None:
+    """The fewest at once that come within NOISE of the most updates a second in all: more would
+    only take memory, and longer each. None if nothing worked."""
+    working = [item for item in measured if not item.failure]
+    if not working:
+        return None
+    most = max(item.updates_per_second for item in working)
+    enough = [item for item in working if item.updates_per_second >= (1 - NOISE) * most]
+    return min(enough, key=lambda item: item.at_once)
+
+
+def advice(best: Measured, device: str) -> str:
+    share = "1" if best.at_once == 1 else f"1/{best.at_once}"
+    options = (
+        f"--gpus-per-trial {share}"
+        if device == "cuda"
+        else f"--cpus-per-trial {best.threads} --max-concurrent {best.at_once}"
+    )
+    return f"{options}   (--dry-run: --updates-per-second {best.updates_per_second_each:.3g})"
+
+
+def calibrate_command(
+    network: str = "resnet20",
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32",
+    at_once: tuple[int, ...] = AT_ONCE,
+    seconds: float = 10.0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None,
+    as_json: bool = False,
+) -> int:
+    """How many stages at once keep a device busiest: updates/s and memory of 1, 2, 4, 8.
+
+    They train on noise of the network's size, with the threads and the share of memory that they
+    would have in a sweep. Nothing else should run meanwhile.
+
+    Args:
+        network: one of the catalogue's
+        precision: arithmetic
+        at_once: numbers of trials to try
+        seconds: of training for each
+        device: auto is a GPU if there is one
+        address: of a Ray cluster, one of whose GPU nodes is measured; this machine if left out
+        as_json: print only JSON on stdout
+    """
+    if network not in NETWORKS:
+        print(
+            f"error: unknown --network {network!r}; known: {', '.join(NETWORKS)}", file=sys.stderr
+        )
+        return 2
+    if not at_once or min(at_once) < 1 or seconds <= 0:
+        print("error: --at-once are numbers from 1 up, --seconds is above 0", file=sys.stderr)
+        return 2
+    if device == "auto":
+        device = "cuda" if address or torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not address and not torch.cuda.is_available():
+        print("error: torch sees no GPU here; --device cpu measures the CPU", file=sys.stderr)
+        return 1
+    settings = (network, precision, at_once, seconds, device)
+    measured = calibrate_on(address, settings) if address else calibrate(*settings)
+    best = best_of(measured)
+    if as_json:
+        lines = [asdict(one) for one in measured]
+        print(json.dumps({"measured": lines, "best": asdict(best) if best else None}, indent=1))
+    else:
+        show(measured, best, device)
+    return 0 if best else 1
+
+
+def calibrate_on(address: str, settings: tuple[Any, ...]) -> list[Measured]:
+    """On a node of a cluster: a whole GPU of it, or its CPU."""
+    import ray
+
+    from sweeps.run.tune import start_ray
+
+    start_ray(address)
+    there = ray.remote(num_gpus=int(settings[-1] == "cuda"))(calibrate)
+    measured: list[Measured] = ray.get(there.remote(*settings))
+    ray.shutdown()
+    return measured
+
+
+def show(measured: list[Measured], best: Measured | None, device: str) -> None:
+    alone = next((one for one in measured if one.at_once == 1), None)
+    print("at once  threads each  updates/s  of each  against one  peak memory of one")
+    for one in measured:
+        if one.failure:
+            print(f"{one.at_once:7}  {one.threads:12}  failed: {one.failure}")
+            continue
+        known = alone is not None and alone.updates_per_second > 0
+        ratio = one.updates_per_second / alone.updates_per_second if known and alone else 0.0
+        print(
+            f"{one.at_once:7}  {one.threads:12}  {one.updates_per_second:9.2f}  "
+            f"{one.updates_per_second_each:7.2f}  {ratio:10.2f}x  {one.peak_gib:14.2f} GiB"
+        )
+    if best:
+        print(f"best: {best.at_once} at once: {advice(best, device)}")
+    else:
+        print("nothing worked; try a smaller network, or fewer at once")

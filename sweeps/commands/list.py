@@ -1,0 +1,181 @@
+"""Every recipe: what it reproduces, what it takes, and what the paper got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
+from rewind_ray.spec import Stage, dense_stage
+from sweeps import (
+    algorithm1,
+    between_rewindings,
+    iterative_wrn,
+    mikler2022,
+    quickstart,
+    renda2020,
+    wang2023,
+)
+from sweeps.options import Options
+from sweeps.plan.graph import build_graph, cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    command: str
+    reproduces: str
+    published: str
+    """Headline values, in percent of test accuracy unless said otherwise."""
+    stages: Callable[[], Iterable[Stage]]
+    seeds: int
+
+
+MIKLER_PUBLISHED = {  # LRR, WR, FT: learning-rate and weight rewinding, fine-tuning
+    "fig1": "92.46 dense; iterative at 9.35×: 92.07 LRR, 91.89 WR, 89.42 FT",
+    "fig2": "93.71 dense; iterative at 22.7×: 93.13 LRR, 92.93 WR, 90.80 FT",
+    "fig3": "92.46 dense; at 9.35×: 87.74 LRR, 87.68 WR, 85.57 FT",
+    "fig4": "71.90 dense; at 9.35×: 69.09 LRR, 68.86 WR, 67.42 FT",
+    "fig5": "95.72 dense; iterative at 100×: 87.52 LRR, 93.86 WR",
+    "fig6": "95.72 dense; LRR 90.96 at 9.35× (steps of 20%), 91.11 at 17.2× (30%)",
+    "table5": "94.29 dense; 93.74 LRR, 93.73 WR, 93.32 FT",
+}
+RENDA_PUBLISHED = {
+    "fig1": "weight rewinding outperforms fine-tuning, learning-rate rewinding both (§3)",
+    "fig2": "ResNet-50 keeps its accuracy at 5.96×, by learning-rate rewinding",
+    "fig3": "rewinding is safe for t from 25% to 90% of the original training",
+    "fig4": "both rewindings alike",
+    "fig5": "ResNet-50 keeps its accuracy at 5.96×",
+    "fig6": "weight rewinding nearly as good as learning-rate rewinding",
+    "fig7": "reinitialisation poor with single weights, like weight rewinding with filters",
+    "fig8": "learning-rate rewinding first, weight rewinding close",
+    "fig9": "low-LR weight rewinding often peaks in the middle of training",
+    "fig10": "reinitialisation best at few epochs, learning-rate rewinding at many",
+    "fig11": "ResNet-50 4.8× fewer FLOPs at no accuracy drop, fine-tuning 1.7×",
+    "fig12": "rewinding needs fewer FLOPs than fine-tuning",
+    "table1": "91.71, 93.46, 93.77 (ResNet-20, -56, -110), 73.60, 76.17 (ResNet-34, -50)",
+}
+WANG_PUBLISHED = {
+    "table4": "84.56 dense; at 95%: 76.67 scratch, 79.57 P30F90 1e-1, 29.89 P90F30 1e-4",
+    "table5": "P90F30 1e-4: 29.89, and 78.18 with 1,485 epochs more",
+    "table6": "step and cosine, from 1e-2 and 1e-3, against scratch",
+    "table7": "step and cosine, from 1e-2 and 1e-3, against scratch",
+    "setups": "as table4",
+}
+
+
+def entries() -> Iterator[Entry]:
+    """In the order of the papers; ours first."""
+    yield Entry(
+        command="sweeps.quickstart",
+        reproduces="the three methods on handwritten digits",
+        published="ours: see README",
+        stages=lambda: quickstart.quickstart(digits(), range(quickstart.SEEDS)),
+        seeds=quickstart.SEEDS,
+    )
+    yield Entry(
+        command="sweeps.algorithm1",
+        reproduces="Renda et al. 2020, Algorithms 1 and 2; ResNet-56 to 95% sparsity",
+        published="Renda et al. 2020, figures 5 and 6",
+        stages=algorithm1_stages,
+        seeds=algorithm1.SEEDS,
+    )
+    yield Entry(
+        command="sweeps.iterative_wrn",
+        reproduces="Mikler 2022, figures 5 and 6, completed",
+        published=MIKLER_PUBLISHED["fig5"],
+        stages=iterative_wrn_stages,
+        seeds=mikler2022.SEEDS,
+    )
+    yield Entry(
+        command="sweeps.between_rewindings",
+        reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
+        published="ours: see docs/search.md",
+        stages=between_rewindings_stages,
+        seeds=between_rewindings.SEEDS,
+    )
+    for figure in mikler2022.FIGURES:
+        yield Entry(
+            command=f"sweeps.mikler2022 {figure}",
+            reproduces=line_of(mikler2022.__doc__, figure),
+            published=MIKLER_PUBLISHED[figure],
+            stages=mikler_stages(figure),
+            seeds=mikler2022.SEEDS,
+        )
+    for figure in renda2020.FIGURES:
+        yield Entry(
+            command=f"sweeps.renda2020 {figure}",
+            reproduces=line_of(renda2020.__doc__, figure),
+            published=RENDA_PUBLISHED[figure],
+            stages=renda_stages(figure),
+            seeds=renda2020.SEEDS,
+        )
+    for table in wang2023.TABLES:
+        yield Entry(
+            command=f"sweeps.wang2023 {table}",
+            reproduces=line_of(wang2023.__doc__, table),
+            published=WANG_PUBLISHED[table],
+            stages=wang_stages(table),
+            seeds=wang2023.SEEDS,
+        )
+
+
+def line_of(docstring: str | None, name: str) -> str:
+    """What a recipe's docstring says of one of its figures."""
+    lines = [line.split(maxsplit=1) for line in (docstring or "").splitlines()]
+    return next(words[1] for words in lines if len(words) == 2 and words[0] == name)
+
+
+def algorithm1_stages() -> Iterator[Stage]:
+    protocol = renda_cifar("resnet56")
+    for seed in range(algorithm1.SEEDS):
+        yield algorithm1.algorithm1(protocol, protocol, algorithm1.Algorithm(), seed)
+
+
+def iterative_wrn_stages() -> Iterator[Stage]:
+    for seed in range(mikler2022.SEEDS):
+        dense = dense_stage(mikler_wrn(), seed)
+        retrained = mikler2022.retrainings(
+            dense.protocol, mikler2022.REWIND_EPOCH, "as_run", mikler2022.METHODS[:2]
+        )
+        yield from iterative_wrn.iterative_wrn(dense, retrained, (0.2, 0.3), 100.0)
+
+
+def between_rewindings_stages() -> Iterator[Stage]:
+    protocol = mikler_wrn(validation="test", validation_fraction=0.2)
+    for seed in range(between_rewindings.SEEDS):
+        ends = between_rewindings.between_rewindings(protocol, between_rewindings.Between(), seed)
+        yield from (stage for _, _, stage in ends)
+
+
+def mikler_stages(figure: str) -> Callable[[], Iterator[Stage]]:
+    def stages() -> Iterator[Stage]:
+        for seed in range(mikler2022.SEEDS):
+            yield from mikler2022.stages_of(figure, seed)
+
+    return stages
+
+
+def renda_stages(name: str) -> Callable[[], Iterator[Stage]]:
+    figure = renda2020.FIGURES[name]
+    networks = renda2020.networks_of(name, figure)
+    return lambda: renda2020.renda2020(figure, networks, Options(), range(renda2020.SEEDS))
+
+
+def wang_stages(table: str) -> Callable[[], Iterator[Stage]]:
+    def stages() -> Iterator[Stage]:
+        make_protocol, recipe = wang2023.TABLES[table]
+        protocol = make_protocol()
+        for seed in range(wang2023.SEEDS):
+            yield from recipe(protocol, protocol, seed)
+
+    return stages
+
+
+def table() -> list[tuple[str, ...]]:
+    """Command, what it reproduces, seeds, stages, epochs, published values."""
+    lines = []
+    for entry in entries():
+        whole = cost(build_graph(entry.stages()))
+        numbers = (str(entry.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
+        lines.append((f"python -m {entry.command}", entry.reproduces, *numbers, entry.published))
+    return lines

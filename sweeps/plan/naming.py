@@ -1,0 +1,101 @@
+"""What a stage is called where people read it."""
+
+from __future__ import annotations
+
+from rewind_ray.spec import Stage
+from sweeps.plan.graph import Graph, lineages
+
+
+def percent(accuracy: float | None) -> str:
+    return "–" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def method_label(stage: Stage) -> str:
+    """The method, and the knob that tells stages of one method apart: ``blend 0.5``."""
+    retrain = stage.retrain
+    if retrain is None:
+        return "dense"
+    knobs = [retrain.alpha, retrain.lr if retrain.method in ("step", "cosine") else None]
+    return " ".join([retrain.method, *(f"{knob:g}" for knob in knobs if knob is not None)])
+
+
+def target_density(stage: Stage) -> float | None:
+    """What the chain's prune fractions multiply up to; the row has the exact density.
+
+    None where a fraction of the layers, or the rates, say how much: it depends on the network.
+    """
+    density = 1.0
+    for step in stage.chain[1:]:
+        assert step.prune is not None
+        if ":" in step.prune.structure and not step.prune.layers:
+            kept, group = step.prune.structure.split(":")
+            density *= int(kept) / int(group)
+        elif step.prune.fraction is None or step.prune.layers:
+            return None
+        else:
+            density *= 1 - step.prune.fraction
+    return density
+
+
+def amount(stage: Stage) -> str:
+    """How far the network is pruned: ``9.31×``, ``90% of stages.*.conv1``, ``resnet56-B^2``."""
+    density = target_density(stage)
+    if density is not None:
+        return f"{1 / density:.2f}×"
+    prune = stage.prune
+    assert prune is not None
+    if prune.rates:
+        return f"{prune.rates}^{prune.power}" if prune.power > 1 else prune.rates
+    share = prune.structure if prune.fraction is None else f"{100 * prune.fraction:g}%"
+    return f"{share} of {prune.layers}"
+
+
+def stage_title(stage: Stage) -> str:
+    """One line: ``resnet20 cifar10 lr_rewind 2.92× level 3 seed 0``."""
+    protocol = stage.protocol
+    words = [protocol.network, protocol.dataset.removeprefix("folder:"), method_label(stage)]
+    if stage.level:
+        words.append(amount(stage))
+    if stage.level > 1:
+        words.append(f"level {stage.level}")
+    return " ".join([*words, f"seed {stage.seed}"])
+
+
+def chain_place(stage: Stage) -> str:
+    return f"{stage.protocol.network}-{stage.protocol.dataset.removeprefix('folder:')}"
+
+
+def chain_name(leaf: Stage) -> str:
+    """Of the chain that ends in this stage; a name that a file system takes."""
+    if leaf.prune is None or leaf.retrain is None:
+        return f"dense-seed{leaf.seed}"
+    how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
+    if leaf.prune.structure != "unstructured":
+        how = f"{leaf.prune.structure.replace(':', 'of')}-{how}"
+    if leaf.level == 1:
+        return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}"
+    step = "" if leaf.prune.fraction is None else f"-{leaf.prune.fraction:g}"
+    return f"{how}-iterative{step}-seed{leaf.seed}"
+
+
+def path_amount(stage: Stage) -> str:
+    density = target_density(stage)
+    if density is not None:
+        return f"{1 / density:.4g}x"
+    return amount(stage).replace("%", "pc").replace(" of ", "-").replace("*", "_")
+
+
+def chain_names(graph: Graph) -> dict[str, str]:
+    """stage_id -> name of its chain, unlike any other chain's of the graph.
+
+    Network and data set come before it, as a folder, where the graph has several.
+    """
+    last = lineages(graph)
+    several = len({chain_place(node.stage) for node in graph.values()}) > 1
+    owners: dict[str, str] = {}
+    for leaf_id in dict.fromkeys(last.values()):
+        leaf = graph[leaf_id].stage
+        name = f"{chain_place(leaf)}/{chain_name(leaf)}" if several else chain_name(leaf)
+        owners[f"{name}-{leaf_id[:6]}" if name in owners else name] = leaf_id
+    names = {leaf_id: name for name, leaf_id in owners.items()}
+    return {stage_id: names[leaf_id] for stage_id, leaf_id in last.items()}

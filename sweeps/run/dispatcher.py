@@ -1,0 +1,259 @@
+"""Hands out the stages that are ready, to Ray Tune or whoever asks. Knows no Ray."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from enum import StrEnum
+
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Stage
+from rewind_ray.store.leases import Watch, owner_of
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.run import Job
+from rewind_ray.training.stage import missing_epochs
+from sweeps.plan.graph import Graph, Node, add, longest_first
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    ELSEWHERE = "elsewhere"
+    """Another sweep trains it."""
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    STOPPED = "not needed"
+
+
+ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED)
+
+
+class Scheduler:
+    """Every stage's state. A stage is ready when its parent's row is in the ledger, and that of its
+    dense network trained to the end, whose accuracy is in the rows of all that is pruned from it.
+
+    Handing one out costs the same however many stages there are (a heap's log n).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        ledger: Ledger,
+        stop: Callable[[Stage, ResultRow], bool] | None = None,
+    ) -> None:
+        """stop: whether a chain ends with this row, so that its descendants aren't needed."""
+        self.graph = graph
+        self.ledger = ledger
+        self._stop = stop
+        self.states = dict.fromkeys(graph, State.WAITING)
+        self.counts = dict.fromkeys(State, 0) | {State.WAITING: len(graph)}
+        self.reasons: dict[str, str] = {}
+        """Why a stage failed or is blocked."""
+        self.instead_of: dict[str, str] = {}
+        """Ready stages that a dead driver had, and that driver."""
+        self.grown = 0
+        """Times that stages were added."""
+        self._jobs: dict[str, Job] = {}
+        """What was wanted of stages when they were handed out."""
+        self._owners: dict[str, str] = {}
+        """Stages trained elsewhere, and the drivers that have them."""
+        self._priorities = longest_first(graph)
+        self._ready: list[tuple[int, int, str]] = []
+        self._positions = {stage_id: position for position, stage_id in enumerate(graph)}
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """What is done already: a few requests for all stages, and not some for each."""
+        live, self.ledger = self.ledger, self.ledger.listed(self.graph)
+        there = [
+            (stage_id, epoch)
+            for stage_id, node in self.graph.items()
+            for epoch in node.row_epochs.intersection(self.ledger.row_epochs(stage_id))
+        ]
+        self._rows = self.ledger.sound_rows(there)
+        for stage_id, epoch in there:
+            if (stage_id, epoch) not in self._rows:
+                self.ledger.drop_row(stage_id, epoch)
+        for node in self.graph.values():
+            if node.parent_id is None:
+                self._unlock(node)
+        self.ledger = live
+        self._rows.clear()
+
+    @property
+    def ended(self) -> bool:
+        """Nothing runs, and nothing can become ready any more."""
+        return sum(self.counts[state] for state in ENDED) == len(self.graph)
+
+    def extend(self, chain: list[Stage]) -> None:
+        """Want these stages too, parents first from the baseline on.
+
+        A stage that is known at another length is trained on; one that a chain's end had made
+        needless is wanted again.
+        """
+        self.grown += 1
+        behind = 0
+        for stage in reversed(chain):
+            behind += stage.train_epochs
+            known = self._priorities.get(stage.stage_id, 0)
+            self._priorities[stage.stage_id] = max(known, behind)
+        for stage in chain:
+            if stage.stage_id not in self.graph:
+                self.counts[State.WAITING] += 1
+                self.states[stage.stage_id] = State.WAITING
+                self._positions[stage.stage_id] = len(self.graph)
+            elif self.states[stage.stage_id] == State.STOPPED:
+                self._set(stage.stage_id, State.WAITING)
+                del self.reasons[stage.stage_id]
+            add(stage, self.graph)
+        for stage in chain:
+            node = self.graph[stage.stage_id]
+            if self.states[stage.stage_id] in (State.DONE, State.DIVERGED):
+                self._unlock(node)  # something more may be wanted of it
+            elif self.states[stage.stage_id] == State.WAITING:
+                self._place(node)
+
+    def _place(self, node: Node) -> None:
+        """What is a stage that has just been added: ready, waiting, or blocked?"""
+        if node.parent_id is None:
+            self._unlock(node)
+            return
+        assert node.stage.parent is not None
+        parent, epochs = self.graph[node.parent_id], node.stage.parent.train_epochs
+        if self.states[parent.stage_id] in (State.FAILED, State.BLOCKED, State.STOPPED):
+            why = self.reasons[parent.stage_id]
+            stopped = self.states[parent.stage_id] == State.STOPPED
+            self._block(node, why, State.STOPPED if stopped else State.BLOCKED)
+        elif epochs in self.ledger.row_epochs(parent.stage_id) and self._has_dense_row(node.stage):
+            row = self.ledger.sound_row(parent.stage_id, epochs)
+            if row is not None:  # else its parent is about to be handed out again
+                self._release(node, row)
+
+    def _has_dense_row(self, stage: Stage) -> bool:
+        return stage.protocol.epochs in self.ledger.row_epochs(stage.baseline.stage_id)
+
+    def next_ready(self) -> Node | None:
+        """The ready stage with the longest chain behind it, now running; None if none is ready."""
+        while self._ready:
+            _, _, stage_id = heapq.heappop(self._ready)
+            if self.states[stage_id] == State.READY:
+                self._set(stage_id, State.RUNNING)
+                self._jobs[stage_id] = self.graph[stage_id].job
+                return self.graph[stage_id]
+        return None
+
+    def finish(self, stage_id: str, error: str | None = None) -> None:
+        """A running stage has come to its end: the ledger says how."""
+        node = self.graph[stage_id]
+        missing = [] if error else missing_epochs(self.ledger, self._jobs[stage_id])
+        if error or missing:
+            self.reasons[stage_id] = error or f"ended without epochs {missing}"
+            self._set(stage_id, State.FAILED)
+            self._block_descendants(node, f"its ancestor {stage_id} failed")
+            return
+        self._unlock(node)
+
+    def put_back(self, stage_id: str) -> None:
+        """A running stage is to be handed out once more."""
+        self._unlock(self.graph[stage_id])
+
+    def defer(self, stage_id: str, owner: str) -> None:
+        """A running stage turned out to be another driver's: wait for its row."""
+        self._owners[stage_id] = owner
+        self._set(stage_id, State.ELSEWHERE)
+
+    def look_elsewhere(self, watch: Watch) -> list[Node]:
+        """Those that other drivers have finished. What they gave up, or died with, is ready."""
+        finished = []
+        for stage_id, owner in list(self._owners.items()):
+            node = self.graph[stage_id]
+            if not missing_epochs(self.ledger, node.job):
+                finished.append(node)
+            elif owner_of(self.ledger, stage_id) == owner and not watch.is_dead(owner):
+                continue
+            else:
+                self.instead_of[stage_id] = owner
+            del self._owners[stage_id]
+            self._unlock(node)
+        return finished
+
+    def _rows_of(self, node: Node) -> dict[int, ResultRow] | None:
+        """By length; None where one is damaged, which is deleted, so that it is made again."""
+        stage_id = node.stage_id
+        rows: dict[int, ResultRow] = {}
+        for epoch in node.row_epochs:
+            row = self._rows.get((stage_id, epoch)) or self.ledger.sound_row(stage_id, epoch)
+            if row is None:
+                self.ledger.drop_row(stage_id, epoch)
+                return None
+            rows[epoch] = row
+        return rows
+
+    def _settle(self, node: Node, rows: dict[int, ResultRow]) -> None:
+        """All that can be had of the stage is in the ledger."""
+        stage_id = node.stage_id
+        self._complete(node.stage, rows.values())
+        diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
+        self._set(stage_id, State.DIVERGED if diverged else State.DONE)
+        if diverged:
+            self.reasons[stage_id] = "its loss became NaN or infinite"
+        for child_id in node.children:
+            child = self.graph[child_id]
+            assert child.stage.parent is not None
+            if self.states[child_id] == State.WAITING:
+                self._release(child, rows[child.stage.parent.train_epochs])
+
+    def _complete(self, stage: Stage, rows: Iterable[ResultRow]) -> None:
+        """Write the dense network's accuracy into rows that are older than it.
+
+        Those of a dense network at a shorter length are; those of pruned ones only if they were
+        trained without a sweep.
+        """
+        without = [row for row in rows if row.baseline_test_accuracy is None]
+        if not without or not self._has_dense_row(stage):
+            return
+        dense = self.ledger.sound_row(stage.baseline.stage_id, stage.protocol.epochs)
+        if dense is None or dense.test_accuracy is None:
+            return
+        for row in without:
+            self.ledger.write_row(replace(row, baseline_test_accuracy=dense.test_accuracy))
+
+    def _release(self, child: Node, row: ResultRow) -> None:
+        """The row of its parent that a waiting stage goes on from is there."""
+        parent = child.stage.parent
+        assert parent is not None
+        if row.status == "diverged":
+            self._block(child, f"its ancestor {parent.stage_id} diverged")
+        elif self._stop and self._stop(parent, row):
+            self._block(child, f"the chain ended with {parent.stage_id}", State.STOPPED)
+        else:
+            self._unlock(child)
+
+    def _unlock(self, node: Node) -> None:
+        """Ready if something is missing of it."""
+        if not missing_epochs(self.ledger, node.job):
+            rows = self._rows_of(node)
+            if rows is not None:
+                self._settle(node, rows)
+                return
+        self._set(node.stage_id, State.READY)
+        rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])
+        heapq.heappush(self._ready, (*rank, node.stage_id))
+
+    def _block(self, node: Node, reason: str, state: State = State.BLOCKED) -> None:
+        self.reasons[node.stage_id] = reason
+        self._set(node.stage_id, state)
+        self._block_descendants(node, reason, state)
+
+    def _block_descendants(self, node: Node, reason: str, state: State = State.BLOCKED) -> None:
+        for child_id in node.children:
+            self._block(self.graph[child_id], reason, state)
+
+    def _set(self, stage_id: str, state: State) -> None:
+        self.counts[self.states[stage_id]] -= 1
+        self.counts[state] += 1
+        self.states[stage_id] = state

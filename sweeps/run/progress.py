@@ -1,0 +1,203 @@
+"""What a sweep shows while it runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.plan.graph import Graph, Node
+from sweeps.plan.naming import percent, stage_title
+from sweeps.run.dispatcher import Scheduler, State
+
+PLAIN_LINE_SECONDS = 30
+"""A sign of life where nothing is redrawn."""
+RUNNING_SHOWN = 12
+ENDED_SHOWN = 8
+STYLES = {
+    State.DONE: "green",
+    State.DIVERGED: "red",
+    State.FAILED: "red",
+    State.BLOCKED: "yellow",
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class Running:
+    node: Node
+    since: float
+    epoch: int = 0
+    trained: int = 0
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+class Progress:
+    """Knows how far every stage is; draws it at most a few times a second."""
+
+    def __init__(self, name: str, graph: Graph, scheduler: Scheduler, console: Console) -> None:
+        self.name = name
+        self.graph = graph
+        self.scheduler = scheduler
+        self.console = console
+        self._counted, self._total = (-1, -1), 0
+        self.running: dict[str, Running] = {}
+        self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
+        done_before = [n for i, n in graph.items() if scheduler.states[i] == State.DONE]
+        self.epochs_before = sum(node.epochs for node in done_before)
+        self.epochs_done = self.epochs_before
+        self.resumed = 0
+        self.begun: float | None = None
+        self._last_line = time.monotonic()
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(
+                get_renderable=self.render, console=console, refresh_per_second=2, transient=True
+            )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    @property
+    def epochs_total(self) -> int:
+        """Without those of stages that turned out not to be needed."""
+        counted = (self.scheduler.counts[State.STOPPED], self.scheduler.grown)
+        if self._counted != counted:
+            self._counted = counted
+            states = self.scheduler.states
+            self._total = sum(
+                node.epochs for i, node in self.graph.items() if states[i] != State.STOPPED
+            )
+        return self._total
+
+    # events
+
+    def start(self, node: Node) -> None:
+        self.begun = self.begun or time.monotonic()
+        self.running[node.stage_id] = Running(node=node, since=time.monotonic())
+
+    def advance(self, node: Node, epoch: int, trained: int, metrics: dict[str, float]) -> None:
+        """``epoch`` epochs are done, ``trained`` of them since the last call."""
+        running = self.running[node.stage_id]
+        self.epochs_done += epoch - running.epoch
+        self.resumed += epoch - running.epoch - trained
+        running.epoch = epoch
+        running.trained += trained
+        running.metrics = dict(metrics)
+        if not self._live and time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
+            self._print(Text(f"{self.summary()}"))
+
+    def end(self, node: Node, outcome: str) -> None:
+        running = self.running.pop(node.stage_id)
+        self.epochs_done += node.epochs - running.epoch
+        seconds = time.monotonic() - running.since
+        state = self.scheduler.states[node.stage_id]
+        idle = "" if running.trained or state != State.DONE else "  nothing was left to train"
+        self._line(node, state, f"{outcome}{idle}  ({duration(seconds)})")
+
+    def _line(self, node: Node, state: State, outcome: str) -> None:
+        ended = sum(self.scheduler.counts[state] for state in STYLES)
+        line = Text.assemble(
+            f"[{ended}/{len(self.scheduler.graph)}] ",
+            (f"{state:8} ", STYLES.get(state, "")),
+            f"{stage_title(node.stage)}  {outcome}",
+        )
+        self.ended.append(line)
+        if not self._live:
+            self._print(line)
+
+    def defer(self, node: Node, why: str) -> None:
+        """It doesn't run any more, and isn't finished."""
+        running = self.running.pop(node.stage_id)
+        self.epochs_done -= running.epoch
+        self._line(node, self.scheduler.states[node.stage_id], why)
+
+    def finished_elsewhere(self, node: Node) -> None:
+        self.epochs_done += node.epochs
+        self.resumed += node.epochs
+        self._line(node, self.scheduler.states[node.stage_id], "trained by another sweep")
+
+    def note(self, text: str) -> None:
+        """Something to be read, above the live view."""
+        self.console.print(Text(text, style="yellow"))
+
+    # views
+
+    def seconds_left(self) -> float | None:
+        """From the pace so far; None until there is one."""
+        trained = self.epochs_done - self.epochs_before - self.resumed
+        if self.begun is None or trained <= 0:
+            return None
+        pace = (time.monotonic() - self.begun) / trained
+        return pace * (self.epochs_total - self.epochs_done)
+
+    def summary(self) -> str:
+        counts = self.scheduler.counts
+        waiting = counts[State.WAITING] + counts[State.READY]
+        parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
+        parts.append(f"{waiting} waiting")
+        for state in (State.ELSEWHERE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
+            if counts[state]:
+                parts.append(f"{counts[state]} {state}")
+        epochs = f"{self.epochs_done}/{self.epochs_total} epochs"
+        stages = f"{self.name}: {', '.join(parts)} of {len(self.scheduler.graph)} stages"
+        return f"{stages}; {epochs}; {self._time()}"
+
+    def done_of_total(self) -> tuple[int, int]:
+        """What the bar shows: epochs."""
+        return self.epochs_done, self.epochs_total
+
+    def _time(self) -> str:
+        if self.scheduler.ended and self.begun is not None:
+            return f"trained for {duration(time.monotonic() - self.begun)}"
+        left = self.seconds_left()
+        return "time left unknown" if left is None else f"about {duration(left)} left"
+
+    def render(self) -> Group:
+        running = list(self.running.values())
+        table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+        for column in ("running", "epoch", "", "test", "loss", "images/s"):
+            table.add_column(column, no_wrap=True)
+        for item in running[:RUNNING_SHOWN]:
+            metrics = item.metrics
+            loss, speed = metrics.get("train_loss"), metrics.get("images_per_second")
+            table.add_row(
+                stage_title(item.node.stage),
+                f"{item.epoch}/{item.node.epochs}",
+                ProgressBar(total=item.node.epochs, completed=item.epoch, width=16),
+                percent(metrics.get("test_accuracy")),
+                "–" if loss is None else f"{loss:.3f}",
+                "–" if speed is None else f"{speed:,.0f}",
+            )
+        whole = Table.grid(expand=True)
+        done, total = self.done_of_total()
+        whole.add_row(ProgressBar(total=total, completed=done))
+        parts: list[Text | Table] = [*self.ended, Text(self.summary(), style="bold"), whole, table]
+        if len(running) > RUNNING_SHOWN:
+            parts.append(Text(f"… and {len(running) - RUNNING_SHOWN} more", style="dim"))
+        return Group(*parts)
+
+    def _print(self, line: Text) -> None:
+        self._last_line = time.monotonic()
+        self.console.print(line, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``3:05`` (minutes), ``2:03:05`` (hours)."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

@@ -1,0 +1,137 @@
+"""The end of a sweep: its table, its figure, and where to go from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rewind_ray.result import ResultRow
+from rewind_ray.retraining import METHODS
+from rewind_ray.spec import Stage
+from rewind_ray.store import layout
+from rewind_ray.store.ledger import Ledger
+from sweeps.options import Options
+
+METHODS_ABREAST = 4
+
+
+def show_results(
+    sweep: str,
+    rows: Sequence[ResultRow],
+    stages: Mapping[str, Stage],
+    options: Options,
+    console: Console,
+) -> None:
+    """Nothing, if no pruned network is finished yet. stages: those of the rows, by their id."""
+    if not any(row.level for row in rows):
+        return
+    from analysis.draw.figures import accuracy_against_compression, mere_first_steps
+    from analysis.table.columns import as_rows  # pandas and matplotlib take a second to import
+    from analysis.table.details import details_of, keep_what_differs
+    from analysis.table.points import PANEL, dense_baselines, points_of
+
+    records = [asdict(row) | details_of(stages[row.stage_id]) for row in rows]
+    table = keep_what_differs(as_rows(pd.DataFrame(records), sweep))
+    points = points_of(table)
+    baselines = dense_baselines(table)
+    skipped = mere_first_steps(table)
+    for panel, group in points.groupby(PANEL, dropna=False):
+        if panel in skipped:
+            continue
+        dense = baselines[(baselines[PANEL] == list(panel)).all(axis=1)]
+        console.print(panel_table(panel, group, dense))
+    figure = figure_path(sweep, options)
+    accuracy_against_compression(table, str(figure))
+    console.print(f"figure   {figure}", markup=False)
+    console.print(next_commands(sweep, options), soft_wrap=True, markup=False)
+
+
+def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
+    """A line a compression, a column a method: median test accuracy, lowest–highest seed.
+
+    Many methods stand below each other, with a column a compression.
+    """
+    from analysis.table.text import panel_name
+
+    points = points.assign(column=columns_of(points))
+    order = list(METHODS)
+    columns = sorted(set(points["column"]), key=lambda name: (order.index(name.split()[0]), name))
+    baseline = spread(*dense.iloc[0][["test_accuracy", "test_accuracy_min", "test_accuracy_max"]])
+    count = points["n_seeds"].max()
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
+    table = Table(
+        title=f"{escape(panel_name(panel))}\n"
+        f"test accuracy in %, median of {seeds} (lowest–highest)\n"
+        f"dense {baseline}",
+        title_justify="left",
+    )
+    table.add_column("compression", justify="right")
+    levels = points.assign(ratio=points["compression_ratio"].map("{:.2f}×".format))
+    levels = levels.sort_values("compression_ratio")
+    ratios = list(dict.fromkeys(levels["ratio"]))
+    cells = {
+        (ratio, column): cell(part) for (ratio, column), part in levels.groupby(["ratio", "column"])
+    }
+    if len(columns) <= METHODS_ABREAST:
+        lines, heads = ratios, columns
+        at = {(line, head): cells.get((line, head), "") for line in lines for head in heads}
+    else:
+        table.columns[0].header = "method"
+        table.columns[0].justify = "left"
+        lines, heads = columns, ratios
+        at = {(line, head): cells.get((head, line), "") for line in lines for head in heads}
+    for head in heads:
+        table.add_column(head, justify="right")
+    for line in lines:
+        table.add_row(line, *(at[line, head] for head in heads))
+    return table
+
+
+def columns_of(points: pd.DataFrame) -> pd.Series:
+    """The method, its knobs where they differ, and the step size where several are shown."""
+    names = (points["method"] + " " + points["variant"]).str.strip()
+    iterative = (points["schedule_kind"] == "iterative").all()
+    if not iterative or points["prune_fraction"].nunique() < 2:
+        return names
+    return names + " " + points["prune_fraction"].map("{:g} a step".format)
+
+
+def cell(points: pd.DataFrame) -> str:
+    return "\n".join(
+        spread(point.test_accuracy, point.test_accuracy_min, point.test_accuracy_max)
+        + (f", {point.n_diverged} diverged" if point.n_diverged else "")
+        for point in points.itertuples()
+    )
+
+
+def spread(median: float, low: float, high: float) -> str:
+    if pd.isna(median):
+        return "–"
+    return f"{100 * median:.2f} ({100 * low:.2f}–{100 * high:.2f})"
+
+
+def figure_path(sweep: str, options: Options) -> Path:
+    """In the storage, or in the working directory where the storage is no local one."""
+    ledger = Ledger(options.storage)
+    local = ledger.filesystem.type_name == "local"
+    folder = Path(ledger.layout.figures) if local else Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{sweep}.png"
+
+
+def next_commands(sweep: str, options: Options) -> str:
+    storage = options.storage
+    return (
+        "Next:\n"
+        f"  tensorboard --logdir {layout.tensorboard(storage, sweep)}\n"
+        f"  python -m analysis pareto {storage}\n"
+        f"  python -m analysis search-cost {storage}\n"
+        f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
+        "  python -m sweeps.iterative_wrn --dry-run      (a real sweep)"
+    )

@@ -1,0 +1,86 @@
+"""Calibration: real processes that really train, for a moment."""
+
+import json
+
+import pytest
+
+from sweeps.commands.calibrate import (
+    Measured,
+    Trial,
+    advice,
+    best_of,
+    calibrate_command,
+    side_by_side,
+)
+
+
+def measured(at_once, speed, failure=""):
+    return Measured(
+        at_once=at_once,
+        threads=1,
+        updates_per_second=speed,
+        updates_per_second_each=speed / at_once,
+        peak_gib=1.0,
+        failure=failure,
+    )
+
+
+def test_the_best_is_the_most_work_in_all():
+    options = [measured(1, 10.0), measured(2, 15.0), measured(4, 14.0), measured(8, 0.0, "memory")]
+    best = best_of(options)
+    assert best.at_once == 2
+    assert "--gpus-per-trial 1/2" in advice(best, "cuda")
+    assert "--cpus-per-trial 1 --max-concurrent 2" in advice(best, "cpu")
+    assert best_of([measured(1, 0.0, "memory")]) is None
+    assert best_of([measured(1, 6.2), measured(2, 7.14), measured(8, 7.19)]).at_once == 2  # noise
+
+
+def test_two_trials_train_at_once():
+    trial = Trial(
+        network="resnet8",
+        precision="fp32",
+        device="cpu",
+        image_size=32,
+        at_once=2,
+        threads=1,
+        seconds=0.5,
+    )
+    found = side_by_side(trial)
+    assert not found.failure
+    assert found.updates_per_second > found.updates_per_second_each > 0
+    assert found.peak_gib > 0.05
+
+
+def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
+    """A batch of images this large doesn't fit anywhere: a real allocation fails."""
+    trial = Trial(
+        network="resnet8",
+        precision="fp32",
+        device="cpu",
+        image_size=10**6,
+        at_once=2,
+        threads=1,
+        seconds=0.5,
+    )
+    found = side_by_side(trial)
+    assert found.failure and found.updates_per_second == 0
+
+
+def test_json_is_all_that_is_printed(capsys):
+    arguments = {"network": "resnet8", "at_once": (1,), "seconds": 0.2, "device": "cpu"}
+    assert calibrate_command(**arguments, as_json=True) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["best"]["at_once"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"network": "resnet21"}, "resnet20"),
+        ({"at_once": (0,)}, "from 1 up"),
+        ({"seconds": 0.0}, "above 0"),
+    ],
+)
+def test_wrong_usage(arguments, told, capsys):
+    assert calibrate_command(**arguments) == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,256 @@
+"""The live view, the plain lines, TensorBoard's files, and the dry run."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rewind_ray.models import build_network
+from rewind_ray.protocols import mikler_resnet, mikler_wrn
+from rewind_ray.spec import Prune, Retrain, dense_stage
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.run import Runtime
+from rewind_ray.training.stage import run_stage
+from sweeps.plan import estimate
+from sweeps.plan.chains import iterative
+from sweeps.plan.graph import build_graph
+from sweeps.run.dispatcher import Scheduler
+from sweeps.run.progress import Progress, duration
+from sweeps.run.tensorboard import Boards
+from tests.sweeps.running import tiny_protocol
+
+
+def chain_graph(steps=2, seeds=1, epochs=2):
+    retrain = Retrain(method="lr_rewind", epochs=epochs)
+    protocol = tiny_protocol()
+    ends = [
+        iterative(dense_stage(protocol, seed), retrain, steps, Prune(fraction=0.5))
+        for seed in range(seeds)
+    ]
+    return build_graph(ends)
+
+
+# progress
+
+
+def drawn(progress, width=100):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(progress.render())
+    return console.file.getvalue()
+
+
+def test_the_view_stays_readable_with_500_stages(storage):
+    graph = chain_graph(steps=1, seeds=250)
+    scheduler = Scheduler(graph, Ledger(str(storage)))
+    progress = Progress("big", graph, scheduler, Console(file=io.StringIO()))
+    for _ in range(200):
+        node = scheduler.next_ready()
+        progress.start(node)
+        progress.advance(node, 1, 1, {"test_accuracy": 0.5, "train_loss": 1.0})
+    text = drawn(progress)
+    assert len(text.splitlines()) <= 40
+    assert max(map(len, text.splitlines())) <= 100
+    assert "200 running, 300 waiting of 500 stages" in text
+    assert "200/1500 epochs" in text
+    assert "188 more" in text  # 12 of the 200 running are shown
+    assert "50.00%" in text
+
+
+def test_plain_lines_where_nothing_is_redrawn(storage):
+    graph = chain_graph()
+    scheduler = Scheduler(graph, Ledger(str(storage)))
+    console = Console(width=100, file=io.StringIO())
+    with Progress("plain", graph, scheduler, console) as progress:
+        node = scheduler.next_ready()
+        progress.start(node)
+        run_stage(node.job, Runtime(storage=str(storage)))
+        progress.advance(node, 4, 4, {})
+        scheduler.finish(node.stage_id)
+        progress.end(node, "test 12.00%")
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("[1/3] done") and "dense seed 0" in line and "test 12.00%" in line
+
+
+def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monkeypatch):
+    graph = chain_graph()
+    scheduler = Scheduler(graph, Ledger(str(storage)))
+    progress = Progress("resumed", graph, scheduler, Console(file=io.StringIO()))
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    node = scheduler.next_ready()
+    progress.start(node)
+    clock[0] += 10
+    progress.advance(node, 4, 1, {})  # went on from epoch 3: one epoch in ten seconds
+    assert progress.epochs_done == 4
+    assert progress.seconds_left() == pytest.approx(10 * (8 - 4))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (60, "1:00"), (3599, "59:59"), (3661, "1:01:01")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+# boards
+
+
+def train_and_write(graph, storage, boards):
+    for stage_id, node in graph.items():
+        run_stage(node.job, Runtime(storage=str(storage)))
+        boards.epochs(stage_id, node.epochs, steps_per_epoch=2)
+        boards.finish(stage_id)
+    boards.close()
+
+
+def scalars(folder):
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+def test_a_run_a_chain_with_its_stages_one_after_the_other(storage):
+    graph = chain_graph(steps=2)
+    ledger = Ledger(str(storage))
+    train_and_write(graph, storage, Boards(ledger, "sweep", graph))
+    folder = storage / "tensorboard" / "sweep"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dense-seed0",
+        "lr_rewind-2ep-iterative-0.5-seed0",
+    ]
+    dense = scalars(folder / "dense-seed0")
+    chain = scalars(folder / "lr_rewind-2ep-iterative-0.5-seed0")
+    assert [step for step, _ in dense["loss/train"]] == [2, 4, 6, 8]
+    assert [step for step, _ in chain["loss/train"]] == [10, 12, 14, 16]
+    assert [value for _, value in chain["size/level"]] == [1, 1, 2, 2]
+    assert [value for _, value in chain["size/density"]] == pytest.approx(
+        [0.5, 0.5, 0.25, 0.25], abs=1e-4
+    )
+    ids = list(graph)
+    written = [value for _, value in chain["accuracy/test"]]
+    in_ledger = [
+        ledger.read_metrics(stage_id, epoch)["test_accuracy"]
+        for stage_id in ids[1:]
+        for epoch in (1, 2)
+    ]
+    assert written == pytest.approx(in_ledger)
+    end = ledger.read_row(ids[-1], 2)
+    assert chain["result/test_accuracy"][0][1] == pytest.approx(end.test_accuracy)
+    assert chain["result/compression_ratio"][0][1] == pytest.approx(end.compression_ratio)
+    assert {"loss/train", "accuracy/train", "accuracy/validation", "schedule/learning_rate"} <= set(
+        chain
+    )
+
+
+def test_an_interrupted_stage_is_not_drawn_twice(storage):
+    graph = chain_graph(steps=1)
+    ledger = Ledger(str(storage))
+    dense_id = next(iter(graph))
+    run_stage(graph[dense_id].job, Runtime(storage=str(storage)))
+    first = Boards(ledger, "sweep", graph)
+    first.epochs(dense_id, 2, steps_per_epoch=2)
+    first.close()  # the driver died after epoch 2
+    time.sleep(1.1)  # files are read in the order of their names, which tell whole seconds
+    again = Boards(ledger, "sweep", graph)
+    again.epochs(dense_id, 4, steps_per_epoch=2)
+    again.finish(dense_id)
+    dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
+    assert [step for step, _ in dense["accuracy/test"]] == [2, 4, 6, 8]
+
+
+def test_what_is_known_already_is_not_read_again(storage, monkeypatch):
+    graph = chain_graph(steps=1)
+    ledger = Ledger(str(storage))
+    dense_id = next(iter(graph))
+    run_stage(graph[dense_id].job, Runtime(storage=str(storage)))
+    told = [ledger.read_metrics(dense_id, epoch) for epoch in (3, 4)]
+    asked = []
+    monkeypatch.setattr(
+        Ledger, "read_metrics", lambda _, stage, epoch: asked.append(epoch) or told[0]
+    )
+    boards = Boards(ledger, "sweep", graph)
+    boards.epochs(dense_id, 4, steps_per_epoch=2, told=told)
+    boards.close()
+    assert asked == [1, 2]
+    dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
+    assert dense["loss/train"][-1] == (8, pytest.approx(told[1]["train_loss"]))
+
+
+def test_boards_reach_a_storage_that_is_no_local_folder(storage, tmp_path):
+    graph = chain_graph(steps=1)
+    run_stage(next(iter(graph.values())).job, Runtime(storage=str(storage)))
+    ledger = Ledger(str(storage))
+    ledger.filesystem = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    ledger.root = "storage"
+    boards = Boards(ledger, "sweep", graph)
+    dense_id = next(iter(graph))
+    boards.epochs(dense_id, 4, steps_per_epoch=2)
+    boards.finish(dense_id)
+    assert not list(Path(boards._staging.name).glob("*/*"))  # nothing is copied twice
+    boards.close()
+    assert scalars(storage / "tensorboard" / "sweep" / "dense-seed0")["loss/train"]
+
+
+# estimates
+
+
+def test_disk_estimate_matches_what_is_written(storage):
+    graph = chain_graph(steps=2)
+    expected = estimate.disk_bytes(graph, "all", None) / estimate.BESIDE_REWIND_POINTS
+    for node in graph.values():
+        run_stage(node.job, Runtime(storage=str(storage)))
+    written = sum(
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(storage)
+        for name in names
+        if name.endswith(".safetensors")
+    )
+    assert written == pytest.approx(expected, rel=0.1)
+
+
+def test_updates_and_sizes_of_the_papers_networks():
+    size = estimate.size_of(mikler_resnet(), None)
+    parameters = build_network("resnet20", 10, 3, {}).parameters()
+    weights = 4 * sum(parameter.numel() for parameter in parameters)
+    assert size.updates == 2000
+    assert 2 * weights < size.point_bytes < 2.1 * weights
+    graph = build_graph([dense_stage(mikler_wrn(), 0)])
+    assert estimate.total_updates(graph, None) == 80_000  # Mikler 2022, Table 4
+    assert estimate.rtx_3080_hours(graph, None) * 60 == pytest.approx(78, abs=2)  # minutes, ibid.
+
+
+def test_too_little_disk_is_told_before_anything_is_trained(storage, monkeypatch):
+    graph = chain_graph()
+    monkeypatch.setattr(estimate, "free_bytes", lambda *_: 1000)
+    with pytest.raises(OSError, match=r"will write .* free: --keep referenced needs"):
+        estimate.check_disk(graph, Ledger(str(storage)), "all", None)
+
+
+def test_unknown_free_space_stops_nobody(storage, monkeypatch):
+    monkeypatch.setattr(estimate, "free_bytes", lambda *_: None)
+    estimate.check_disk(chain_graph(), Ledger(str(storage)), "all", None)
+
+
+def test_the_graph_is_checked_before_it_runs():
+    broken = build_graph([dense_stage(tiny_protocol(network="resnet21"), 0)])
+    with pytest.raises(ValueError, match=r"unknown network 'resnet21'; known: .*resnet20"):
+        estimate.check_graph(broken, None)
+    broken = chain_graph()
+    stage = iterative(
+        dense_stage(tiny_protocol(), 0),
+        Retrain(method="lr_rewind", epochs=1),
+        1,
+        Prune(fraction=0.5, criterion="beauty"),
+    )
+    with pytest.raises(ValueError, match=r"unknown pruning criterion 'beauty'; known: magnitude"):
+        estimate.check_graph(build_graph([stage]), None)
