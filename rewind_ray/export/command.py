@@ -50,7 +50,7 @@ from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
 from rewind_ray.training.run import companions_of
 
-log = logging.getLogger("rewind_ray.export.command")
+log = logging.getLogger("rewind_ray.export")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 FACTS = "rewind_ray"
@@ -378,7 +378,7 @@ def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     if facts_text is None:
-        raise ValueError(f"{path} was not written by rewind_ray.export.command: it doesn't say so")
+        raise ValueError(f"{path} was not written by rewind_ray.export: it doesn't say so")
     facts = json.loads(facts_text)
     protocol = facts["spec"]["protocol"]
     network = build_network(

@@ -335,7 +335,7 @@ def test_only_json_is_on_stdout(trained: Lab, tmp_path: Path) -> None:
     stage_id = STAGES["dense"].stage_id
     arguments = (stage_id[:9], "--storage", str(trained.storage), "--format", "json")
     done = subprocess.run(
-        [sys.executable, "-m", "rewind_ray.export.command", *arguments],
+        [sys.executable, "-m", "rewind_ray.export", *arguments],
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
