@@ -12,6 +12,7 @@ from analysis.papers import FIGURES, figure_named, make
 from analysis.papers.content import FORMATS, as_text, write_content
 from analysis.papers.material import Source
 from analysis.table.rows import read_rows, suffix_of
+from rewind_ray.store.files import kind_of
 from rewind_ray.store.opening import open_storage
 
 log = logging.getLogger(__name__)
@@ -92,5 +93,5 @@ def figure_command(
 def own_source(source: str) -> Source:
     rows = read_rows(source)
     filesystem, path = open_storage(source)
-    folder = filesystem.get_file_info(path).type == fs.FileType.Directory
+    folder = kind_of(filesystem, path) == fs.FileType.Directory
     return Source(rows=rows, storage=source if folder else "")

@@ -29,6 +29,7 @@ from analysis.table.points import (
 )
 from analysis.table.rows import KEY, read_rows
 from rewind_ray.spec import Stage, canonical
+from rewind_ray.store.files import kind_of
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import open_storage
 
@@ -97,7 +98,7 @@ def gather(source: str) -> Material:
     rows = read_rows(source)
     material = material_of(rows, source)
     filesystem, path = open_storage(source)
-    if filesystem.get_file_info(path).type != fs.FileType.Directory:
+    if kind_of(filesystem, path) != fs.FileType.Directory:
         return material
     ledger = Ledger(source)
     return with_storage(material, ledger)

@@ -18,7 +18,7 @@ from pyarrow import fs
 from analysis.table.columns import DETAILS, BadRows, as_rows
 from analysis.table.details import NO_KNOBS, details_of, keep_what_differs
 from rewind_ray.result import COLUMNS, ResultRow
-from rewind_ray.store.files import read_bytes, write_atomically
+from rewind_ray.store.files import kind_of, read_bytes, write_atomically
 from rewind_ray.store.ledger import DamagedRecord, Ledger
 from rewind_ray.store.opening import open_storage
 from rewind_ray.text import printable
@@ -36,7 +36,7 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
     the content can't be used.
     """
     filesystem, path = open_storage(source)
-    kind = filesystem.get_file_info(path).type
+    kind = kind_of(filesystem, path)
     if kind == fs.FileType.NotFound:
         raise FileNotFoundError(f"{source} isn't there; give a .csv, a .parquet or a storage root")
     if kind == fs.FileType.Directory:

@@ -231,6 +231,11 @@ def is_file(filesystem: fs.FileSystem, path: str) -> bool:
     return bool(patiently(filesystem.type_name, lambda: filesystem.get_file_info(path).is_file))
 
 
+def kind_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
+    """File, Directory or NotFound."""
+    return patiently(filesystem.type_name, lambda: filesystem.get_file_info(path).type)
+
+
 def list_names(filesystem: fs.FileSystem, folder: str) -> list[str]:
     """Names in a folder, sorted; none if there is no such folder."""
     if filesystem.type_name == "local":  # without a look at every file

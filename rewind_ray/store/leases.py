@@ -25,6 +25,7 @@ from typing import Any
 
 from rewind_ray.store.files import delete, read_sealed, write_atomically, write_sealed
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.patience import patiently
 from rewind_ray.store.strict_json import seal
 
 LIMIT = 2**16
@@ -98,7 +99,7 @@ def claim(
         return str(owner)
     lease = seal({"stage_id": stage_id, "driver": token, "ticket": ticket})
     if owner is None and ledger.filesystem.type_name == "local":
-        if _created(path, lease):
+        if patiently("local", lambda: _created(path, lease)):
             return token
         if (owner := owner_of(ledger, stage_id)) is not None:
             return owner

@@ -1,7 +1,7 @@
 """An epoch broken off between two updates, kept so that a stopped worker loses no work.
 
 One a stage: of the epoch that follows its last rewind point. The tensors are a rewind point's; the
-json, written last, tells how far the epoch was and their checksum.
+json, written last, has the progress of the epoch and their checksum.
 """
 
 from __future__ import annotations

@@ -131,7 +131,9 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
 
     def note_failure(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Remember what a trial reports to have broken off with. Whether to give the stage up."""
-        stage_id = self.trials[trial_id]
+        stage_id = self.trials.get(trial_id)
+        if stage_id is None:  # it has ended
+            return False
         failure = result.get("failure")
         if not failure:
             if "epoch" in result:

@@ -71,6 +71,9 @@ def test_a_stage_is_trained_without_ray(tmp_path: Path) -> None:
         "store.ledger",
         "store.leases",
         "store.housekeeping",
+        "store.opening",
+        "failures",
+        "text",
     ],
 )
 def test_the_light_half_needs_no_torch(module: str) -> None:

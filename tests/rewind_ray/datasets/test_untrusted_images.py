@@ -60,7 +60,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_postscript_is_no_image_whatever_it_is_called(
+def test_postscript_is_refused_under_the_name_of_an_image(
     tmp_path: Path, reader: str, no_programs: None
 ) -> None:
     path = tmp_path / "cat.jpg"

@@ -75,6 +75,22 @@ def test_no_other_module_builds_a_path_under_the_root(path: Path) -> None:
     assert paths_built_in(path.read_text()) == []
 
 
+def impatient_requests(source: str) -> list[str]:
+    """Calls of a file system's methods that no ``patiently`` makes again."""
+    methods = r"\bfilesystem\.(get_file_info|open_\w+|delete_\w+|create_dir|move|copy_file)\("
+    return re.findall(methods, source)
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_every_request_is_patient(path: Path) -> None:
+    if path.parent.name != "store":
+        assert impatient_requests(path.read_text()) == []
+
+
+def test_an_impatient_request_is_noticed() -> None:
+    assert impatient_requests("ledger.filesystem.delete_file(path)")
+
+
 @pytest.mark.parametrize(
     "code",
     [

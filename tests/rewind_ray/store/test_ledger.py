@@ -376,3 +376,25 @@ def test_stages_run_in_an_object_store(lab: Lab, monkeypatch: pytest.MonkeyPatch
         found, expected = remote.row(step), lab.row(step)
         same = {"train_seconds": 0.0, "finished_at": ""}
         assert replace(found, **same) == replace(expected, **same)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"threads": 1_000_000},
+        {"threads": 0},
+        {"threads": True},
+        {"threads": "1"},
+        {"test_accuracy": 1.5},
+        {"val_accuracy": "0.9"},
+        {"density": -0.1},
+        {"removed_norm": -1.0},
+        {"removed_norm": None},
+    ],
+)
+def test_impossible_metrics_are_refused_even_with_a_valid_checksum(
+    lab: Lab, forged: dict[str, Any]
+) -> None:
+    lab.ledger.write_metrics(STAGE, 3, {"threads": 1, "test_accuracy": 0.5} | forged)
+    with pytest.raises(ValueError, match=next(iter(forged))):
+        lab.ledger.read_metrics(STAGE, 3)

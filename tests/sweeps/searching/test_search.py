@@ -467,7 +467,7 @@ def test_an_ask_is_in_the_file_whole_or_not_at_all(cut, tmp_path):
 
 def test_every_change_of_the_file_is_noticed(tmp_path):
     """Any byte, any value, a line gone, doubled or moved: refused, with its line. What can't be
-    told from a kill, lines gone at the end, is as if it had never been asked."""
+    distinguished from a kill, lines gone at the end, is as if it had never been asked."""
     search = searching(tmp_path, suggestions=6)
     run(search)
     ledger, path = Ledger(str(tmp_path)), tmp_path / "studies/search.journal"
