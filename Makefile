@@ -16,8 +16,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/python -m sweeps.quickstart
 
+# on all cores; a file's tests stay together, because they share what they train
 test: install
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGUMENTS)
 
 check: install
 	$(BIN)/ruff check .
