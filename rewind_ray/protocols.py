@@ -92,7 +92,7 @@ def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: 
     }
     if network in CIFAR_RESNETS:
         settings["network_options"] = {"first_projection": True, "projection_batch_norm": True}
-    settings |= changes
+    settings = _changed(settings, changes)
     settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings))
     return Protocol(network=network, dataset=dataset, **settings)
 
@@ -127,7 +127,7 @@ def renda_imagenet(
             "zero_last_norm": True,
             "batch_norm_shards": 8,
         } | ({"first_projection": True} if network == "resnet34" else {})
-    settings |= changes
+    settings = _changed(settings, changes)
     settings.setdefault("steps_per_epoch", _updates_a_pass(dataset, settings))
     return Protocol(network=network, dataset=dataset, **settings)
 

@@ -40,9 +40,9 @@ class ResultRow:
     level: int
     """Pruning steps from the baseline to here."""
     structure: str | None
-    """What is removed: unstructured or filters."""
+    """What is removed: unstructured, filters, or N:M."""
     criterion: str | None
-    """What decides which: magnitude."""
+    """What decides which: magnitude, random or snip."""
     schedule_kind: str | None
     """one-shot (level 1) or iterative."""
     method: str
@@ -52,9 +52,10 @@ class ResultRow:
     compression_ratio: float
     """1 / density."""
     prune_fraction: float | None
-    """Share of the parent's unpruned weights that this step was told to remove."""
+    """Share of the parent's unpruned weights that this step was to remove; where every layer is
+    pruned by itself, of each layer's weights or filters."""
     retrain_epochs: int | None
-    """t."""
+    """t; of scratch_e, whose length is T whatever t, that length."""
     rewind_epoch: int | None
     """k = T - t, where the method rewinds."""
     retrain_lr: float | None
@@ -91,7 +92,7 @@ class ResultRow:
     optimizer: str | None
     """Name of the optimizer: sgd."""
     train_epochs: int
-    """Epochs this stage was trained for."""
+    """Epochs this stage was to be trained for; one that diverged was trained for fewer."""
     search_cost_epochs: int
     """Epochs of all retraining in the chain up to this row; the baseline left out."""
     search_cost_flops: float
@@ -107,8 +108,9 @@ class ResultRow:
     """Test accuracy after pruning, before retraining."""
     trainability_accuracy: float | None
     """Mean test accuracy over the epochs before the rate first drops in retraining, divided by
-    test_accuracy; above 1 where it falls later. Wang et al. 2023's equation (1) is the mean itself,
-    which the values they publish are not (docs/protocols/wang2023.md)."""
+    test_accuracy; above 1 where it falls later; empty where the rate never stays the same (cosine,
+    linear). Wang et al. 2023's equation (1) is the mean itself, which the values they publish are
+    not (docs/protocols/wang2023.md)."""
     baseline_test_accuracy: float | None
     """Test accuracy of the chain's dense network trained to its end, at whatever epoch it was
     pruned; empty if it isn't trained so far."""

@@ -291,6 +291,7 @@ METHODS: dict[str, Method] = {
     "step": Method(
         weights="parent",
         rate="step",
+        length_in_id=False,
         needs=("lr",),
         takes=("drops", "factor"),
         source="'P30F90, 1e-2': a given rate, decayed at given epochs; Wang et al. 2023, Tab. 4",
@@ -312,6 +313,10 @@ METHODS: dict[str, Method] = {
         "2022, §7 asks for",
     ),
 }
+
+
+STEPWISE = ("last", "rewound", "original", "stretched", "squeezed", "step")
+"""Rates that stay for a while and drop, so that there is a first stage of them."""
 
 
 def default_lr(method: Method, schedule: Schedule, dense_epochs: int) -> float | None:

@@ -12,6 +12,14 @@ DROP_FACTOR = 0.1
 """What a drop multiplies the rate by, where nothing else is given."""
 
 
+SIGNIFICANT_DIGITS = 12
+"""1 - 0.8 and 0.2 are the same fraction, 0.1 * 0.1 and 0.01 the same rate: each has one id."""
+
+
+def rounded(value: float) -> float:
+    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}") + 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
     """A stepwise learning rate: ``lr``, times ``factor`` at every drop.
@@ -29,10 +37,9 @@ class Schedule:
     """Length of a linear warm-up from 0 (Renda et al. 2020, Table 1, ImageNet: 5)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lr", float(self.lr))
-        object.__setattr__(self, "factor", float(self.factor))
-        object.__setattr__(self, "warmup_epochs", float(self.warmup_epochs))
-        object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
+        for name in ("lr", "factor", "warmup_epochs"):
+            object.__setattr__(self, name, rounded(getattr(self, name)))
+        object.__setattr__(self, "drops", tuple(rounded(drop) for drop in self.drops))
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
         if not 0 < self.factor < 1:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rewind_ray.network_options import not_default
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
-from rewind_ray.schedule import Schedule
+from rewind_ray.schedule import Schedule, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
 from rewind_ray.text import printable
 
@@ -26,8 +26,6 @@ STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
 NUMERICS = 2
 """In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
 changes, so that no result of another meaning is taken for one of this."""
-SIGNIFICANT_DIGITS = 12
-"""1 - 0.8 and 0.2 are the same fraction, 0.1 * 0.1 and 0.01 the same rate: each has one id."""
 
 AUGMENTATIONS = {
     "none": "the images as they are",
@@ -129,9 +127,8 @@ class Protocol:
     """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight_decay", float(self.weight_decay))
-        object.__setattr__(self, "momentum", float(self.momentum))
-        object.__setattr__(self, "validation_fraction", float(self.validation_fraction))
+        for name in ("weight_decay", "momentum", "validation_fraction", "label_smoothing"):
+            object.__setattr__(self, name, rounded(getattr(self, name)))
         options = {name: _whole(value) for name, value in dict(self.network_options).items()}
         options = not_default(self.network, options)
         object.__setattr__(self, "network_options", tuple(sorted(options.items())))
@@ -145,7 +142,6 @@ class Protocol:
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         _true_or_false("nesterov", self.nesterov)
-        object.__setattr__(self, "label_smoothing", float(self.label_smoothing))
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
@@ -170,6 +166,8 @@ class Protocol:
             raise ValueError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
+        if self.weight_decay == 0:  # nothing decays, whatever is named
+            object.__setattr__(self, "decayed", "all")
         if any(drop >= self.epochs for drop in self.schedule.drops):
             raise ValueError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
@@ -182,8 +180,9 @@ class Prune:
     """What a step removes from its parent."""
 
     fraction: float | None
-    """Share of the parent's unpruned prunable weights that is removed, in (0, 1). None where
-    ``rates`` or an N:M structure says how much."""
+    """Share of the parent's unpruned prunable weights that is removed, in (0, 1); with scope
+    ``layer`` or a pattern of ``layers``, of each layer's weights or filters. None where ``rates``
+    or an N:M structure says how much."""
     criterion: str = "magnitude"
     """Name in ``rewind_ray.pruning.CRITERIA``."""
     structure: str = "unstructured"
@@ -200,11 +199,12 @@ class Prune:
     power: int = 1
     """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
     shrink: bool = False
-    """Cut pruned filters out physically, so that a smaller dense network is retrained."""
+    """Cut pruned filters out physically, where all that writes a channel has lost it, so that a
+    smaller dense network is retrained."""
     filters_only: bool = False
     """Mask the weights of pruned filters and nothing else, as Renda et al. 2020's code: their
     channels go on putting out BatchNorm's shift, which is trained, as are the weights that read
-    it. If not, BatchNorm's scale and shift go with a filter, and with ``rates`` its readers."""
+    it. If not, BatchNorm's scale and shift go with a filter, and so do its readers."""
 
     def __post_init__(self) -> None:
         _one_of("structure", self.structure, STRUCTURES)
@@ -255,7 +255,7 @@ class Prune:
             )
         if self.fraction is None:
             return
-        object.__setattr__(self, "fraction", _rounded(self.fraction))
+        object.__setattr__(self, "fraction", rounded(self.fraction))
         if not 0 < self.fraction < 1:
             raise ValueError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
@@ -299,7 +299,7 @@ class Retrain:
         _true_or_false("restore_momentum", self.restore_momentum)
         for name in ("lr", "alpha", "speedup", "factor", "warmup", "last_lr"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _rounded(getattr(self, name)))
+                object.__setattr__(self, name, rounded(getattr(self, name)))
         for name, default in (("factor", FACTOR), ("warmup", WARMUP), ("last_lr", 0.0)):
             if getattr(self, name) == default:  # given or not, it is the same training
                 object.__setattr__(self, name, None)
@@ -438,7 +438,19 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         )
     if prune.structure == "filters":
         _check_alike(parent, prune)
-    retrain = without_defaults(retrain, parent.protocol)
+    origin = method_named(retrain.method).weights
+    from_baseline = origin in ("baseline", "blend")
+    rewind_epoch = dense_epochs - retrain.epochs
+    if from_baseline and rewind_epoch > parent.baseline.train_epochs:
+        raise ValueError(
+            f"{retrain.method} for {retrain.epochs} epochs takes weights of epoch {rewind_epoch}, "
+            f"but the network was pruned at epoch {parent.baseline.train_epochs}: retrain for at "
+            f"least {dense_epochs - parent.baseline.train_epochs} epochs, or prune later"
+        )
+    start = parent.train_epochs if parent.parent is None else None
+    if origin == "baseline":
+        start = rewind_epoch
+    retrain = without_defaults(retrain, parent.protocol, start)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -451,14 +463,17 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     )
 
 
-def without_defaults(retrain: Retrain, protocol: Protocol) -> Retrain:
-    """The same retraining, described without what it does in any case under this protocol."""
+def without_defaults(retrain: Retrain, protocol: Protocol, start: int | None) -> Retrain:
+    """The same retraining, described without what it does in any case under this protocol.
+
+    start: epoch of the original training whose weights it starts from, None if of another.
+    """
     default = default_lr(method_named(retrain.method), protocol.schedule, protocol.epochs)
     if retrain.lr is not None and default is not None and math.isclose(retrain.lr, default):
         retrain = replace(retrain, lr=None)
     if retrain.rates_from == protocol.epochs - retrain.epochs:
         retrain = replace(retrain, rates_from=None)
-    if protocol.momentum == 0:  # there is none to restore
+    if protocol.momentum == 0 or start == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
 
@@ -578,10 +593,6 @@ def _at_least(name: str, value: int, least: int) -> None:
 def _true_or_false(name: str, value: bool) -> None:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; allowed: True and False")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}") + 0.0
 
 
 def _whole(value: Any) -> Any:

@@ -498,6 +498,8 @@ def _zero_stays_zero(node: Any) -> bool:
     if node.type != tp.ops.OPTYPE.ELEMENTWISE:
         return False
     operation = node.grad_fn.name().rstrip("0123456789").removesuffix("Backward")
+    if operation == "ConstantPadNd":  # of the last two dimensions, height and width; with zeros
+        return not any(getattr(node.grad_fn, "_saved_pad", (1,) * 5)[4:])
     if operation in ("Add", "Sub") and any(f is None for f, _ in node.grad_fn.next_functions):
         return False  # of a constant, or of the input
     if operation == "Mean":

@@ -12,7 +12,7 @@ from rewind_ray.datasets import DATASETS
 from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.result import ResultRow, drops_text
-from rewind_ray.retraining import METHODS, original_and_more
+from rewind_ray.retraining import METHODS, STEPWISE, equal_flops, original_and_more
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import image
@@ -71,7 +71,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         val_accuracy=metrics["val_accuracy"],
         test_accuracy=metrics["test_accuracy"],
         pruned_accuracy=run.metrics(0)["pruned_accuracy"],
-        trainability_accuracy=trainability(history) if stage.retrain else None,
+        trainability_accuracy=trainability(history) if has_first_rate(stage) else None,
         baseline_test_accuracy=dense_accuracy(ledger, stage, train_epochs, metrics),
         params_total=sum(parameter.numel() for parameter in dense.parameters()),
         params_prunable=prunable,
@@ -110,11 +110,14 @@ def _said(value: Any) -> Any:
 
 
 def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
-    """t, of a row at this length: what ``reinit`` trains beyond T, else the whole length."""
+    """t, of a row at this length: what ``reinit`` trains beyond T and ``scratch_b`` beyond its
+    equivalent, else the whole length."""
     if stage.retrain is None:
         return None
-    beyond = METHODS[stage.retrain.method].length is original_and_more
-    return train_epochs - stage.protocol.epochs if beyond else train_epochs
+    length = METHODS[stage.retrain.method].length
+    if length is equal_flops:  # it trains longer, and its t is in the id
+        return stage.retrain.epochs
+    return train_epochs - stage.protocol.epochs if length is original_and_more else train_epochs
 
 
 def dense_accuracy(
@@ -131,6 +134,11 @@ def dense_accuracy(
         return None
     row = ledger.sound_row(dense.stage_id, whole)
     return row.test_accuracy if row else None
+
+
+def has_first_rate(stage: Stage) -> bool:
+    """Whether its retraining begins with a rate that stays for a while."""
+    return stage.retrain is not None and METHODS[stage.retrain.method].rate in STEPWISE
 
 
 def trainability(history: list[dict[str, Any]]) -> float | None:

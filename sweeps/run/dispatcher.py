@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 
@@ -77,7 +78,7 @@ class Scheduler:
         self._rows = self.ledger.sound_rows(there)
         for stage_id, epoch in there:
             if (stage_id, epoch) not in self._rows:
-                self.ledger.drop_row(stage_id, epoch)
+                self._drop_row(stage_id, epoch)
         for node in self.graph.values():
             if node.parent_id is None:
                 self._unlock(node)
@@ -181,6 +182,12 @@ class Scheduler:
             self._unlock(node)
         return finished
 
+    def _drop_row(self, stage_id: str, epoch: int) -> None:
+        """A damaged one. What can't be deleted fails its own stage, with the path, once a worker
+        tries it too."""
+        with suppress(OSError):
+            self.ledger.drop_row(stage_id, epoch)
+
     def _rows_of(self, node: Node) -> dict[int, ResultRow] | None:
         """By length; None where one is damaged, which is deleted, so that it is made again."""
         stage_id = node.stage_id
@@ -188,7 +195,7 @@ class Scheduler:
         for epoch in node.row_epochs:
             row = self._rows.get((stage_id, epoch)) or self.ledger.sound_row(stage_id, epoch)
             if row is None:
-                self.ledger.drop_row(stage_id, epoch)
+                self._drop_row(stage_id, epoch)
                 return None
             rows[epoch] = row
         return rows

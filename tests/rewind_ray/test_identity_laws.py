@@ -25,7 +25,15 @@ from rewind_ray.network_options import OPTIONS
 from rewind_ray.pruning import Mask, dense_mask, pruned_mask
 from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import (
+    DECAYED,
+    Protocol,
+    Prune,
+    Retrain,
+    Stage,
+    dense_stage,
+    retrain_stage,
+)
 from rewind_ray.training import stage as stages
 from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tiny_stages import Lab, tiny
@@ -384,3 +392,36 @@ def test_an_option_at_its_default_is_no_setting(network: str) -> None:
 
 def test_every_network_says_its_options() -> None:
     assert OPTIONS.keys() == NETWORKS.keys()
+
+
+def test_momentum_of_the_very_start_is_none() -> None:
+    dense = dense_stage(short(), 0)
+    from_start = [
+        retrain_stage(
+            dense, HALF, Retrain(method="weight_rewind", epochs=4, restore_momentum=restore)
+        )
+        for restore in (True, False)
+    ]
+    assert from_start[0].stage_id == from_start[1].stage_id
+
+
+def test_steps_of_any_length_are_one_trajectory() -> None:
+    dense = dense_stage(short(), 0)
+    short_one, long_one = (
+        retrain_stage(dense, HALF, replace(STEPPED, epochs=epochs)) for epochs in (2, 3)
+    )
+    assert short_one.stage_id == long_one.stage_id
+
+
+def test_how_a_float_came_about_is_no_setting() -> None:
+    assert Schedule(lr=0.1 * 0.1) == Schedule(lr=0.01)
+    ids = {dense_stage(short(weight_decay=decay), 0).stage_id for decay in (0.1 * 0.1, 0.01)}
+    assert len(ids) == 1
+    undecayed = {dense_stage(short(weight_decay=0, decayed=d), 0).stage_id for d in DECAYED}
+    assert len(undecayed) == 1
+
+
+def test_weights_of_after_the_pruning_are_no_rewinding() -> None:
+    early = dense_stage(short(), 0, train_epochs=1)
+    with pytest.raises(ValueError, match="epoch 2.*pruned at epoch 1"):
+        retrain_stage(early, HALF, Retrain(method="weight_rewind", epochs=2))

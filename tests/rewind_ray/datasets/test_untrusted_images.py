@@ -54,7 +54,7 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "decode": lambda path: folder.decode_image(path, 8),
-    "view": lambda path: read_view(path, None, 8),
+    "view": lambda path: read_view(path, None, 8, "imagenet"),
     "size": image_size,
 }
 

@@ -701,3 +701,18 @@ def test_dense_and_unmasked_layers_lose_nothing() -> None:
     mask["stages.0.0.conv1.weight"][:, 3] = False  # no filter is gone
     mask["stages.0.0.conv1.weight"][2, 0] = False
     assert cut_of(network, mask, (3, 8, 8)).kept == {}
+
+
+def test_padding_with_zeros_cuts_no_fewer_channels() -> None:
+    """Keras' padding of a strided convolution is of height and width, and keeps zeros zero."""
+    cuts = []
+    for same_padding in (False, True):
+        network = build_network("resnet8", 10, 3, {"same_padding": same_padding})
+        mask = dense_mask(prunable_parameters(network, "kernels"))
+        for name, kept in mask.items():
+            if name.startswith("stages.1.") and kept.dim() == 4 and "conv1" not in name:
+                kept[:4] = False  # of the whole residual stream, which the next stage reads
+        names = followers(network, (3, 16, 16))
+        cut = cut_of(network, {**mask, **follower_mask(network, mask, names)}, (3, 16, 16))
+        cuts.append(cut.kept)
+    assert cuts[0] == cuts[1] and cuts[0]

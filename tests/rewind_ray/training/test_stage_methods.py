@@ -32,7 +32,7 @@ def test_every_method_trains_to_a_row(lab: Lab, method: str) -> None:
     assert row.train_epochs == stage.train_epochs
     assert row.search_cost_epochs == stage.train_epochs
     assert row.density == pytest.approx(0.5, abs=1e-4)
-    expected = {"scratch_e": 6, "scratch_b": 12}.get(method, 3)
+    expected = {"scratch_e": 6}.get(method, 3)
     assert row.retrain_epochs == expected
 
 
