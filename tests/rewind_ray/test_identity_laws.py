@@ -423,5 +423,5 @@ def test_how_a_float_came_about_is_no_setting() -> None:
 
 def test_weights_of_after_the_pruning_are_no_rewinding() -> None:
     early = dense_stage(short(), 0, train_epochs=1)
-    with pytest.raises(ValueError, match="epoch 2.*pruned at epoch 1"):
+    with pytest.raises(ValueError, match=r"epoch 2.*pruned at epoch 1"):
         retrain_stage(early, HALF, Retrain(method="weight_rewind", epochs=2))
