@@ -21,7 +21,7 @@ table1  the dense networks
 Examples:
   python -m sweeps.renda2020 fig3 --networks resnet56 --dry-run
   python -m sweeps.renda2020 fig10 --smoke
-  python -m sweeps.renda2020 fig5 --networks resnet20 --data /data --precision bf16
+  python -m sweeps.renda2020 fig5 --networks resnet56 --data /data --precision bf16
 """
 
 from __future__ import annotations

@@ -131,8 +131,8 @@ class Searching:
     sampler_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """With one stage at a time (--max-concurrent 1) the same seed makes the same suggestions."""
     confirm_seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 6
-    """Fresh seeds that the recommended recipe and Algorithm 1 are compared on; 6 are the fewest
-    that can show a difference; 0: no comparison."""
+    """Fresh seeds that the recommended recipe and Algorithm 1 are compared on; with fewer, only
+    large differences can be shown; 0: no comparison."""
     name: str = "search"
     """Of the study, the sweep's record and TensorBoard runs."""
 
