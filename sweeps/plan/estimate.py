@@ -214,8 +214,8 @@ The trials of Renda et al. 2020, fine-tuning against learning-rate rewinding, on
 times fewer weights, equal retraining times: medians of 0.16 (ResNet-56) to 0.21 points
 (ResNet-20), GNMT 0.20 BLEU."""
 IMAGES_DEVIATION = 2
-"""The same on small test sets, in images: on 360 digits, 6 seeds, down to 10 times fewer weights, it
-is 0.3 to 0.6 points, one to two images."""
+"""The same on small test sets, in images: on 360 digits, 6 seeds, down to 10 times fewer weights,
+it is 0.3 to 0.6 points, one to two images."""
 GOALS = (0.005, 0.003)
 """Differences worth showing; half and a third of a point."""
 TRIED = np.round(np.concatenate([np.arange(0.5, 10, 0.5), np.arange(10, 201, 1)]) / 1000, 6)
@@ -263,9 +263,7 @@ def least_shown(seeds: int, pairs: int, scatter: float = PAIRED_DEVIATION) -> fl
     return float(shown[0]) if len(shown) else math.inf
 
 
-def _needed(
-    differences: NDArray[np.float64], pairs: int, scatter: float
-) -> NDArray[np.float64]:
+def _needed(differences: NDArray[np.float64], pairs: int, scatter: float) -> NDArray[np.float64]:
     from analysis.questions.statistics import ALPHA, seeds_needed  # scipy takes a second to import
 
     deviation = np.full(len(differences), scatter)

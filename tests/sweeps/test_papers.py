@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rewind_ray.protocols import renda_cifar
@@ -10,6 +12,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps import renda2020, wang2023
+from sweeps.__main__ import list_command
 from sweeps.algorithm1 import Algorithm, accuracy_drop, algorithm1, answers
 from sweeps.commands import list as catalogue
 from sweeps.options import Options
@@ -140,6 +143,14 @@ def test_the_catalogue_names_every_recipe():
     assert {f"sweeps.wang2023 {table}" for table in wang2023.TABLES} <= commands
     assert {"sweeps.quickstart", "sweeps.algorithm1", "sweeps.iterative_wrn"} <= commands
     assert len(commands) == 4 + 7 + 13 + 5
+
+
+@pytest.mark.slow
+def test_the_page_is_what_the_command_prints(capsys):
+    list_command(markdown=True)
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = Path(__file__).parents[2] / "docs" / "catalogue.md"
+    assert [line for line in page.read_text().splitlines() if line.startswith("|")] == printed
 
 
 # Algorithm 1
