@@ -161,7 +161,7 @@ def test_the_same_command_again_trains_nothing(undisturbed):
 @pytest.mark.parametrize(
     "how",
     [
-        signal.SIGKILL,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
@@ -188,6 +188,7 @@ def test_an_interrupted_sweep_continues_to_the_same_bits(undisturbed, storage, h
     assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
 
 
+@pytest.mark.slow
 def test_a_stage_without_anything_left_fails_alone(storage):
     """Pruning 99.9999% leaves no weight: its stage fails at once, the others are trained."""
     result = run(
@@ -202,6 +203,7 @@ def test_a_stage_without_anything_left_fails_alone(storage):
     assert len(rows(storage)) == 2
 
 
+@pytest.mark.slow
 def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage):
     arguments = (
         *("sweeps.compare", "--protocol", "digits", "--network", "digits_resnet", "--smoke"),

@@ -231,6 +231,7 @@ def long_epochs():
     return build_graph([dense_stage(protocol, 0)])
 
 
+@pytest.mark.slow
 def test_a_want_of_memory_is_reported(tmp_path):
     """A real one: the process may not grow, and the network needs much more."""
     code = (
@@ -285,6 +286,7 @@ def some_epochs():
     return build_graph([dense_stage(protocol, 0)])
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_that_comes_back_writes_nothing_and_leaves(tmp_path):
     """Two processes: one is stopped while it trains, the other takes over and finishes."""
     node = next(iter(some_epochs().values()))

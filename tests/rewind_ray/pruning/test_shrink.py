@@ -143,9 +143,18 @@ PATTERNS: dict[str, Callable[[nn.Module], Mask]] = {
     "whole channels": whole_channels,
     "whole layers": whole_layers,
 }
-CASES = [(name, pattern) for name in SMALL for pattern in PATTERNS]
-CASES += [(name, "magnitude 0.6") for name in LARGE]
-SLOW_CASES = [(name, pattern) for name in LARGE for pattern in ("random", "whole channels")]
+FEW = ("digits_resnet", "resnet8", "wrn_10_1")
+"""Networks that the default suite looks at; they have every kind of block."""
+MORE = tuple(pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name not in FEW)
+CASES = [(name, pattern) for name in FEW for pattern in PATTERNS]
+CASES += [(name, "magnitude 0.6") for name in ("resnet50", "vgg8")]
+SLOW_CASES = [(name, pattern) for name in SMALL if name not in FEW for pattern in PATTERNS]
+SLOW_CASES += [
+    (name, pattern)
+    for name in LARGE
+    for pattern in ("magnitude 0.6", "random", "whole channels")
+    if (name, pattern) not in CASES
+]
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -229,7 +238,7 @@ def test_no_network_of_convolutions_is_forgotten() -> None:
     assert not [name for name in unknown if has_convolutions(name)]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*FEW, *MORE])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_training_does_the_same_to_both(name: str, pattern: str) -> None:
     """Weights, statistics, and velocities, with everything that SGD has."""
@@ -259,7 +268,9 @@ def test_training_does_the_same_to_both(name: str, pattern: str) -> None:
     assert_same(momentum[1], cut_tensors(momentum[0], cut), 1e-6)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet56", "vgg16"])
+@pytest.mark.parametrize(
+    "name", [*FEW, *MORE, *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet56", "vgg16"))]
+)
 def test_a_chain_of_cuts_is_one_cut(name: str) -> None:
     """Of nested masks; a baseline's weights can be mapped by all of it at once."""
     input_shape = NETWORKS[name][1]
@@ -308,7 +319,7 @@ def closing(network: nn.Module, input_shape: Shape) -> Callable[[Mask], Mask]:
 
 
 @pytest.mark.parametrize("prunable", ["kernels", "convolutions"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*FEW, *MORE])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_masked_network_counts_what_the_small_one_has(
     name: str, pattern: str, prunable: str
@@ -346,7 +357,7 @@ def test_the_masked_network_counts_what_the_small_one_has(
     assert torch.equal(outputs[0], outputs[1])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*FEW, *MORE])
 def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
     """Three steps down to a sixteenth: the same filters of the same importance, as many."""
     input_shape = NETWORKS[name][1]
@@ -377,7 +388,9 @@ def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
         assert counts(masked, mask, input_shape) == counts(small, small_mask, input_shape)
 
 
-@pytest.mark.parametrize("fraction", [0.02, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "fraction", [0.02, 0.2, *(pytest.param(f, marks=pytest.mark.slow) for f in (0.5, 0.9))]
+)
 def test_units_go_as_long_as_they_fit_with_all_that_reads_them(fraction: float) -> None:
     """One after the other, each time counting anew; by importance, ties by position."""
     network = random_network("wrn_10_1")

@@ -141,7 +141,11 @@ def kill_at_write(number: int, before: bool, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("dense", "keep"),
-    [(True, "all"), (True, "referenced"), (False, "referenced")],
+    [
+        (True, "all"),
+        pytest.param(True, "referenced", marks=pytest.mark.slow),
+        pytest.param(False, "referenced", marks=pytest.mark.slow),
+    ],
     ids=["dense", "dense, referenced", "pruned"],
 )
 def test_dying_at_any_write_changes_nothing(

@@ -35,6 +35,7 @@ def test_the_best_is_the_most_work_in_all():
     assert best_of([measured(1, 6.2), measured(2, 7.14), measured(8, 7.19)]).at_once == 2  # noise
 
 
+@pytest.mark.slow
 def test_two_trials_train_at_once():
     trial = Trial(
         network="resnet8",
@@ -51,6 +52,7 @@ def test_two_trials_train_at_once():
     assert found.peak_gib > 0.05
 
 
+@pytest.mark.slow
 def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
     """A batch of images this large doesn't fit anywhere: a real allocation fails."""
     trial = Trial(

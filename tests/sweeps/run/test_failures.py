@@ -12,6 +12,9 @@ from tests.sweeps.failing import KINDS
 from tests.sweeps.running import run
 
 
+pytestmark = pytest.mark.slow  # a Ray, and failures of every kind
+
+
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("failing")

@@ -12,6 +12,8 @@ import pytest
 
 from tests.sweeps.running import rows, run, start, wait_until
 
+pytestmark = pytest.mark.slow  # a Ray for each, and searches trained for real
+
 DIGITS = ("--dataset", "digits", "--network", "digits_resnet", "--protocol", "digits")
 SMOKE = (
     *("sweeps.search", *DIGITS, "--smoke", "--suggestions", "4", "--confirm-seeds", "1"),

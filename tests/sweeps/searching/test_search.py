@@ -51,7 +51,9 @@ def train(search: Search, storage, most=10**9) -> int:
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
-@pytest.mark.parametrize("goal", [Goal(), SINGLE], ids=["three", "one"])
+@pytest.mark.parametrize(
+    "goal", [pytest.param(Goal(), marks=pytest.mark.slow), SINGLE], ids=["three", "one"]
+)
 def test_one_seed_asks_the_same_again_and_another_something_else(sampler, goal, tmp_path):
     settings = {"goal": goal, "sampler": sampler, "suggestions": 25}
     searches = [
