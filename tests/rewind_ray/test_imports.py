@@ -72,7 +72,7 @@ def test_a_stage_is_trained_without_ray(tmp_path: Path) -> None:
         "store.leases",
         "store.housekeeping",
         "store.opening",
-        "failures",
+        "training.failures",
         "text",
     ],
 )

@@ -518,7 +518,7 @@ RETRAINS = [
         {"lr": "0.0001", "drops": "3 7.5", "factor": "0.2"},
     ),
     (Retrain(method="clr", epochs=20, warmup=0.0), {"warmup": "0"}),
-    (Retrain(method="blend", epochs=20, alpha=0.5), {}),
+    (Retrain(method="blend", epochs=180, alpha=0.5), {}),
     (Retrain(method="scratch_b", epochs=20, speedup=2.0), {}),
 ]
 
