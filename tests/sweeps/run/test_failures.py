@@ -11,7 +11,6 @@ import pytest
 from tests.sweeps.failing import KINDS
 from tests.sweeps.running import run
 
-
 pytestmark = pytest.mark.slow  # a Ray, and failures of every kind
 
 
