@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 
 from tests.rewind_ray.tiny_stages import Lab
-
-settings.register_profile("no deadline", deadline=None)  # busy machines are no failure
-settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

@@ -194,6 +194,7 @@ def test_a_finished_stage_is_given_back(graph, tmp_path):
     assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None
 
 
+@pytest.mark.slow
 def test_a_notice_saves_the_epoch_gives_the_stage_back_and_ends_the_process(tmp_path):
     """SIGTERM, as a spot machine sends it: in a process of its own."""
     code = (
