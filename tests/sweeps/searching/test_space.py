@@ -67,8 +67,10 @@ def test_what_a_recipe_says_is_what_its_stages_are(target):
 
 
 def test_a_told_trial_gives_its_recipe_again():
-    for trial, recipe in sampled(default_space(PROTOCOL)):
-        frozen = trial.study.trials[trial.number]
+    found = sampled(default_space(PROTOCOL))
+    frozen_trials = found[0][0].study.trials
+    for trial, recipe in found:
+        frozen = frozen_trials[trial.number]
         assert recipe_of(frozen, default_space(PROTOCOL), PROTOCOL) == recipe
 
 
