@@ -10,7 +10,7 @@ import pandas as pd
 from tyro.conf import arg
 
 from analysis.commands.options import Json, Margin, Rows
-from analysis.questions.compare import WORTH, Comparison, compare, in_points, over
+from analysis.questions.compare import WORTH, Comparison, compare, in_points, left_out_text, over
 from analysis.questions.judge import MARGIN
 from analysis.questions.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
 from analysis.table.metrics import amount, margin_of
@@ -93,6 +93,7 @@ def compare_json(
         "margin": margin,
         "worth": worth,
         "equal_epochs": equal_epochs,
+        "rows_left_out": compared.left_out,
         "comparisons": records(compared.scenarios),
         "overall": records(compared.overall),
     }
@@ -110,10 +111,11 @@ def compare_text(compared: Comparison, margin: float, worth: float) -> str:
         f"{panel_name(panel)}\n{_table(group, margin, worth, single=single)}"
         for panel, group in shown.groupby(PANEL, dropna=False)
     ]
-    return "\n\n".join([*told, *tables, fill(_counts(lines, margin, single=single), WIDTH)])
+    return "\n\n".join([*told, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
 
 
-def _counts(lines: pd.DataFrame, margin: float, *, single: bool) -> str:
+def _counts(compared: Comparison, margin: float, *, single: bool) -> str:
+    lines = compared.scenarios
     shown, hopeless = int((lines["better"] != "").sum()), int((~lines["could_show"]).sum())
     equivalent = int(lines["equivalent"].sum())
     within = " or ".join(amount(margin, metric) for metric in sorted(set(lines["metric"])))
@@ -124,6 +126,7 @@ def _counts(lines: pd.DataFrame, margin: float, *, single: bool) -> str:
         "two-sided; Holm: corrected for the number of comparisons; 95% intervals are of each "
         "comparison by itself."
         + ("" if single else " --methods A B shows all of two methods, --out and --json all.")
+        + (" " + left_out_text(compared.left_out) if compared.left_out else "")
     )
 
 

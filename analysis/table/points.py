@@ -56,8 +56,9 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
     a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
     them and counted in ``n_diverged``. A published row that sums up several trials counts as that
-    many seeds, and its interval is taken for their spread. ``test_accuracy_mean`` and
-    ``test_accuracy_std``, the sample standard deviation, are over seeds too.
+    many seeds, or as one where it doesn't say how many, and its interval is taken for their
+    spread. ``test_accuracy_mean`` and ``test_accuracy_std``, the sample standard deviation, are
+    over seeds too.
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
@@ -108,6 +109,16 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )
+
+
+def sums_up(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row sums up several trials, or may: a published row that doesn't state how many.
+
+    Such a row's accuracy is a median or a mean, so it is no trial of a test.
+    """
+    unknown = rows["trials"].isna() & rows["source"].notna()
+    several = (rows["trials"] > 1).fillna(False).astype(bool)
+    return unknown | several | rows["test_accuracy_std"].notna()
 
 
 def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
