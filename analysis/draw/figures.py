@@ -27,6 +27,7 @@ from analysis.table.points import (
     points_of,
 )
 from analysis.table.rows import KEY, with_shared_first_levels
+from analysis.table.spreads import marks_text
 from analysis.table.text import panel_name, times
 
 PANELS_ABREAST = 3
@@ -44,11 +45,8 @@ def accuracy_against_compression(rows: pd.DataFrame, out: str) -> None:
     without = {panel_name(panel) for panel in mere_first_steps(rows)}
     panels = _panels(points, dense_baselines(rows), "compression_ratio")
     kept = [panel for panel in panels if panel.title not in without]
-    note = " ".join(filter(None, [SPREAD, how_chosen(points)]))
+    note = " ".join(filter(None, [marks_text(points, "bars"), how_chosen(points)]))
     write_figures([draw([Sheet(rows=abreast(kept, PANELS_ABREAST))], note=note)], out)
-
-
-SPREAD = "Medians over seeds; bars from the lowest to the highest."
 
 
 def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out: str) -> None:
@@ -56,7 +54,7 @@ def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out
     panels = _panels(points.assign(line=line_labels(points, by)), baselines, x)
     chosen = how_chosen(points) if "chosen_by" in points else ""
     beaten = "Hollow: beaten by another of its line, in test accuracy."
-    note = " ".join(filter(None, [SPREAD, chosen, beaten]))
+    note = " ".join(filter(None, [marks_text(points, "bars"), chosen, beaten]))
     write_figures([draw([Sheet(rows=abreast(panels, PANELS_ABREAST))], note=note)], out)
 
 
@@ -72,7 +70,8 @@ def accuracy_against_search_cost(rows: pd.DataFrame, out: str) -> None:
     )
     panels = _panels(points, dense_baselines(rows), "search_cost_epochs")
     sheet = Sheet(rows=[_by_compression(panel) for panel in panels], share="row")
-    note = f"{SPREAD} All retraining times that were tried, good ones and bad ones."
+    tried = "All retraining times that were tried, good ones and bad ones."
+    note = f"{marks_text(points, 'bars')} {tried}"
     write_figures([draw([sheet], note=note)], out)
 
 

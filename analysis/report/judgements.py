@@ -148,7 +148,7 @@ def claims(material: Material) -> Section | None:
         "first, in points (or BLEU), with their 95% interval. “At least as good” is meant "
         f"within a margin of {amount(MARGIN)}: what is within it in both directions is equivalent. "
         "The verdicts are not corrected for their number: of 20 scenarios without any difference "
-        "one would be judged wrongly."
+        "at most about one would be judged wrongly."
     )
     blocks = (Words(text=text), claims_table(verdicts))
     return Section(id="claims", title="The papers' claims", blocks=blocks)

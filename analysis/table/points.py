@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from analysis.table.columns import BadRows
 from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.rows import with_shared_first_levels
+from analysis.table.spreads import spread_kinds
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     them and counted in ``n_diverged``. A published row that sums up several trials counts as that
     many seeds, or as one where it doesn't say how many, and its interval is taken for their
     spread. ``test_accuracy_mean`` and ``test_accuracy_std``, the sample standard deviation, are
-    over seeds too.
+    over seeds too. ``spread_kind`` says what test_accuracy_min and _max are (``spreads.KINDS``).
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
@@ -73,6 +74,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
             groups[["compression_ratio", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
+            groups["spread_kind"].first(),
             accuracy.mean().rename("test_accuracy_mean"),
             accuracy.std().fillna(groups["test_accuracy_std"].median()).rename("test_accuracy_std"),
             groups[["n_seeds", "n_diverged"]].sum(),
@@ -106,6 +108,7 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_std=pruned["test_accuracy_std"].fillna(told),
+        spread_kind=spread_kinds(pruned, sums_up(pruned)),
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )

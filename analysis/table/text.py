@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.table.metrics import metric_named
 from analysis.table.points import PANEL
+from analysis.table.spreads import spread_column
 
 
 def times(ratio: float) -> str:
@@ -106,9 +108,9 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
     for name in [*columns, *_varying(points, columns)]:
         cells[name] = points[name].map(_cell)
     cells["compression"] = points["compression_ratio"].map(times)
-    cells["accuracy"] = points["test_accuracy"].map(percent)
+    cells[accuracy_column(points["metric"])] = points["test_accuracy"].map(percent)
     extremes = zip(points["test_accuracy_min"], points["test_accuracy_max"], strict=True)
-    cells["min-max"] = [spread(low, high) for low, high in extremes]
+    cells[spread_column(points["spread_kind"])] = [spread(low, high) for low, high in extremes]
     cells["change"] = points["accuracy_change"].map(
         lambda change: "" if pd.isna(change) else f"{100 * change:+.2f}"
     )
@@ -116,6 +118,11 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
     if points["n_diverged"].any():
         cells["diverged"] = points["n_diverged"].map(str)
     return aligned(cells, left={name for name in cells if points.dtypes.get(name) == "str"})
+
+
+def accuracy_column(metrics: pd.Series) -> str:
+    """The name of a column with what these rows measure."""
+    return " or ".join(metric_named(name).name for name in sorted(set(metrics)))
 
 
 def aligned(cells: pd.DataFrame, left: set[str]) -> str:

@@ -489,7 +489,7 @@ def test_several_pairs_show_each_overall_and_what_was_shown(source, capsys):
 
 
 def test_json_is_all_there_is_on_stdout(source, capsys):
-    compare_command(source, worth=0.01, json=True)
+    compare_command(source, worth="1pt", json=True)
     content = json.loads(capsys.readouterr().out)
     assert (content["alpha"], content["worth"], content["equal_epochs"]) == (0.05, 0.01, False)
     assert len(content["comparisons"]) == 2 + 1 + 1 and len(content["overall"]) == 3
