@@ -31,7 +31,7 @@ from analysis.table.text import (
     reached,
     reached_by_seeds,
     records,
-    spread,
+    spreads,
     times,
 )
 
@@ -133,8 +133,7 @@ def _table(lines: pd.DataFrame, name_of_spread: str) -> str:
         cells["of single seeds"] = by_seed
     cells["change"] = (100 * lines["accuracy_change"]).map("{:+.2f}".format).where(found, "")
     cells[accuracy_column(lines["metric"])] = lines["test_accuracy"].map(percent)
-    extremes = zip(lines["test_accuracy_min"], lines["test_accuracy_max"], strict=True)
-    cells[name_of_spread] = [spread(low, high) for low, high in extremes]
+    cells[name_of_spread] = spreads(lines)
     for name in ("retrain_epochs", "search_cost_epochs"):
         cells[name] = lines[name].map(count)
     for name in ("speedup", "speedup_over_finetune"):

@@ -47,6 +47,15 @@ def spread(low: float, high: float) -> str:
     return "" if pd.isna(low) else f"{percent(low)}-{percent(high)}"
 
 
+def spreads(points: pd.DataFrame) -> list[str]:
+    """Of each point; empty where a published number has none."""
+    shown = zip(
+        *(points[name] for name in ("spread_kind", "test_accuracy_min", "test_accuracy_max")),
+        strict=True,
+    )
+    return ["" if kind == "none" else spread(low, high) for kind, low, high in shown]
+
+
 def count(number: float) -> str:
     """Epochs and multiply-adds: 182, 40.5, 4.08e+07."""
     if pd.isna(number):
@@ -109,8 +118,7 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
         cells[name] = points[name].map(_cell)
     cells["compression"] = points["compression_ratio"].map(times)
     cells[accuracy_column(points["metric"])] = points["test_accuracy"].map(percent)
-    extremes = zip(points["test_accuracy_min"], points["test_accuracy_max"], strict=True)
-    cells[spread_column(points["spread_kind"])] = [spread(low, high) for low, high in extremes]
+    cells[spread_column(points["spread_kind"])] = spreads(points)
     cells["change"] = points["accuracy_change"].map(
         lambda change: "" if pd.isna(change) else f"{100 * change:+.2f}"
     )

@@ -83,3 +83,12 @@ def test_bleu_has_its_name_above_its_column(tmp_path, capsys):
         command(source)
         head = next(line for line in capsys.readouterr().out.splitlines() if "compression" in line)
         assert "BLEU" in head.split() and "accuracy" not in head.split()
+
+
+def test_a_published_number_without_a_spread_has_none_in_the_table(tmp_path, capsys):
+    rows = published("mikler2022")
+    source = str(tmp_path / "rows.parquet")
+    write_rows(rows[rows["network"] == "resnet110"], source)
+    headline_command(source)
+    printed = capsys.readouterr().out
+    assert "93.74" in printed and "93.74-93.74" not in printed
