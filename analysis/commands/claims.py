@@ -90,8 +90,8 @@ def _how(verdicts: pd.DataFrame, margin: float) -> str:
         "with its 95% interval (Student's t): averaged per dense network first, paired where "
         '"seeds" is one number. "At least as good" is meant within the margin; equivalent: the '
         f"whole interval is within the margin of {within} (--margin). Each scenario is judged by "
-        f"itself: of {len(verdicts)} verdicts about {len(verdicts) / 20:.2g} would be wrong by "
-        "chance if nothing differed."
+        f"itself: of {len(verdicts)} verdicts at most about {len(verdicts) / 20:.2g} would be "
+        "wrong by chance if nothing differed."
         + (" " + UNDECIDED if verdicts["verdict"].eq("not decided").any() else "")
     )
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from tyro.conf import arg
 
-from analysis.commands.options import Json, Margin, Rows
-from analysis.questions.compare import WORTH, Comparison, compare, in_points, over
+from analysis.commands.options import AMOUNT, Json, Margin, Rows
+from analysis.questions.compare import WORTH, Comparison, compare, in_points, left_out_text, over
 from analysis.questions.judge import MARGIN
 from analysis.questions.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
-from analysis.table.metrics import amount, margin_of
+from analysis.table.metrics import amount, difference_of, margin_of
 from analysis.table.points import PANEL
 from analysis.table.rows import TABLES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.table.text import aligned, count, json_text, panel_name, percent, records, times
@@ -29,8 +29,8 @@ Methods = Annotated[
     ),
 ]
 Worth = Annotated[
-    float,
-    arg(metavar="F", help="A difference worth finding, a fraction: shows the seeds it takes."),
+    str,
+    arg(metavar=AMOUNT, help="A difference worth finding: shows the seeds it takes."),
 ]
 EqualEpochs = Annotated[
     bool,
@@ -51,7 +51,7 @@ def compare_command(
     *,
     methods: Methods = (),
     margin: Margin = f"{100 * MARGIN:g}pt",
-    worth: Worth = WORTH,
+    worth: Worth = f"{100 * WORTH:g}pt",
     equal_epochs: EqualEpochs = False,
     json: Json = False,
     out: TableOut = None,
@@ -67,20 +67,20 @@ def compare_command(
       python -m analysis compare results --methods lr_rewind weight_rewind
       python -m analysis compare rows.parquet --methods slr --json
       python -m analysis compare rows.csv --margin 0.2pt --out compared.csv
-      python -m analysis compare rows.csv --equal-epochs --worth 0.005
+      python -m analysis compare rows.csv --equal-epochs --worth 0.3pt
     """
     suffix = suffix_of(out, TABLES) if out else None
-    within = margin_of(margin)
+    within, sought = margin_of(margin), difference_of(worth, "--worth")
     compared = compare(
-        read_rows(source), methods, margin=within, worth=worth, equal_epochs=equal_epochs
+        read_rows(source), methods, margin=within, worth=sought, equal_epochs=equal_epochs
     )
     if out and suffix:
         write_file(out, table_as_bytes(compared.scenarios, suffix))
     if json:
-        content = compare_json(compared, margin=within, worth=worth, equal_epochs=equal_epochs)
+        content = compare_json(compared, margin=within, worth=sought, equal_epochs=equal_epochs)
         print(json_text(content), flush=True)
     else:
-        print(compare_text(compared, within, worth), flush=True)
+        print(compare_text(compared, within, sought), flush=True)
 
 
 def compare_json(
@@ -93,6 +93,7 @@ def compare_json(
         "margin": margin,
         "worth": worth,
         "equal_epochs": equal_epochs,
+        "rows_left_out": compared.left_out,
         "comparisons": records(compared.scenarios),
         "overall": records(compared.overall),
     }
@@ -110,10 +111,11 @@ def compare_text(compared: Comparison, margin: float, worth: float) -> str:
         f"{panel_name(panel)}\n{_table(group, margin, worth, single=single)}"
         for panel, group in shown.groupby(PANEL, dropna=False)
     ]
-    return "\n\n".join([*told, *tables, fill(_counts(lines, margin, single=single), WIDTH)])
+    return "\n\n".join([*told, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
 
 
-def _counts(lines: pd.DataFrame, margin: float, *, single: bool) -> str:
+def _counts(compared: Comparison, margin: float, *, single: bool) -> str:
+    lines = compared.scenarios
     shown, hopeless = int((lines["better"] != "").sum()), int((~lines["could_show"]).sum())
     equivalent = int(lines["equivalent"].sum())
     within = " or ".join(amount(margin, metric) for metric in sorted(set(lines["metric"])))
@@ -124,6 +126,7 @@ def _counts(lines: pd.DataFrame, margin: float, *, single: bool) -> str:
         "two-sided; Holm: corrected for the number of comparisons; 95% intervals are of each "
         "comparison by itself."
         + ("" if single else " --methods A B shows all of two methods, --out and --json all.")
+        + (" " + left_out_text(compared.left_out) if compared.left_out else "")
     )
 
 

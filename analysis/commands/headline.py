@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pandas as pd
 from tyro.conf import arg
 
-from analysis.commands.options import Json, Rows
+from analysis.commands.options import AMOUNT, Json, Rows
 from analysis.questions.headline import (
     CURVE,
     NO_DROP,
@@ -17,10 +17,12 @@ from analysis.questions.headline import (
     outperforming,
     safe_zone,
 )
-from analysis.table.metrics import metric_named
+from analysis.table.metrics import difference_of, metric_named
 from analysis.table.points import PANEL, points_of
 from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.spreads import marks_text, spread_column
 from analysis.table.text import (
+    accuracy_column,
     aligned,
     count,
     json_text,
@@ -29,13 +31,13 @@ from analysis.table.text import (
     reached,
     reached_by_seeds,
     records,
-    spread,
+    spreads,
     times,
 )
 
 MaxDrops = Annotated[
-    tuple[float, ...],
-    arg(metavar="F", help="Largest drops of the median test accuracy, as fractions."),
+    tuple[str, ...],
+    arg(metavar=AMOUNT, help="Largest drops of the median test accuracy: points or fractions."),
 ]
 Networks = Annotated[
     tuple[str, ...],
@@ -50,7 +52,7 @@ TableOut = Annotated[
 def headline_command(
     source: Rows,
     *,
-    max_drops: MaxDrops = (NO_DROP, SMALL_DROP),
+    max_drops: MaxDrops = (f"{100 * NO_DROP:g}pt", f"{100 * SMALL_DROP:g}pt"),
     networks: Networks = (),
     json: Json = False,
     out: TableOut = None,
@@ -66,18 +68,19 @@ def headline_command(
     Examples:
       python -m analysis headline results
       python -m analysis headline rows.parquet --networks resnet56 resnet50 gnmt --json
-      python -m analysis headline rows.csv --max-drops 0.0005 0.005 0.02 --out headlines.csv
+      python -m analysis headline rows.csv --max-drops 0.05pt 0.5pt 2pt --out headlines.csv
     """
     suffix = suffix_of(out, (".csv", ".parquet")) if out else None
-    if not max_drops or any(not 0 <= drop < 1 for drop in max_drops):
-        raise ValueError(f"--max-drops are {max_drops}; allowed: fractions from 0 up to below 1")
+    if not max_drops:
+        raise ValueError("--max-drops needs a drop, as in 0.5pt or 0.005")
+    drops = tuple(difference_of(drop, "--max-drops", zero=True) for drop in max_drops)
     rows = of_networks(read_rows(source), networks)
     points = points_of(rows)
-    lines = headlines(rows, max_drops)
+    lines = headlines(rows, drops)
     one_shot = points[
         (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
     ]
-    leads = outperforming(costs_at_headlines(one_shot, max_drops))
+    leads = outperforming(costs_at_headlines(one_shot, drops))
     if out and suffix:
         write_file(out, table_as_bytes(lines, suffix))
     if json:
@@ -113,11 +116,11 @@ def headline_text(lines: pd.DataFrame) -> str:
         step = metric_named(str(panel[PANEL.index("metric")])).step
         title = f"{panel_name(tuple(panel))}: drop of at most {100 * max_drop:g} {step}"
         title += "s" if step == "point" and max_drop != SMALL_DROP else ""
-        parts.append(f"{title}\n{_table(group)}")
+        parts.append(f"{title}\n{_table(group, spread_column(lines['spread_kind']))}")
     return "\n\n".join(parts)
 
 
-def _table(lines: pd.DataFrame) -> str:
+def _table(lines: pd.DataFrame, name_of_spread: str) -> str:
     shown = ["method", *(name for name in CURVE[len(PANEL) :] if lines[name].nunique() > 1)]
     cells = pd.DataFrame(index=lines.index)
     for name in dict.fromkeys(shown):
@@ -129,9 +132,8 @@ def _table(lines: pd.DataFrame) -> str:
     if any(by_seed):
         cells["of single seeds"] = by_seed
     cells["change"] = (100 * lines["accuracy_change"]).map("{:+.2f}".format).where(found, "")
-    cells["accuracy"] = lines["test_accuracy"].map(percent)
-    extremes = zip(lines["test_accuracy_min"], lines["test_accuracy_max"], strict=True)
-    cells["min-max"] = [spread(low, high) for low, high in extremes]
+    cells[accuracy_column(lines["metric"])] = lines["test_accuracy"].map(percent)
+    cells[name_of_spread] = spreads(lines)
     for name in ("retrain_epochs", "search_cost_epochs"):
         cells[name] = lines[name].map(count)
     for name in ("speedup", "speedup_over_finetune"):
@@ -171,6 +173,8 @@ def choices_text(lines: pd.DataFrame) -> str:
         )
     if lines["at_least"].any():
         parts.append("≥: no higher compression was tried.")
+    if spread_column(lines["spread_kind"]) != "min-max":
+        parts.append(f"Accuracies are {marks_text(lines, 'spreads').lower()}")
     if (lines["n_seeds"] > 1).any() and lines["highest_seed"].notna().any():
         parts.append("Of single seeds: lowest to highest, each against its own dense network.")
     return " ".join(parts)

@@ -26,10 +26,13 @@ Out = Annotated[
         help_behavior_hint="(optional)",
     ),
 ]
+AMOUNT = "0.5pt|0.005"
+"""How differences of accuracy are given; ``analysis.table.metrics.difference_of``."""
+
 Margin = Annotated[
     str,
     arg(
-        metavar="0.5pt|0.005",
+        metavar=AMOUNT,
         help="Differences up to this count as none: points (or BLEU), or the same as a fraction.",
     ),
 ]

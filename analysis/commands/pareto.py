@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from textwrap import fill
 from typing import Annotated, Any
 
 import pandas as pd
@@ -14,9 +15,12 @@ from analysis.questions.fronts import OBJECTIVES, hypervolumes
 from analysis.questions.pareto import AGAINST, BY, check_choice, check_objectives, pareto
 from analysis.table.points import PANEL, dense_baselines
 from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.spreads import marks_text
 from analysis.table.text import json_text, panels_text, records
 
 log = logging.getLogger(__name__)
+
+WIDTH = 100
 
 By = Annotated[str, arg(metavar="COLUMN", help=f"A frontier for each: {', '.join(BY)}.")]
 Against = Annotated[
@@ -135,7 +139,12 @@ def pareto_text(
         )
         for panel, group in volumes.groupby(PANEL, dropna=False)
     }
-    return panels_text(best, baselines, shown, notes)
+    front = f"Fronts are picked by {', '.join(objectives)}"
+    luck = "; accuracies are of the test set, so of several close points the luckiest."
+    footer = (
+        f"{front}{luck if 'test_accuracy' in objectives else '.'} {marks_text(best, 'spreads')}"
+    )
+    return f"{panels_text(best, baselines, shown, notes)}\n\n{fill(footer, WIDTH)}"
 
 
 def pareto_json(

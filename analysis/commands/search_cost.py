@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from textwrap import fill
 from typing import Any
 
 from analysis.commands.options import Json, Out, Rows
 from analysis.questions.search_cost import Sharing, search_costs, sharing_of
 from analysis.table.points import dense_baselines
 from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.spreads import marks_text
 from analysis.table.text import json_text, panels_text, records
+
+WIDTH = 100
+PICKED = (
+    "All retraining times that were tried. The best of a compression is picked by test accuracy, "
+    "so of several close ones it is the luckiest."
+)
 
 
 def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) -> None:
@@ -39,6 +47,7 @@ def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) ->
     else:
         columns = ["method", "retrain_epochs", "search_cost_epochs", "search_cost_flops"]
         print(panels_text(points, dense_baselines(rows), columns))
+        print("\n" + fill(f"{PICKED} {marks_text(points, 'spreads')}", WIDTH))
         print(f"\n{sharing_text(sharing)}" if sharing else "", flush=True)
 
 

@@ -90,6 +90,7 @@ AXES_INCHES = (2.6, 1.9)  # about a column of a paper, with labels
 
 MOST_BELOW = 3  # sheets of one picture, before they stand two abreast
 MARKS = 5  # on a line of many points
+MOST_OF_A_COLOUR = 4  # variants of a method
 VARIANT_STEP = 5  # from one variant's mark and dashes to the next one's: all differ
 BEYOND = 3  # colours that lines of no method of their own keep away from
 LEAST_WITHIN = 0.25
@@ -511,8 +512,9 @@ def draw_text(text: str) -> Figure:
 def looks(points: Iterable[pd.DataFrame]) -> dict[str, dict[str, Any]]:
     """Label -> how its line is drawn: a method always the same, others what is left.
 
-    Variants of a method have its colour, and marks and dashes of their own. Where a method has no
-    plain line, the first of its variants looks like it.
+    Variants of a method have its colour, and marks and dashes of their own; more of them than
+    MOST_OF_A_COLOUR take all colours in turn, because marks alone don't tell so many apart.
+    Where a method has no plain line, the first of its variants looks like it.
     """
     labels = sorted({label for group in points for label in group["line"]})
     known = {label: number for number, label in enumerate(METHOD_LABELS.values())}
@@ -526,13 +528,28 @@ def looks(points: Iterable[pd.DataFrame]) -> dict[str, dict[str, Any]]:
         PUBLISHED_DENSE: {"color": GREY, "linestyle": "-.", "linewidth": 0.8, "zorder": 1},
     }
     for number in sorted(variants):
+        colours = _colours_of(number, variants)
         for variant, label in enumerate(variants[number]):
-            found[label] = _look(number, number + VARIANT_STEP * variant)
+            colour = colours[variant % len(colours)]
+            found[label] = _look(colour, number + VARIANT_STEP * variant)
     others = [label for label in labels if label not in found]
     start = len(known) + BEYOND if variants else 0
     for number, label in enumerate(others, start):
         found[label] = _look(number, number)
     return found
+
+
+def _colours_of(number: int, variants: dict[int, list[str]]) -> list[int]:
+    """Of a method's variants: its own, or if there are many all that no method with few has."""
+    if len(variants[number]) <= MOST_OF_A_COLOUR:
+        return [number]
+    few = {
+        other % len(COLOURS)
+        for other, labels in variants.items()
+        if other != number and len(labels) <= MOST_OF_A_COLOUR
+    }
+    turn = [(number + step) % len(COLOURS) for step in range(len(COLOURS))]
+    return [colour for colour in turn if colour not in few] or turn
 
 
 def _look(colour: int, shape: int) -> dict[str, Any]:
@@ -604,10 +621,21 @@ def _legend_columns(labels: list[str], inches: float) -> int:
 
 
 def _title(panel: Panel, axes_inches: tuple[float, float], sheet: Sheet) -> str:
+    """Broken where it would reach into the next panel, or over the edge beside the last one."""
     beside = GAP if sheet.share else LEFT
     lines = panel.title.split("\n")
-    room = axes_inches[0] + 0.9 * beside
-    return "\n".join(part for line in lines for part in _wrapped(line, room, 8))
+    room = axes_inches[0] + 1.8 * min(beside / 2, RIGHT)
+    whole = [" · ".join(_unbroken(part, room) for part in line.split(" · ")) for line in lines]
+    wrapped = [part for line in whole for part in _wrapped(line, room, 8)]
+    return "\n".join(wrapped).replace(NO_BREAK, " ")
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def _unbroken(part: str, room: float) -> str:
+    """A part of a title that fits into a line isn't broken."""
+    return part.replace(" ", NO_BREAK) if text_width(part, 8) <= room else part
 
 
 def _wrapped(text: str, inches: float, size: float) -> list[str]:

@@ -18,6 +18,7 @@ from analysis.draw.drawing import (
     draw,
     write_figures,
 )
+from analysis.table.columns import BadRows
 from analysis.table.points import (
     PANEL,
     choose_retrain_epochs,
@@ -27,6 +28,7 @@ from analysis.table.points import (
     points_of,
 )
 from analysis.table.rows import KEY, with_shared_first_levels
+from analysis.table.spreads import marks_text
 from analysis.table.text import panel_name, times
 
 PANELS_ABREAST = 3
@@ -44,11 +46,8 @@ def accuracy_against_compression(rows: pd.DataFrame, out: str) -> None:
     without = {panel_name(panel) for panel in mere_first_steps(rows)}
     panels = _panels(points, dense_baselines(rows), "compression_ratio")
     kept = [panel for panel in panels if panel.title not in without]
-    note = " ".join(filter(None, [SPREAD, how_chosen(points)]))
+    note = " ".join(filter(None, [marks_text(points, "bars"), how_chosen(points)]))
     write_figures([draw([Sheet(rows=abreast(kept, PANELS_ABREAST))], note=note)], out)
-
-
-SPREAD = "Medians over seeds; bars from the lowest to the highest."
 
 
 def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out: str) -> None:
@@ -56,23 +55,28 @@ def frontier(points: pd.DataFrame, baselines: pd.DataFrame, by: str, x: str, out
     panels = _panels(points.assign(line=line_labels(points, by)), baselines, x)
     chosen = how_chosen(points) if "chosen_by" in points else ""
     beaten = "Hollow: beaten by another of its line, in test accuracy."
-    note = " ".join(filter(None, [SPREAD, chosen, beaten]))
+    note = " ".join(filter(None, [marks_text(points, "bars"), chosen, beaten]))
     write_figures([draw([Sheet(rows=abreast(panels, PANELS_ABREAST))], note=note)], out)
 
 
 def accuracy_against_search_cost(rows: pd.DataFrame, out: str) -> None:
     """A row of panels for each network, data set, structure and kind of schedule.
 
-    In it stand some compressions side by side, the lowest and the highest among them: through
-    several of them accuracy would change with size, not with search cost.
+    In it stand some compressions side by side, the lowest and the highest among them at which
+    there is something to compare: through several of them accuracy would change with size, not
+    with search cost.
     """
     points = points_of(rows)
     points = points.assign(
         line=line_labels(points, "method"), density=density_levels(points, PANEL)
     )
     panels = _panels(points, dense_baselines(rows), "search_cost_epochs")
+    panels = [panel for panel in panels if panel.points["x"].notna().any()]
+    if not panels:
+        raise BadRows("no pruned row has search_cost_epochs: there is nothing to draw")
     sheet = Sheet(rows=[_by_compression(panel) for panel in panels], share="row")
-    note = f"{SPREAD} All retraining times that were tried, good ones and bad ones."
+    tried = "All retraining times that were tried, good ones and bad ones."
+    note = f"{marks_text(points, 'bars')} {tried}"
     write_figures([draw([sheet], note=note)], out)
 
 
@@ -167,7 +171,11 @@ def mere_first_steps(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def _by_compression(panel: Panel) -> list[Panel]:
-    densities = np.sort(panel.points["density"].unique())[::-1]
+    """Those at which several lines have a point, unless there is none such."""
+    points = panel.points[panel.points["x"].notna()]
+    lines = points.groupby("density")["line"].transform("nunique")
+    compared = points[lines > 1] if (lines > 1).any() else points
+    densities = np.sort(compared["density"].unique())[::-1]
     picked = np.linspace(0, len(densities) - 1, min(len(densities), COMPRESSIONS_SHOWN))
     parts = [
         panel.points[panel.points["density"] == densities[position]]

@@ -40,6 +40,7 @@ from analysis.papers.tables import dense_networks, table_of
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
 from analysis.table.points import choose_retrain_epochs, how_chosen
+from analysis.table.spreads import INTERVALS
 
 PAPER = "Mikler 2022"
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
@@ -101,7 +102,7 @@ def _placed(points: pd.DataFrame) -> pd.DataFrame:
 
 def bars(one: Material, two: Material | None) -> str:
     """What they are."""
-    theirs = "from the 10th to the 90th percentile of 2 to 12 trials, no confidence intervals"
+    theirs = INTERVALS["Mikler 2022"]
     if one.source.paper:
         return f"bars {theirs}."
     own = "bars from the lowest to the highest"

@@ -20,6 +20,7 @@ from analysis.table.points import (
     group_numbers,
     points_of,
     pruned_rows,
+    sums_up,
 )
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def trials_of(rows: pd.DataFrame, *, chosen: bool) -> pd.DataFrame:
     """The rows that ``points_of`` takes medians of, one a trial, with its ``density``.
 
     ``chosen``: only those at the retraining times of ``choose_retrain_epochs``. What a diverged
-    trial measured is NaN. Rows that sum up several trials are left out, with a warning.
+    trial measured is NaN. Rows that sum up several trials (``sums_up``) are left out,
+    with a warning.
     """
     points = points_of(rows)
     if chosen:
@@ -112,7 +114,10 @@ def trials_of(rows: pd.DataFrame, *, chosen: bool) -> pd.DataFrame:
     keys = pd.concat([points[POINT], pruned[POINT]], ignore_index=True)
     numbers = group_numbers(keys, POINT).to_numpy()
     of_points, of_rows = numbers[: len(points)], numbers[len(points) :]
-    single = (pruned["trials"].fillna(1) == 1).to_numpy()
+    single = ~sums_up(pruned).to_numpy()
     if not single.all():
-        log.warning("%d rows sum up several trials each: left out", int((~single).sum()))
+        log.warning(
+            "%d rows sum up several trials each, or don't say how many: left out",
+            int((~single).sum()),
+        )
     return pruned[single & np.isin(of_rows, of_points)].reset_index(drop=True)

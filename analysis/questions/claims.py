@@ -42,6 +42,7 @@ from analysis.table.points import (
     group_numbers,
     points_of,
     pruned_rows,
+    sums_up,
 )
 
 SAFE_ZONE = (0.25, 0.90)
@@ -288,8 +289,7 @@ def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame)
 
 def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """The mean difference of each comparison; lines with published sums of trials take the sums."""
-    summed = trials.groupby("point")["trials"].max().fillna(1) > 1
-    summed |= trials.groupby("point")["test_accuracy_std"].count() > 0
+    summed = sums_up(trials).groupby(trials["point"]).any()
     by_sum = lines["point"].map(summed) | lines["point_other"].map(summed)
     by_sum = by_sum.groupby(lines["comparison"]).transform("any")
     sides = [

@@ -23,7 +23,7 @@ from analysis.questions.statistics import (
 )
 from analysis.table.columns import BadRows
 from analysis.table.metrics import amount, unit_of
-from analysis.table.points import PANEL, density_levels, group_numbers
+from analysis.table.points import PANEL, density_levels, group_numbers, pruned_rows, sums_up
 
 SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
 """What two methods have in common where they are compared. ``setting``: the part of ``variant``
@@ -47,6 +47,8 @@ class Comparison:
     """A line a pair of methods and scenario."""
     overall: pd.DataFrame
     """A line a pair of methods and metric; paired and unpaired scenarios apart."""
+    left_out: int = 0
+    """Pruned rows that sum up several trials, or don't say how many, and so weren't compared."""
 
 
 def compare(
@@ -72,8 +74,9 @@ def compare(
     trials = trials_of(rows, chosen=not equal_epochs)
     if trials.empty:
         raise BadRows(
-            f"nothing to compare: each of the {len(rows)} rows is of a dense network or sums up "
-            "several trials, and a test needs single ones; python -m analysis claims judges sums"
+            f"nothing to compare: each of the {len(rows)} rows is of a dense network, or sums up "
+            "several trials or an unknown number of them, and a test needs single ones; "
+            "python -m analysis claims judges sums"
         )
     trials = labelled(trials, equal_epochs=equal_epochs)
     pairs = pairs_of(trials, methods)
@@ -92,6 +95,17 @@ def compare(
     return Comparison(
         scenarios=scenarios.drop(columns=["pair", "scenario"]),
         overall=overall(scenarios, met, margin, worth),
+        left_out=int(sums_up(pruned_rows(rows)).sum()),
+    )
+
+
+def left_out_text(number: int) -> str:
+    """Empty without any."""
+    if not number:
+        return ""
+    return (
+        f"Left out: {number:,} published rows that sum up several trials, or don't say how many; "
+        "a test needs single trials."
     )
 
 

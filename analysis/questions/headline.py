@@ -14,6 +14,7 @@ from analysis.table.points import (
     group_numbers,
     points_of,
     pruned_rows,
+    sums_up,
 )
 
 NO_DROP = 0.0005
@@ -64,7 +65,7 @@ def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
         raise BadRows("no pruned row has both a test_accuracy and a baseline_test_accuracy")
     chosen["speedup_over_finetune"] = chosen["speedup"] / speedup_of(chosen, "finetune")
     of_chosen = chosen.set_index("point")[["curve", "compression_ratio", "furthest"]]
-    single = trials[trials["trials"].fillna(1) == 1]
+    single = trials[~sums_up(trials)]
     single = single[["point", "seed", "accuracy_change"]].join(of_chosen, on="point", how="inner")
     found = [
         _highest(chosen, drop).merge(_of_seeds(single, drop), on="curve", how="left")

@@ -31,6 +31,10 @@ MARGIN = 0.005
 """As good as: not worse by more than this, a fraction; 0.5 points of accuracy, or 0.5 BLEU. Ours:
 half of the smaller drop that Renda et al. 2020, §4, look at. The papers give none."""
 
+FEWEST_EQUIVALENT = 3
+"""Units on each side, for two methods to be called equivalent. Two that agree by chance have a
+narrow interval; with one degree of freedom that happens too easily to say that nothing differs."""
+
 RELATIONS = ("better", "worse", "equivalent", "at least as good", "at most as good", "undecided")
 """Of a to b; the first that holds."""
 
@@ -258,7 +262,8 @@ def judged(
       being worse by the margin or more, better by it or more, either. They too are twice a
       one-sided p, so that all of them are at most 0.05 exactly where the interval says so
     - ``p_holm`` and so on: corrected for the number of lines (Holm), where ``together``
-    - ``equivalent``: both directions are inside the margin (two one-sided tests, Schuirmann 1987)
+    - ``equivalent``: both directions are inside the margin (two one-sided tests, Schuirmann 1987),
+      of at least FEWEST_EQUIVALENT units on each side
     - ``relation``: one of RELATIONS
     - ``detectable``: the true difference that as many seeds would show with 80% power
     - ``seeds_needed``: to show a difference of ``worth`` (default: the margin) with that power
@@ -285,6 +290,8 @@ def judged(
     lines = lines.assign(**tests, low=difference - reach, high=difference + reach)
     number = max(1, int(lines["p"].notna().sum())) if together else 1
     shown = {name: (holm(p) if together else p) <= ALPHA for name, p in tests.items()}
+    fewest = lines[["n_a", "n_b"]].min(axis="columns").to_numpy()
+    shown["p_equivalent"] = shown["p_equivalent"] & (fewest >= FEWEST_EQUIVALENT)
     if together:
         lines = lines.assign(p_holm=holm(tests["p"]), p_equivalent_holm=holm(tests["p_equivalent"]))
     holds = [shown["p"] & (difference > 0), shown["p"] & (difference < 0)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.table.points import PANEL, points_of
+from analysis.table.points import PANEL, points_of, sums_up
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,14 @@ class Sharing:
 def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     """None, with a warning, where ancestors or costs are missing and nobody can tell.
 
-    A baseline that has rows of several lengths counts with its shortest: the factor is never
+    None too where rows sum up trials: these cost as much as all their trials together, which no row
+    says. A baseline that has rows of several lengths counts with its shortest: the factor is never
     overstated.
     """
+    sums = int(sums_up(rows).sum())
+    if sums:
+        log.warning("the epochs that sharing saved can't be told: %d rows sum up trials", sums)
+        return None
     ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
     absent = len(set(ancestors).difference(rows["stage_id"].to_numpy(dtype=object)))
     if absent or rows["search_cost_epochs"].isna().any():

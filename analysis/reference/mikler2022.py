@@ -29,9 +29,10 @@ DENSE_EPOCHS = {"resnet20": 36, "resnet56": 36, "resnet110": 36, "wrn_16_8": 40}
 REWIND_EPOCH = 4
 """Of weight rewinding. Not in the paper; the author's published definitions of the experiments
 have it in all of them (``initial_epoch: 4``)."""
-LEAST_TRIALS = {"1?": 1, "2": 2, "2 equal?": 2}
-"""The paper says 2 to 12 and not where how many. An interval of no width: one trial (in figure 2
-two equal ones); symmetrical about the median: two. Of the others there are at least 3."""
+LEAST_TRIALS = {"1?": None, "2": 2, "2 equal?": 2}
+"""The paper says 2 to 12 and not where how many. An interval of no width: equal trials or a single
+one, so unknown (in figure 2 two equal ones); symmetrical about the median: two. Of the others
+there are at least 3."""
 ASYMMETRIC = 3
 
 
@@ -108,7 +109,9 @@ def figure_points() -> pd.DataFrame:
             "test_accuracy": fractions(points["accuracy"]),
             "test_accuracy_low": fractions(points["ci_low"]),
             "test_accuracy_high": fractions(points["ci_high"]),
-            "trials": points["trials_inferred"].map(LEAST_TRIALS).fillna(ASYMMETRIC),
+            "trials": points["trials_inferred"].map(
+                lambda told: LEAST_TRIALS.get(told, ASYMMETRIC)
+            ),
             "place": points["place"],
         }
     )

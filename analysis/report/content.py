@@ -17,6 +17,7 @@ from analysis.report.reproduction import reproduction
 from analysis.report.summary import seeds_of, summary
 from analysis.report.words import named, several
 from analysis.table.points import how_chosen as how_times_were_chosen
+from analysis.table.spreads import marks_text
 
 
 def sections_of(material: Material) -> list[Section]:
@@ -49,10 +50,9 @@ def frontier(material: Material) -> Section | None:
     chosen = how_times_were_chosen(material.points[material.points["chosen"].astype(bool)])
     text = (
         "Lines join the points that no other of their method beats in both directions, by test "
-        f"accuracy; hollow marks are beaten. {chosen} Marks are medians over seeds, bars reach "
-        "from the lowest seed to the highest, the dashed line is the dense network. Point at a "
-        "mark, or reach it with Tab and the arrow keys, to see the stages behind it; click to keep "
-        "it."
+        f"accuracy; hollow marks are beaten. {chosen} {marks_text(material.points, 'bars')} The "
+        "dashed line is the dense network. Point at a mark, or reach it with Tab and the arrow "
+        "keys, to see the stages behind it; click to keep it."
     ).replace("  ", " ")
     blocks = (Words(text=text), Chart(kind="frontier"))
     return Section(id="frontier", title="Accuracy, size and speed", blocks=blocks)
@@ -107,7 +107,8 @@ def points(material: Material) -> Section | None:
     if material.points.empty:
         return None
     text = (
-        "A point takes together the results that differ in nothing but the seed. Accuracies are in "
+        "A point takes together the results that differ in nothing but the seed. "
+        f"{marks_text(material.points, 'ends')} Accuracies are in "
         "percent, the change is against the same seeds' dense networks, retraining and search cost "
         "are in epochs."
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.draw.drawing import METHOD_LABELS
 from analysis.questions.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
-from analysis.questions.compare import Comparison, compare, in_points, over
+from analysis.questions.compare import Comparison, compare, in_points, left_out_text, over
 from analysis.questions.fairness import SHORT, Group, Pair, label_of_pairs
 from analysis.questions.judge import MARGIN
 from analysis.report.blocks import Block, Cell, Section, Table, Words
@@ -18,6 +18,7 @@ from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names
 from analysis.table.columns import BadRows
 from analysis.table.metrics import amount
+from analysis.table.points import pruned_rows, sums_up
 from analysis.table.text import panel_name
 
 MAX_COMPARED = 100_000
@@ -30,7 +31,7 @@ MAX_PAIRS = 15
 
 
 def comparison(material: Material) -> Section | None:
-    """None where no two methods meet."""
+    """None where no two methods meet, and no published sum of trials is left out."""
     title = "Which method is better"
     if len(material.rows) > MAX_COMPARED:
         text = (
@@ -41,13 +42,24 @@ def comparison(material: Material) -> Section | None:
     try:
         compared = compare(material.rows)
     except BadRows:
-        return None
+        return _none_compared(material, title)
     blocks = (
-        Words(text=in_words(compared)),
+        Words(text=f"{in_words(compared)} {left_out_text(compared.left_out)}".strip()),
         pairs_table(compared.overall),
         Words(text=HOW_COMPARED, kind="note"),
     )
     return Section(id="comparison", title=title, blocks=blocks)
+
+
+def _none_compared(material: Material, title: str) -> Section | None:
+    """A word of the published sums, where they may be why nothing could be compared."""
+    if material.points.empty:
+        return None
+    left_out = int(sums_up(pruned_rows(material.rows)).sum())
+    if not left_out:
+        return None
+    text = f"Nothing could be compared trial by trial. {left_out_text(left_out)}"
+    return Section(id="comparison", title=title, blocks=(Words(text=text, kind="note"),))
 
 
 HOW_COMPARED = (
@@ -136,7 +148,7 @@ def claims(material: Material) -> Section | None:
         "first, in points (or BLEU), with their 95% interval. “At least as good” is meant "
         f"within a margin of {amount(MARGIN)}: what is within it in both directions is equivalent. "
         "The verdicts are not corrected for their number: of 20 scenarios without any difference "
-        "one would be judged wrongly."
+        "at most about one would be judged wrongly."
     )
     blocks = (Words(text=text), claims_table(verdicts))
     return Section(id="claims", title="The papers' claims", blocks=blocks)

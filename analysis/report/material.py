@@ -155,6 +155,7 @@ NO_POINTS = [
     *MEDIANS,
     "test_accuracy_min",
     "test_accuracy_max",
+    "spread_kind",
     "n_seeds",
     "n_diverged",
     "line",

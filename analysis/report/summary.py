@@ -154,8 +154,9 @@ def facts_of(material: Material) -> list[str]:
 
 
 def points_facts(points: pd.DataFrame) -> list[str]:
-    facts = [f"{several(len(points), 'point')}, each the median of {seeds_of(points)}."]
-    if points["n_seeds"].max() == 1:
+    facts = [f"{several(len(points), 'point')}, each {' or '.join(what_points_are(points))}."]
+    own = points[points["spread_kind"] == "seeds"]
+    if own["n_seeds"].max() == 1:
         facts.append("With one seed, nothing tells how far another would differ.")
     panels = points.groupby(PANEL, dropna=False)["accuracy_change"].count()
     alone = [panel_name(panel) for panel in panels.index[panels == 0]]
@@ -170,12 +171,25 @@ def points_facts(points: pd.DataFrame) -> list[str]:
     return facts
 
 
+def what_points_are(points: pd.DataFrame) -> list[str]:
+    own, means = (points[points["spread_kind"] == kind] for kind in ("seeds", "deviation"))
+    parts = []
+    if len(own):
+        parts.append(f"the median of {seeds_of(own)}")
+    if len(means):
+        parts.append(f"a published mean of {seeds_of(means)}")
+    if len(own) + len(means) < len(points):
+        parts.append("a published number, of as many trials as the paper says")
+    return parts
+
+
 def seeds_of(points: pd.DataFrame) -> str:
-    """Of a point."""
+    """Of a point: seeds, or trials that a published row sums up, at least."""
+    noun = "seed" if (points["spread_kind"] == "seeds").all() else "trial"
     fewest, most = points["n_seeds"].min(), points["n_seeds"].max()
     if points.empty or fewest == most:
-        return "" if points.empty else several(int(most), "seed")
-    return f"{fewest:,} to {several(int(most), 'seed')}"
+        return "" if points.empty else several(int(most), noun)
+    return f"{fewest:,} to {several(int(most), noun)}"
 
 
 # In numbers

@@ -6,6 +6,7 @@ checks      rows that contradict themselves are refused by name
 lengths     T, the dense network's training in epochs, in one place
 details     what of a stage no column has
 points      rows grouped over seeds; the chosen retraining time
+spreads     what a point's accuracy and its spread are
 metrics     what a row's accuracies measure, and how that is shown
 text        numbers and tables as text and JSON
 """

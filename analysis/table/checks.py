@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.table.lengths import dense_epochs_of_rows
 from rewind_ray.result import STATUSES, check_drops
+from rewind_ray.text import printable
 
 ROUNDED = 1e-3
 """Relative: published densities and compressions have four digits or more."""
@@ -17,6 +18,9 @@ SAME_ACCURACY = 5e-7
 """Published accuracies have six decimals at most; one's own are stored to the last bit."""
 LARGEST_WHOLE = 2**53
 """Beyond, floating point doesn't tell neighbouring whole numbers apart."""
+
+LARGEST_SPEEDUP = 1e12
+"""More than the multiply-adds that any network could lose."""
 
 NOT_NEGATIVE = (
     "seed",
@@ -29,10 +33,9 @@ NOT_NEGATIVE = (
     "params_total",
     "params_prunable",
     "params_remaining",
-    "flops_dense",
-    "flops_remaining",
     "test_accuracy_std",
 )
+FLOPS_LEFT = ("flops_dense", "flops_remaining")
 AT_LEAST_ONE = ("retrain_epochs", "trials", "prune_power", "compression_ratio", "retrain_speedup")
 ABOVE_ZERO = ("speedup", "retrain_lr")
 INSIDE_ONE = ("prune_fraction", "retrain_factor")
@@ -96,6 +99,8 @@ def limits(rows: pd.DataFrame) -> Iterator[Fault]:
         (MAY_EXCEED_ONE, -1e-300, np.inf, "0 and up"),
         (AT_LEAST_ONE, 1 - ROUNDED, np.inf, "1 and up"),
         (ABOVE_ZERO, 0, np.inf, "above 0"),
+        (FLOPS_LEFT, 0, np.inf, "above 0"),
+        (("speedup",), 0, LARGEST_SPEEDUP, f"up to {LARGEST_SPEEDUP:g}"),
         (INSIDE_ONE, 0, np.nextafter(1, 0), "above 0 and below 1"),
         (("retrain_alpha",), -1e-300, 1, "0 to 1"),
         (("retrain_warmup",), -1e-300, np.nextafter(1, 0), "0 up to below 1"),
@@ -160,11 +165,16 @@ def parts(rows: pd.DataFrame) -> Iterator[Fault]:
     for part, whole in (
         ("params_remaining", "params_prunable"),
         ("params_prunable", "params_total"),
+        ("params_remaining", "params_total"),
         ("flops_remaining", "flops_dense"),
+        ("test_accuracy_low", "test_accuracy"),
+        ("test_accuracy", "test_accuracy_high"),
+        ("retrain_epochs", "search_cost_epochs"),
         ("test_accuracy_low", "test_accuracy_high"),
     ):
         small, large = _numbers(rows[part]), _numbers(rows[whole])
-        for row in _where(small > large):
+        slack = SAME_ACCURACY if part.startswith("test_") or whole.startswith("test_") else 0
+        for row in _where(small > large + slack):
             yield Fault(
                 row=row,
                 words=f"{part} {small[row]:.10g} is more than {whole} {large[row]:.10g}",
@@ -200,7 +210,82 @@ def kinds(rows: pd.DataFrame) -> Iterator[Fault]:
         )
 
 
+LENGTH_IS_T = (
+    *("finetune", "weight_rewind", "lr_rewind", "low_lr_weight_rewind", "blend"),
+    *("slr", "clr", "llr", "allr", "step", "cosine"),
+)
+"""Methods whose stages are trained for t epochs; others add to it, or have their own length."""
+
+
+def lengths(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Where all that a stage trains is its retraining, both have one length."""
+    of_t = rows["method"].isin(LENGTH_IS_T).to_numpy()
+    trained, retrained = _numbers(rows["train_epochs"]), _numbers(rows["retrain_epochs"])
+    for row in _where(of_t & (np.abs(trained - retrained) > 0)):
+        yield Fault(
+            row=row,
+            words=f"train_epochs {trained[row]:.0f} and retrain_epochs {retrained[row]:.0f} "
+            f"contradict each other: with {rows['method'].iloc[row]} they are the same",
+        )
+
+
+def fractions(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Of one-shot pruning over all kernels the density is what the fraction leaves."""
+    plain = (
+        (rows["schedule_kind"] == "one-shot")
+        & (rows["structure"] == "unstructured")
+        & (rows["level"] == 1)
+        & (rows["prune_scope"].fillna("global") == "global")
+        & rows["prune_layers"].isna()
+        & rows["prune_rates"].isna()
+    ).to_numpy()
+    left, density = 1 - _numbers(rows["prune_fraction"]), _numbers(rows["density"])
+    prunable = _numbers(rows["params_prunable"])
+    # A layer that would lose all weights may keep one
+    slack = np.maximum(SAME_FRACTION, MOST_LAYERS / np.nan_to_num(prunable, nan=np.inf))
+    for row in _where(plain & (np.abs(left - density) > slack)):
+        yield Fault(
+            row=row,
+            words=f"prune_fraction {1 - left[row]:g} and density {density[row]:g} contradict each "
+            f"other: one-shot, over all layers, {left[row]:g} is left",
+        )
+
+
+SAME_FRACTION = 1e-3
+"""Published fractions have three digits or more."""
+MOST_LAYERS = 200
+
+
 # Several rows
+
+
+def origins(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Every baseline_id is one dense network, of one network, dataset and protocol.
+
+    And of one seed, where its own row is there. Without that row, or in published rows, several
+    seeds may name one baseline: then it isn't known which dense network each started from.
+    """
+    for name in ("network", "dataset", "metric", "protocol"):
+        yield from _one_each(rows, name, pd.Series(True, rows.index))
+    known = rows["baseline_id"].isin(rows.loc[rows["level"] == 0, "stage_id"])
+    yield from _one_each(rows, "seed", known & rows["source"].isna())
+
+
+def _one_each(rows: pd.DataFrame, name: str, judged: pd.Series) -> Iterator[Fault]:
+    values = rows[name].where(judged)
+    first = values.groupby(rows["baseline_id"]).transform("first")
+    differs = judged & values.notna() & first.notna() & (values != first).fillna(False)
+    for row in _where(differs.to_numpy(dtype=bool)):
+        baseline = rows["baseline_id"].iloc[row]
+        among = judged & (rows["baseline_id"] == baseline) & values.notna()
+        other = int(among.to_numpy().argmax())
+        this, that = (printable(str(rows[name].iloc[each])) for each in (row, other))
+        yield Fault(
+            row=row,
+            words=f"{name} is {this}, but row {other + 1} (stage {rows['stage_id'].iloc[other]}) "
+            f"has {that} for the same "
+            f"baseline_id {baseline}, which is one dense network",
+        )
 
 
 def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
@@ -246,6 +331,9 @@ CHECKS: tuple[Check, ...] = (
     products,
     parts,
     kinds,
+    lengths,
+    fractions,
+    origins,
     baselines,
 )
 

@@ -60,7 +60,8 @@ DETAILS = {
     "variant": "knobs of pruning and retraining that no other column tells, where they differ",
     "knobs": "all of these knobs, whether they differ or not; 'none' without any, empty: not told",
     "source": "paper and place that published the number; empty for rows of one's own",
-    "trials": "number of trials that a published row sums up; empty: a single one",
+    "trials": "number of trials that a row sums up; empty: unknown in a published row (with a "
+    "source), a single one in a row of one's own",
     "test_accuracy_low": "lower end of the published interval of test_accuracy",
     "test_accuracy_high": "its upper end",
     "test_accuracy_std": "published standard deviation of test_accuracy over the trials",

@@ -58,14 +58,34 @@ def amount(fraction: float, metric: str = "accuracy") -> str:
 
 def margin_of(text: str) -> float:
     """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises ValueError for anything else."""
-    found = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)\s*(pt|pts|points?)?", text.strip())
-    try:
-        value = float(found[1]) / (100 if found[2] else 1) if found else float("nan")
-    except ValueError:
-        value = float("nan")
+    value = _fraction(text)
     if not 0 < value < 0.5:
         raise ValueError(
             f"the margin is {text!r}; allowed: points above 0 and below 50, as in 0.5pt, or the "
             "same as a fraction, 0.005"
         )
     return value
+
+
+def difference_of(text: str, option: str, *, zero: bool = False) -> float:
+    """The same of another option: 0.3pt and 0.003 are 0.003. ``zero``: 0 is allowed too.
+
+    Raises ValueError, naming the option, for what is no such number or isn't below 1.
+    """
+    value = _fraction(text)
+    if not (0 < value < 1 or (zero and value == 0)):
+        least = "from 0 up" if zero else "above 0"
+        raise ValueError(
+            f"{option} is {text!r}; allowed: points {least} to below 100, as in 0.3pt, or the "
+            "same as a fraction, 0.003"
+        )
+    return value
+
+
+def _fraction(text: str) -> float:
+    """NaN if it is none."""
+    found = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)\s*(pt|pts|points?)?", text.strip())
+    try:
+        return float(found[1]) / (100 if found[2] else 1) if found else float("nan")
+    except ValueError:
+        return float("nan")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from analysis.table.columns import BadRows
 from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.rows import with_shared_first_levels
+from analysis.table.spreads import spread_kinds
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
     a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
     them and counted in ``n_diverged``. A published row that sums up several trials counts as that
-    many seeds, and its interval is taken for their spread. ``test_accuracy_mean`` and
-    ``test_accuracy_std``, the sample standard deviation, are over seeds too.
+    many seeds, or as one where it doesn't say how many, and its interval is taken for their
+    spread. ``test_accuracy_mean`` and ``test_accuracy_std``, the sample standard deviation, are
+    over seeds too. ``spread_kind`` says what test_accuracy_min and _max are (``spreads.KINDS``).
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
@@ -72,6 +74,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
             groups[["compression_ratio", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
+            groups["spread_kind"].first(),
             accuracy.mean().rename("test_accuracy_mean"),
             accuracy.std().fillna(groups["test_accuracy_std"].median()).rename("test_accuracy_std"),
             groups[["n_seeds", "n_diverged"]].sum(),
@@ -105,9 +108,20 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_std=pruned["test_accuracy_std"].fillna(told),
+        spread_kind=spread_kinds(pruned, sums_up(pruned)),
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )
+
+
+def sums_up(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row sums up several trials, or may: a published row that doesn't state how many.
+
+    Such a row's accuracy is a median or a mean, so it is no trial of a test.
+    """
+    unknown = rows["trials"].isna() & rows["source"].notna()
+    several = (rows["trials"] > 1).fillna(False).astype(bool)
+    return unknown | several | rows["test_accuracy_std"].notna()
 
 
 def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:

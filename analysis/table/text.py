@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.table.metrics import metric_named
 from analysis.table.points import PANEL
+from analysis.table.spreads import spread_column
 
 
 def times(ratio: float) -> str:
@@ -43,6 +45,15 @@ def percent(accuracy: float) -> str:
 
 def spread(low: float, high: float) -> str:
     return "" if pd.isna(low) else f"{percent(low)}-{percent(high)}"
+
+
+def spreads(points: pd.DataFrame) -> list[str]:
+    """Of each point; empty where a published number has none."""
+    shown = zip(
+        *(points[name] for name in ("spread_kind", "test_accuracy_min", "test_accuracy_max")),
+        strict=True,
+    )
+    return ["" if kind == "none" else spread(low, high) for kind, low, high in shown]
 
 
 def count(number: float) -> str:
@@ -106,9 +117,8 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
     for name in [*columns, *_varying(points, columns)]:
         cells[name] = points[name].map(_cell)
     cells["compression"] = points["compression_ratio"].map(times)
-    cells["accuracy"] = points["test_accuracy"].map(percent)
-    extremes = zip(points["test_accuracy_min"], points["test_accuracy_max"], strict=True)
-    cells["min-max"] = [spread(low, high) for low, high in extremes]
+    cells[accuracy_column(points["metric"])] = points["test_accuracy"].map(percent)
+    cells[spread_column(points["spread_kind"])] = spreads(points)
     cells["change"] = points["accuracy_change"].map(
         lambda change: "" if pd.isna(change) else f"{100 * change:+.2f}"
     )
@@ -116,6 +126,11 @@ def _text(points: pd.DataFrame, columns: list[str]) -> str:
     if points["n_diverged"].any():
         cells["diverged"] = points["n_diverged"].map(str)
     return aligned(cells, left={name for name in cells if points.dtypes.get(name) == "str"})
+
+
+def accuracy_column(metrics: pd.Series) -> str:
+    """The name of a column with what these rows measure."""
+    return " or ".join(metric_named(name).name for name in sorted(set(metrics)))
 
 
 def aligned(cells: pd.DataFrame, left: set[str]) -> str:

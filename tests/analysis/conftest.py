@@ -26,11 +26,14 @@ def row(**values: Any) -> ResultRow:
     level = values.get("level", 0 if dense else 1)
     retrain_epochs = values.get("retrain_epochs", None if dense else 10)
     method = values.get("method", "finetune")
+    data = (values.get("network", "resnet20"), values.get("dataset", "cifar10"))
+    of_data = "" if data == ("resnet20", "cifar10") else f"-{'-'.join(data)}"
+    dense_id = f"dense-{seed}{of_data}"
     stage_id = f"{method}-{density:.5g}-{level}-{seed}"
     defaults: dict[str, Any] = {
-        "stage_id": f"dense-{seed}" if dense else stage_id,
-        "parent_id": None if dense else f"dense-{seed}",
-        "baseline_id": f"dense-{seed}",
+        "stage_id": dense_id if dense else stage_id,
+        "parent_id": None if dense else dense_id,
+        "baseline_id": dense_id,
         "network": "resnet20",
         "dataset": "cifar10",
         "task": "image_classification",

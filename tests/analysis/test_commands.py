@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from analysis.__main__ import main
+from analysis.__main__ import DONE, main
 from analysis.commands import COMMANDS
 from analysis.table.rows import write_rows
 from rewind_ray.store.ledger import Ledger
@@ -252,3 +252,17 @@ def test_options_come_before_or_after_the_rows(run, source):
     assert before.exit_code == 0
     assert strict_json(before.stdout)["by"] == "density"
     assert before.stdout == after.stdout
+
+
+def test_differences_are_given_in_points_or_as_fractions(grid, make_table, tmp_path, capsys):
+    source = str(tmp_path / "rows.parquet")
+    write_rows(make_table(grid), source)
+    for option, command in (("--worth", "compare"), ("--max-drops", "headline")):
+        printed = []
+        for given in ("0.3pt", "0.003"):
+            assert main([command, source, option, given]) == DONE
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+        assert main([command, source, option, "100pt"]) != DONE
+        assert option in capsys.readouterr().err
+    assert main(["headline", source, "--max-drops", "0", "0.5pt"]) == DONE

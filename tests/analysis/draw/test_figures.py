@@ -1,6 +1,7 @@
 """Figures: what the axes hold is what the table says."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from analysis.draw.figures import (
     line_labels,
 )
 from analysis.questions.pareto import pareto
+from analysis.table.columns import BadRows
 from analysis.table.points import dense_baselines, points_of
 
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -131,13 +133,62 @@ def test_no_two_lines_look_the_same(drawn, make_row, make_table):
     assert len(looks) == len(in_grey) == len(methods)
 
 
-def test_variants_share_their_methods_colour_and_nothing_else():
-    labels = [f"{method}, alpha {n}" for method in ("blend", "fine-tuning") for n in range(30)]
+@pytest.mark.parametrize("n", [4, 30])
+def test_a_few_variants_share_their_methods_colour_and_nothing_else(n):
+    labels = [f"{method}, alpha {k}" for method in ("blend", "fine-tuning") for k in range(n)]
     looks = drawing.looks([pd.DataFrame({"line": labels})])
     for method in ("blend", "fine-tuning"):
         mine = [looks[label] for label in labels if label.startswith(method)]
-        assert len({look["color"] for look in mine}) == 1
-        assert len({(look["marker"], str(look["linestyle"])) for look in mine}) == 30
+        assert len({look["color"] for look in mine}) == (1 if n == 4 else len(drawing.COLOURS))
+        assert len({(look["marker"], str(look["linestyle"])) for look in mine}) == n
+
+
+@pytest.mark.parametrize("share", ["", "row", "all"])
+def test_a_long_title_stays_on_the_paper_and_off_its_neighbour(share):
+    points = pd.DataFrame({"line": ["fine-tuning"], "x": [2.0], "y": [0.9]})
+    points = points.assign(low=0.9, high=0.9)
+    panel = drawing.Panel(
+        title=" ".join(["vgg19 · cifar100 · filters"] * 4),
+        points=points,
+        x=drawing.AXES["compression_ratio"],
+        y=drawing.accuracy_axis("accuracy"),
+    )
+    figure = drawing.draw([drawing.Sheet(rows=[[panel] * 3], share=share)])
+    canvas = FigureCanvasAgg(figure)
+    boxes = [axes.title.get_window_extent(canvas.get_renderer()) for axes in figure.axes]
+    assert boxes[0].x0 >= 0 and boxes[-1].x1 <= figure.bbox.x1
+    for left, right in pairwise(boxes):
+        assert left.x1 < right.x0
+
+
+def test_many_variants_keep_off_the_colours_of_other_methods():
+    many = [f"step decay, P{k}" for k in range(20)]
+    looks = drawing.looks([pd.DataFrame({"line": [*many, "Scratch-E", "cosine decay"]})])
+    taken = {looks[label]["color"] for label in ("Scratch-E", "cosine decay")}
+    assert taken.isdisjoint(looks[label]["color"] for label in many)
+
+
+def test_networks_without_search_costs_have_no_empty_panels(drawn, make_row, make_table):
+    networks = ("resnet20", "resnet56")
+    rows = make_table(make_row(network=name, stage_id=name, density=0.5) for name in networks)
+    rows["search_cost_epochs"] = rows["search_cost_epochs"].where(rows["network"] == "resnet20")
+    accuracy_against_search_cost(rows, "figure.png")
+    assert [axes.get_title().split(" ")[0] for axes in drawn[0].axes] == ["resnet20"]
+    with pytest.raises(BadRows):
+        accuracy_against_search_cost(rows.assign(search_cost_epochs=None), "figure.png")
+
+
+def test_search_costs_are_shown_where_several_lines_meet(drawn, make_row, make_table):
+    """finetune alone was tried at 20 compressions between the two that both have."""
+    alone = [0.5 - 0.01 * step for step in range(1, 20)]
+    rows = make_table(
+        make_row(method=method, density=density, stage_id=f"{method}{density}")
+        for method, densities in (("finetune", [0.5, *alone, 0.1]), ("lr_rewind", [0.5, 0.1]))
+        for density in densities
+    )
+    accuracy_against_search_cost(rows, "figure.png")
+    titles = [axes.get_title().rsplit("\n", 1)[1] for axes in drawn[0].axes]
+    assert titles == ["2.00×", "10.0×"]
 
 
 def test_rates_named_after_a_network_make_no_line_for_each_network(make_row, make_table):

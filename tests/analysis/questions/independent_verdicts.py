@@ -221,6 +221,7 @@ def headline_levels(methods, baseline):
 # Mikler's points: medians of 2 or 3 trials, with their 10th and 90th percentiles
 
 TRIALS = {"1?": 1, "2": 2, "2 equal?": 2, "": 3}
+"""Of "1?" the number is unknown; as a single one it has no spread."""
 EXPECTED_RANGE = {2: 1.12838, 3: 1.69257}
 """Of n normal trials, in standard deviations (Tippett 1925); 0.8 of it between the percentiles."""
 THEIR_NAMES = {

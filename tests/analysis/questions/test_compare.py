@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.commands.compare import compare_command
-from analysis.questions.compare import compare
+from analysis.commands.compare import compare_command, compare_text
+from analysis.questions.compare import WORTH, compare
+from analysis.questions.judge import MARGIN
 from analysis.reference import published
 from analysis.table.columns import BadRows
 from analysis.table.rows import write_rows
@@ -488,7 +489,7 @@ def test_several_pairs_show_each_overall_and_what_was_shown(source, capsys):
 
 
 def test_json_is_all_there_is_on_stdout(source, capsys):
-    compare_command(source, worth=0.01, json=True)
+    compare_command(source, worth="1pt", json=True)
     content = json.loads(capsys.readouterr().out)
     assert (content["alpha"], content["worth"], content["equal_epochs"]) == (0.05, 0.01, False)
     assert len(content["comparisons"]) == 2 + 1 + 1 and len(content["overall"]) == 3
@@ -526,3 +527,25 @@ def test_rows_of_all_methods_diverged_seeds_and_no_rates_print(
     write_rows(rows, path)
     compare_command(path)
     assert "1 diverged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("paper", ["mikler2022", "wang2023"])
+def test_published_medians_and_means_are_never_compared_as_trials(paper):
+    with pytest.raises(BadRows, match="sums up"):
+        compare(published(paper))
+
+
+def test_sums_beside_single_trials_are_left_out_and_counted(make_row, make_table):
+    rows = make_table(
+        make_row(method=method, seed=seed, density=density, stage_id=f"{method}{seed}{density}")
+        for method in ("finetune", "lr_rewind")
+        for seed in range(3)
+        for density in (0.5, 0.1)
+    )
+    published_ones = rows["density"] == 0.1
+    rows["source"] = rows["source"].where(~published_ones, "a paper, table 5")
+    compared = compare(rows)
+    assert compared.left_out == 6 and len(compared.scenarios) == 1
+    assert "Left out: 6 published rows" in compare_text(compared, MARGIN, WORTH).replace("\n", " ")
+    rows["trials"] = 1
+    assert compare(rows).left_out == 0

@@ -276,3 +276,12 @@ def test_a_dense_network_that_several_seeds_name_is_unknown(make_row, make_table
         make_row(seed=seed, baseline_id="one" if seed < 2 else "own") for seed in range(3)
     )
     assert list(known_dense(rows).isna()) == [True, True, False]
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_fewer_than_three_units_are_never_equivalent(n):
+    """Nearly equal differences: the interval is far inside the margin, whatever n is."""
+    wobble = [0.00001 * (-1) ** number for number in range(n)]
+    found = judge_pairs([0.9 + each for each in wobble], [0.9] * n)
+    assert found.p_equivalent < 0.05
+    assert found.equivalent == (n >= 3) == (found.relation == "equivalent")

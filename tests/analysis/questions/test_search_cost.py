@@ -1,6 +1,13 @@
 """Search costs, and the sharing factor counted by hand."""
 
+import pytest
+
+from analysis.commands.search_cost import search_cost_command
 from analysis.questions.search_cost import search_costs, sharing_of
+from analysis.reference import published
+from analysis.report.content import search_cost
+from analysis.report.material import material_of
+from analysis.table.rows import write_rows
 
 
 def test_every_retraining_time_is_listed_cheapest_first(grid, make_table):
@@ -46,3 +53,23 @@ def test_without_the_costs_the_factor_is_unknown(make_row, make_table):
     rows = make_table([make_row(method="dense"), make_row()])
     rows.loc[1, "search_cost_epochs"] = None
     assert sharing_of(rows) is None
+
+
+@pytest.mark.parametrize("trials", [[1, 1, 3], [1, 1, None]])
+def test_rows_that_sum_up_trials_have_no_sharing_factor(trials, make_row, make_table):
+    rows = make_table(
+        [make_row(method="dense"), make_row(density=0.5), make_row(stage_id="x", density=0.2)]
+    )
+    rows = rows.assign(source="a paper", trials=1)
+    assert sharing_of(rows) is not None
+    assert sharing_of(rows.assign(trials=trials)) is None
+
+
+@pytest.mark.parametrize("paper", ["mikler2022", "wang2023"])
+def test_neither_command_nor_report_names_a_factor_of_published_sums(paper, tmp_path, capsys):
+    rows = published(paper)
+    write_rows(rows, str(tmp_path / "rows.parquet"))
+    search_cost_command(str(tmp_path / "rows.parquet"))
+    assert "sharing saved" not in capsys.readouterr().out
+    section = search_cost(material_of(rows, "rows.csv"))
+    assert not any("saved" in getattr(block, "text", "") for block in section.blocks)

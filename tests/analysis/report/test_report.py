@@ -22,6 +22,7 @@ from analysis.draw.learning_curves import EPOCHS_A_STAGE, chain_ends, learning_c
 from analysis.questions.claims import judge
 from analysis.questions.compare import compare
 from analysis.questions.fairness import fairness
+from analysis.reference import published
 from analysis.report import gather, payload, report_html
 from analysis.report.blocks import Section, Table, Words
 from analysis.report.content import sections_of
@@ -29,6 +30,7 @@ from analysis.report.material import material_of, with_storage
 from analysis.report.payload import payload_of, worth_showing
 from analysis.report.progress import progress_of
 from analysis.report.render import script_json, section_html
+from analysis.table.columns import BadRows
 from analysis.table.rows import read_rows, write_rows
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
@@ -612,6 +614,16 @@ def test_the_sections_say_what_the_commands_say(material):
     setups = table_of(section_of(material, "fairness"), "Pairs by").lines
     assert sum(int(cells[3]) for cells in setups) == len(pairs)
     assert setups[0][0].split(", ")[0] == pairs[0].setup
+
+
+def test_published_sums_are_compared_neither_by_the_report_nor_by_the_command():
+    rows = published("mikler2022")
+    with pytest.raises(BadRows):
+        compare(rows)
+    section = section_of(material_of(rows, "rows.csv"), "comparison")
+    assert not any(isinstance(block, Table) for block in section.blocks)
+    number = int((rows["level"] > 0).sum())
+    assert any(str(number) in getattr(block, "text", "") for block in section.blocks)
 
 
 def test_a_single_method_is_compared_with_nothing(make_row, make_table):

@@ -34,12 +34,14 @@ from analysis.report.content import sections_of
 from analysis.report.material import material_of
 from analysis.report.payload import payload_of
 from analysis.report.render import section_html
+from analysis.table.checks import LENGTH_IS_T
 from analysis.table.columns import KINDS, BadRows, as_rows
 from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import dense_baselines, points_of
 from analysis.table.rows import drop_repeated, write_rows
 from analysis.table.text import json_text, panels_text, records
 from rewind_ray.result import COLUMNS, drops_of, drops_text
+from rewind_ray.retraining import METHODS, as_asked
 from tests.analysis.conftest import row, table
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05)
@@ -105,6 +107,20 @@ def test_the_sweep_is_valid_and_its_headline_known():
         ({"retrain_drops": "nan"}, ("retrain_drops is 'nan'",)),
         ({"prune_shrink": "perhaps"}, ("prune_shrink", "'perhaps'", "True or False")),
         ({"baseline_id": "0.2-10-1"}, ("baseline_id 0.2-10-1", "pruned")),
+        ({"network": "resnet56"}, ("network is resnet56", "resnet20", "dense-0")),
+        ({"dataset": "cifar100"}, ("dataset is cifar100", "cifar10", "dense-0")),
+        ({"metric": "bleu"}, ("metric is bleu", "accuracy", "dense-0")),
+        ({"protocol": "another"}, ("protocol is another", "dense-0")),
+        ({"seed": 7}, ("seed is 7", "dense-0")),
+        ({"test_accuracy_low": 0.95}, ("test_accuracy_low 0.95", "test_accuracy 0.9")),
+        ({"test_accuracy_high": 0.5}, ("test_accuracy 0.9", "test_accuracy_high 0.5")),
+        ({"params_total": 1_000, "params_prunable": None}, ("params_remaining", "params_total")),
+        ({"search_cost_epochs": 9}, ("retrain_epochs 20", "search_cost_epochs 9")),
+        ({"train_epochs": 11}, ("train_epochs 11", "retrain_epochs 20", "finetune")),
+        ({"flops_remaining": 0}, ("flops_remaining is 0", "above 0")),
+        ({"speedup": 1e308, "flops_dense": None}, ("speedup is 1e+308", "1e+12")),
+        ({"speedup": 1e308}, ("speedup is 1e+308",)),
+        ({"prune_fraction": 0.5}, ("prune_fraction 0.5", "density 0.2")),
     ],
 )
 def test_a_contradiction_is_refused_with_file_row_stage_and_values(changes, named):
@@ -116,6 +132,28 @@ def test_a_contradiction_is_refused_with_file_row_stage_and_values(changes, name
     if not message.startswith("mine.csv: train_epochs") and "perhaps" not in message:
         told += ("row 13", f"stage {rows.loc[12, 'stage_id']}")
     assert not [part for part in told if part not in message], message
+
+
+def test_methods_that_train_for_t_epochs_are_those_the_harness_says():
+    known = {name for name, method in METHODS.items() if method.length is as_asked}
+    assert known == set(LENGTH_IS_T) - ({"blend"} - set(METHODS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "reinit", "train_epochs": 50},
+        {"prune_fraction": 0.5, "prune_scope": "layer"},
+        {"prune_fraction": 0.5, "structure": "filters"},
+    ],
+)
+def test_what_only_looks_like_a_contradiction_passes(changes):
+    as_rows(edited(changes), "x")
+
+
+def test_rows_of_several_seeds_may_share_a_dense_network_that_is_not_there():
+    rows = sweep().query("method != 'dense'").assign(baseline_id="unknown", parent_id=None)
+    as_rows(rows, "x")
 
 
 def test_a_dense_networks_own_row_agrees_with_what_was_pruned_from_it():
@@ -133,6 +171,7 @@ def test_a_dense_network_that_was_pruned_early_may_have_a_shorter_row():
 def test_published_densities_have_few_digits():
     assert len(as_rows(edited({"density": 0.1074, "compression_ratio": 9.31}, where=[]), "x"))
     rows = edited({"density": 0.1074, "compression_ratio": 9.31, "params_remaining": 1074})
+    rows.loc[12, "prune_fraction"] = 0.893
     rows.loc[12, ["flops_remaining", "speedup"]] = [107_400, 9.31]
     as_rows(rows, "x")
 

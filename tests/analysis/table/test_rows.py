@@ -291,5 +291,8 @@ def test_sharing_first_levels_twice_changes_nothing(grid, make_table):
 
 
 def test_text_of_a_table_reaches_no_terminal(csv):
-    found = read_rows(edited(csv, "dataset", "\x1b[2Jdigits"))
-    assert found["dataset"].iloc[0] == r"\x1b[2Jdigits"
+    found = read_rows(edited(csv, "device", "\x1b[2Jdigits"))
+    assert found["device"].iloc[0] == r"\x1b[2Jdigits"
+    with pytest.raises(BadRows) as raised:
+        read_rows(edited(csv, "dataset", "\x1b[2Jdigits"))
+    assert "\x1b" not in str(raised.value)
