@@ -27,7 +27,7 @@ def ends(storage: object) -> dict[tuple[str, int], str]:
     return {key: found[key] for key in rows(str(storage))}
 
 
-def test_a_node_killed_in_the_middle(store, undisturbed):
+def test_a_node_killed_in_the_middle(store, undisturbed, tmp_path):
     from ray.cluster_utils import Cluster
 
     expected, _ = undisturbed
@@ -35,7 +35,10 @@ def test_a_node_killed_in_the_middle(store, undisturbed):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         first, _ = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        sweep = start(*QUICKSTART, "--storage", uri, "--address", cluster.address)
+        sweep = start(
+            *(*QUICKSTART, "--storage", uri, "--address", cluster.address),
+            cwd=tmp_path,  # where the figure goes
+        )
         wait_until(lambda: len(rows(uri)) >= 2)
         assert len(rows(uri)) < len(rows(expected))
         cluster.remove_node(first, allow_graceful=False)
@@ -47,12 +50,12 @@ def test_a_node_killed_in_the_middle(store, undisturbed):
     assert ends(uri) == ends(expected)
 
 
-def test_a_slow_and_throttled_store(store, undisturbed):
+def test_a_slow_and_throttled_store(store, undisturbed, tmp_path):
     """A twentieth of a second for every request, and 90 of them refused."""
     expected, _ = undisturbed
     uri = f"s3://{BUCKET}/slow"
     store.delay = 0.05
-    sweep = start(*QUICKSTART, "--storage", uri)
+    sweep = start(*QUICKSTART, "--storage", uri, cwd=tmp_path)
     for requests in (50, 150, 250):
         wait_until(lambda until=requests: len(store.requests) > until)
         store.refusals += 30
@@ -61,4 +64,7 @@ def test_a_slow_and_throttled_store(store, undisturbed):
     assert sweep.returncode == 0, stdout + stderr
     assert rows(uri) == rows(expected)
     assert ends(uri) == ends(expected)
-    assert run(*QUICKSTART, "--storage", uri).stdout.count("13 of them done already") == 1
+    assert (
+        run(*QUICKSTART, "--storage", uri, cwd=tmp_path).stdout.count("13 of them done already")
+        == 1
+    )

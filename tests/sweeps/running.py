@@ -45,8 +45,10 @@ def start(*arguments: str, cwd: Path = ROOT, under: Sequence[str] = ()) -> subpr
     )
 
 
-def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    process = start(*arguments)
+def run(
+    *arguments: str, timeout: float = 300, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    process = start(*arguments, cwd=cwd)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
