@@ -321,7 +321,7 @@ from pathlib import Path
 import torch
 from rewind_ray.datasets.stream import Reader, View
 if __name__ == "__main__":
-    reader = Reader(Path(sys.argv[1]), 16, torch.device("cpu"), num_workers=1)
+    reader = Reader(Path(sys.argv[1]), 16, "imagenet", torch.device("cpu"), num_workers=1)
     views = [View(sys.argv[2], None)] * 1000
     next(reader.read(views, [1] * 1000))
     import multiprocessing
