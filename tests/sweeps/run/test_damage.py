@@ -228,7 +228,7 @@ def flip(file: Path, position: float, bit: int) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     which=st.floats(0, 1, exclude_max=True),
