@@ -89,13 +89,8 @@ def sweeps(
         parent_id=None,
     )
     empty = ["search_cost_epochs", "search_cost_flops", "speedup", "flops_remaining"]
-    empty += [
-        "rewind_epoch",
-        "trials",
-        "test_accuracy_low",
-        "test_accuracy_high",
-        "test_accuracy_std",
-    ]
+    empty += ["rewind_epoch", "trials", "source"]
+    empty += ["test_accuracy_low", "test_accuracy_high", "test_accuracy_std"]
     return table.assign(**dict.fromkeys(empty, np.nan))
 
 

@@ -227,9 +227,7 @@ def flip(file: Path, position: float, bit: int) -> None:
     file.write_bytes(data)
 
 
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.floats(0, 1, exclude_max=True),
     how=st.one_of(
