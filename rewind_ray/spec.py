@@ -214,9 +214,6 @@ class Prune:
         _true_or_false("filters_only", self.filters_only)
         _at_least("power", self.power, 1)
         self._check_amount()
-        of_each_layer = self.scope == "layer" or bool(self.layers)
-        if self.structure == "filters" and of_each_layer and not self.rates:
-            object.__setattr__(self, "keep_layers", False)  # one filter stays in each anyway
         of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
         if of_filters and self.structure != "filters":
             raise ValueError(
@@ -242,7 +239,8 @@ class Prune:
             object.__setattr__(self, "scope", "layer")
         if self.layers or self.rates or ":" in self.structure:  # each layer by itself anyway
             object.__setattr__(self, "scope", "layer")
-        if ":" in self.structure:  # every group keeps its own weights
+        of_each = self.structure == "filters" and self.scope == "layer" and not self.rates
+        if of_each or ":" in self.structure:  # a filter of each layer, weights of each group stay
             object.__setattr__(self, "keep_layers", False)
 
     def _check_amount(self) -> None:
