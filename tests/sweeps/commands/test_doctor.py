@@ -12,7 +12,7 @@ from sweeps.commands.doctor import (
     shared_storage_finding,
     token_mode,
 )
-from sweeps.run.token import keep_token_private
+from sweeps.run.ray_access import keep_token_private
 from tests.sweeps.running import run
 
 
