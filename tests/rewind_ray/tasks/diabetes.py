@@ -62,6 +62,14 @@ class Diabetes(Task):
         return max(0.0, 1 - residual / total)
 
 
+class Absolute(Diabetes):
+    """With another loss."""
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = batch
+        return F.l1_loss(network(inputs).squeeze(1), targets)
+
+
 class OutOfRange(Diabetes):
     """Its metric is no share."""
 
