@@ -70,8 +70,8 @@ class Task:
     """
 
     metric: Metric
-    options: ClassVar[Mapping[str, Option]] = {}
-    """Names and defaults of the ``Protocol.task_options`` that it takes."""
+    option_defaults: ClassVar[Mapping[str, Option]] = {}
+    """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """data: folder of the data's files, where it has some. Raises ValueError for an unknown
@@ -81,13 +81,12 @@ class Task:
         self.device = device
         given = dict(protocol.task_options)
         for option in given:
-            if option not in self.options:
+            if option not in self.option_defaults:
                 raise ValueError(
                     f"task {protocol.task} has no option {option!r}; known: "
-                    f"{', '.join(self.options) or 'none'}"
+                    f"{', '.join(self.option_defaults) or 'none'}"
                 )
-        self.chosen = {**self.options, **given}
-        """Option -> its value."""
+        self.options: Mapping[str, Option] = {**self.option_defaults, **given}
 
     # What an own task defines
 
