@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.errors import UserError
+
 SNIP_BATCHES = 1
 """Lee et al. 2019, §5: a single mini-batch of the training set."""
 
@@ -38,7 +40,7 @@ def loss_gradients(
                 total += gradient
             seen += 1
     if seen == 0:
-        raise ValueError("no training batch to take gradients of; the training set gave none")
+        raise UserError("no training batch to take gradients of; the training set gave none")
     return {name: total / seen for name, total in totals.items()}
 
 

@@ -48,7 +48,7 @@ class Size:
 
 @cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
-    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    """Raises UserError or FileNotFoundError if the data or the network can't be had."""
     info = describe(protocol.dataset, data, protocol.image_size)
     network = meta_network(protocol, info)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -70,7 +70,7 @@ def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parame
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
-    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    """Refuse, before anything trains, what could not be trained. Raises UserError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
