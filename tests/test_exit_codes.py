@@ -108,13 +108,14 @@ def test_rows_that_do_not_exist_are_wrong_usage_of_every_analysis(
 def test_a_bad_storage_is_wrong_usage_of_every_sweep(
     recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figure = {
-        "mikler2022": ["fig1"],
-        "renda2020": ["fig1", "--networks", "resnet20"],
-        "wang2023": ["table4"],
+    more = {
+        "mikler2022": ("fig1",),
+        "renda2020": ("fig1", "--networks", "resnet56"),
+        "wang2023": ("table4",),
+        "search": ("--validation", "0.2"),
+        "between_rewindings": ("--validation", "0.2"),
     }
-    more = {"search": ["--validation", "0.2"], "between_rewindings": ["--validation", "0.2"]}
-    typed = [*figure.get(recipe, []), *more.get(recipe, []), "--storage", "ftp://host/x"]
+    typed = [*more.get(recipe, ()), "--storage", "ftp://host/x"]
     monkeypatch.setattr(sys, "argv", [recipe, *typed])
     module = importlib.import_module(f"sweeps.{recipe}")
     assert code_of(lambda: command(module.main)) == WRONG_USAGE
