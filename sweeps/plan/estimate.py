@@ -45,7 +45,7 @@ class Size:
 
 @cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
-    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    """Raises UserError or FileNotFoundError if the data or the network can't be had."""
     task = task_of(protocol, data)
     network, sizes = task.meta_network(), task.sizes()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -66,7 +66,7 @@ def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parame
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
-    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    """Refuse, before anything trains, what could not be trained. Raises UserError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
