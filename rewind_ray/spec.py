@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from rewind_ray.errors import UserError
 from rewind_ray.network_options import not_default, options_of
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule, rounded
@@ -147,7 +148,7 @@ class Protocol:
         for name in ("network", "dataset", "task", "prunable"):
             text = getattr(self, name)
             if printable(text) != text:
-                raise ValueError(f"{name} is {printable(text)!r}, with control characters")
+                raise UserError(f"{name} is {printable(text)!r}, with control characters")
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
@@ -155,12 +156,12 @@ class Protocol:
                 _at_least(name, getattr(self, name), 1)
         _true_or_false("nesterov", self.nesterov)
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
+            raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         if self.prunable not in PRUNABLE and not set(self.prunable) & PATTERN_MARKS:
-            raise ValueError(
+            raise UserError(
                 f"unknown prunable {self.prunable!r}; known: {', '.join(PRUNABLE)}, or a pattern "
                 "of parameters' names such as encoder.*.weight"
             )
@@ -168,24 +169,24 @@ class Protocol:
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
         if (self.validation == "none") != (self.validation_fraction == 0):
-            raise ValueError(
+            raise UserError(
                 f"validation {self.validation!r} with validation_fraction "
                 f"{self.validation_fraction}; give both, or neither"
             )
         if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
             )
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
+            raise UserError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
+            raise UserError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
+            raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
         if self.weight_decay == 0:  # nothing decays, whatever is named
             object.__setattr__(self, "decayed", "all")
         if any(drop >= self.epochs for drop in self.schedule.drops):
-            raise ValueError(
+            raise UserError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
                 f"{self.epochs}; drops come before the end"
             )
@@ -232,20 +233,18 @@ class Prune:
         self._check_amount()
         of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
         if of_filters and self.structure != "filters":
-            raise ValueError(
+            raise UserError(
                 f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
             )
         if self.filters_only and self.shrink:
-            raise ValueError(
+            raise UserError(
                 "shrink with filters_only, under which pruned channels still put out BatchNorm's "
                 "shift and can't be cut out; leave one of them out"
             )
         if self.rates and self.layers:
-            raise ValueError("rates and layers both say which layers are pruned; leave one out")
+            raise UserError("rates and layers both say which layers are pruned; leave one out")
         if self.power != 1 and not self.rates:
-            raise ValueError(
-                f"power is {self.power} without rates, whose power it is; leave it out"
-            )
+            raise UserError(f"power is {self.power} without rates, whose power it is; leave it out")
         self._drop_what_has_no_effect()
 
     def _drop_what_has_no_effect(self) -> None:
@@ -263,7 +262,7 @@ class Prune:
         told_elsewhere = bool(self.rates) or ":" in self.structure
         if (self.fraction is None) != told_elsewhere:
             way_out = "leave fraction out" if told_elsewhere else "give a fraction"
-            raise ValueError(
+            raise UserError(
                 f"fraction is {self.fraction} with structure {self.structure!r} and rates "
                 f"{self.rates!r}; {way_out}"
             )
@@ -271,7 +270,7 @@ class Prune:
             return
         object.__setattr__(self, "fraction", rounded(self.fraction))
         if not 0 < self.fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
                 "(the share of the remaining weights that this step removes)"
             )
@@ -322,7 +321,7 @@ class Retrain:
         if not self.drops:  # a factor of no drops
             object.__setattr__(self, "factor", None)
         if self.restore_momentum and method.weights == "fresh":
-            raise ValueError(
+            raise UserError(
                 f"restore_momentum with {self.method}, whose weights are fresh and have none; "
                 "leave it out"
             )
@@ -358,13 +357,13 @@ class Retrain:
             value = getattr(self, name)
             given = value is not None and value != ()
             if not fine:
-                raise ValueError(f"{name} is {value}; {allowed}")
+                raise UserError(f"{name} is {value}; {allowed}")
             if given and name not in (*method.needs, *method.takes):
-                raise ValueError(
+                raise UserError(
                     f"{name} is {value}, but {self.method} doesn't use it; leave {name} out"
                 )
             if not given and name in method.needs:
-                raise ValueError(f"{self.method} needs {name}: {allowed}")
+                raise UserError(f"{self.method} needs {name}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -437,16 +436,16 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
 def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     """A step further from ``parent``.
 
-    Raises ValueError if it asks for more than T to rewind, or for rates from beyond T.
+    Raises UserError if it asks for more than T to rewind, or for rates from beyond T.
     """
     dense_epochs = parent.protocol.epochs
     if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
     if retrain.rates_from is not None and retrain.rates_from > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
             f"allowed: whole numbers from 0 up to {dense_epochs}"
         )
@@ -456,7 +455,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
     if from_baseline and rewind_epoch > parent.baseline.train_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs takes weights of epoch {rewind_epoch}, "
             f"but the network was pruned at epoch {parent.baseline.train_epochs}: retrain for at "
             f"least {dense_epochs - parent.baseline.train_epochs} epochs, or prune later"
@@ -497,7 +496,7 @@ def _check_alike(parent: Stage, prune: Prune) -> None:
     for step in parent.chain[1:]:
         before = step.prune
         if before and before.structure == "filters" and before.filters_only != prune.filters_only:
-            raise ValueError(
+            raise UserError(
                 f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
                 f"{before.filters_only} at level {step.level}; choose one for the whole chain"
             )
@@ -602,12 +601,12 @@ def _is_whole(value: Any, least: int) -> bool:
 
 def _at_least(name: str, value: int, least: int) -> None:
     if not _is_whole(value, least):
-        raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
+        raise UserError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 
 def _true_or_false(name: str, value: bool) -> None:
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; allowed: True and False")
+        raise UserError(f"{name} is {value!r}; allowed: True and False")
 
 
 def _whole(value: Any) -> Any:
@@ -617,4 +616,4 @@ def _whole(value: Any) -> Any:
 
 def _one_of(name: str, value: str, allowed: Any) -> None:
     if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")
+        raise UserError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")

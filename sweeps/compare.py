@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rewind_ray.datasets import resolve
+from rewind_ray.errors import UserError
 from rewind_ray.protocols import protocol_named
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
@@ -184,9 +185,9 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
     if epochs < 1:
-        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+        raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
     if training.lr is not None and not 0 < training.lr < math.inf:
-        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
+        raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
     schedule = replace(

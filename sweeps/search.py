@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
@@ -140,9 +141,9 @@ class Searching:
             value = getattr(self, name)
             if value < least:
                 flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
+                raise UserError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
         if not self.name or set(self.name) & set("/\\ "):
-            raise ValueError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
+            raise UserError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
 
 
 def goal_of(wanted: Wanted) -> Goal:
@@ -170,7 +171,7 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
     protocol, space, goal = made.protocol, made.space, made.goal
     target, budget = goal.target_compression, goal.budget_epochs
     if protocol.validation == "none":
-        raise ValueError(
+        raise UserError(
             f"the protocol of {protocol.network} on {protocol.dataset} has no validation set, and "
             "a search must not choose by the test set: --validation 0.2 takes a fifth of it"
         )
@@ -181,18 +182,18 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
             for structure, ratio in reach(space).items()
         )
         if most < target * (1 - LUMPS):
-            raise ValueError(
+            raise UserError(
                 f"--target-compression is {target:g}, but the space reaches {most:.4g} at most; "
                 "lower it, or allow larger fractions, more levels or another structure"
             )
     cheapest, _ = epochs_between(space, protocol, target)
     if budget is not None and cheapest > budget:
-        raise ValueError(
+        raise UserError(
             f"--budget-epochs is {budget}, but the cheapest recipe of the space takes {cheapest} "
             "epochs; raise it, or allow shorter retraining (--shares) or fewer levels"
         )
     if sampler == "grid" and endless_knobs(space):
-        raise ValueError(
+        raise UserError(
             f"--sampler grid with a range without step: {', '.join(endless_knobs(space))}; name "
             "its values, or give it a step"
         )

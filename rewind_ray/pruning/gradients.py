@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
+
 SNIP_BATCHES = 1
 """Lee et al. 2019, §5: a single mini-batch of the training set."""
 
@@ -37,5 +39,5 @@ def loss_gradients(
                 total += gradient
             seen += 1
     if seen == 0:
-        raise ValueError("no training batch to take gradients of; the training set gave none")
+        raise UserError("no training batch to take gradients of; the training set gave none")
     return {name: total / seen for name, total in totals.items()}

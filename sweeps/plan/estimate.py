@@ -44,7 +44,7 @@ class Size:
 
 
 def size_of(protocol: Protocol, data: str | None) -> Size:
-    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    """Raises UserError or FileNotFoundError if the data or the network can't be had."""
     return _planned(protocol, data)[0]
 
 
@@ -71,7 +71,7 @@ def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.P
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
-    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    """Refuse, before anything trains, what could not be trained. Raises UserError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
