@@ -52,8 +52,8 @@ def iterative_wrn(
 
 def steps_to(compression_ratio: float, fraction: float) -> int:
     """Smallest number of steps that compress at least this far."""
-    if not compression_ratio > 1:
-        raise UserError(f"--target-compression is {compression_ratio:g}; allowed: above 1")
+    if not 1 < compression_ratio < math.inf:
+        raise UserError(f"--target-compression is {compression_ratio:g}; allowed: numbers above 1")
     return math.ceil(round(math.log(compression_ratio) / -math.log1p(-fraction), 9))
 
 
