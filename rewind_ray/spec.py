@@ -14,16 +14,17 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from rewind_ray.errors import UserError
-from rewind_ray.network_options import not_default
+from rewind_ray.network_options import not_default, options_of
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.text import printable
 
 T = TypeVar("T")
 
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
-"""Of a description that is read: pruning steps, and options of the network."""
+"""Of a description that is read: pruning steps, and options of the network and the task."""
 NUMERICS = 2
 """In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
 changes, so that no result of another meaning is taken for one of this."""
@@ -36,9 +37,6 @@ AUGMENTATIONS = {
     "imagenet": "crop of random size and shape, flip; tested on the centre (PyTorch's example)",
     "imagenet_tf": "the same, drawn and resized as TensorFlow does it (Renda et al. 2020)",
 }
-STREAMED = ("imagenet", "imagenet_tf")
-"""Augmentations that read the images from their files again in every epoch, by worker processes:
-for folders that don't fit into memory."""
 STANDARDISATIONS = {
     "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
     "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
@@ -66,6 +64,8 @@ PRUNABLE = {
     "kernels": "every convolution, projection and dense kernel (Mikler 2022, Renda et al. 2020)",
     "convolutions": "convolution and projection kernels, the dense layer left whole",
 }
+PATTERN_MARKS = frozenset("*?[.")
+"""A name of parameters has one of these; the name of a rule has none."""
 STRUCTURES = {
     "unstructured": "single weights",
     "filters": "whole filters; of all layers together, dense inputs with all their weights too",
@@ -92,6 +92,12 @@ class Protocol:
     """Name in ``rewind_ray.models.NETWORKS``."""
     dataset: str
     """Name in ``rewind_ray.datasets.DATASETS``, or ``folder:NAME``."""
+    task: str = "image_classification"
+    """Key of ``rewind_ray.tasks.TASKS``, or the import path of an own task, such as
+    ``my_tasks:Segmentation``: the data, the loss, and what the accuracy columns hold."""
+    task_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """What only the task understands, where it differs from the task's defaults; a dict may be
+    given. Of own tasks the defaults are not known here, and what is given is kept."""
     epochs: int
     """T, the length of the original training."""
     schedule: Schedule
@@ -111,6 +117,8 @@ class Protocol:
     validation: str = "none"
     validation_fraction: float = 0.0
     prunable: str = "kernels"
+    """Key of PRUNABLE, or a pattern of parameters' names, such as ``encoder.*.weight``; see
+    ``pruning.prunable_parameters``."""
     precision: str = "fp32"
     initial_weights: str = "he_uniform"
     network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
@@ -130,10 +138,14 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in ("weight_decay", "momentum", "validation_fraction", "label_smoothing"):
             object.__setattr__(self, name, rounded(getattr(self, name)))
-        options = {name: _whole(value) for name, value in dict(self.network_options).items()}
-        options = not_default(self.network, options)
-        object.__setattr__(self, "network_options", tuple(sorted(options.items())))
-        for name in ("network", "dataset"):
+        for name, defaults in (
+            ("network_options", options_of(self.network)),
+            ("task_options", TASK_OPTIONS.get(self.task, {})),
+        ):
+            given = {option: _whole(value) for option, value in dict(getattr(self, name)).items()}
+            options = sorted(not_default(given, defaults).items())
+            object.__setattr__(self, name, tuple(options))
+        for name in ("network", "dataset", "task", "prunable"):
             text = getattr(self, name)
             if printable(text) != text:
                 raise UserError(f"{name} is {printable(text)!r}, with control characters")
@@ -148,7 +160,11 @@ class Protocol:
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
-        _one_of("prunable", self.prunable, PRUNABLE)
+        if self.prunable not in PRUNABLE and not set(self.prunable) & PATTERN_MARKS:
+            raise UserError(
+                f"unknown prunable {self.prunable!r}; known: {', '.join(PRUNABLE)}, or a pattern "
+                "of parameters' names such as encoder.*.weight"
+            )
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
@@ -543,8 +559,9 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     try:
         protocol = dict(data["protocol"])
         protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
-        if len(protocol.get("network_options", ())) > OPTIONS_LIMIT:
-            raise ValueError(f"more than {OPTIONS_LIMIT} network_options")
+        for name in ("network_options", "task_options"):
+            if len(protocol.get(name, ())) > OPTIONS_LIMIT:
+                raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
         if len(data["steps"]) > STEPS_LIMIT:
             raise ValueError(f"more than {STEPS_LIMIT} steps")
         if not max(data["seed"], data["baseline_epochs"]) < WHOLE_LIMIT:

@@ -23,7 +23,7 @@ from rewind_ray.datasets import resolve
 from rewind_ray.errors import UserError
 from rewind_ray.protocols import protocol_named
 from rewind_ray.retraining import method_named
-from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
@@ -173,9 +173,9 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
     make_protocol = protocol_named(training.protocol)
-    streamed = make_protocol(training.network).augmentation in STREAMED
+    augmentation = make_protocol(training.network).augmentation
     dataset, folder, digest, image_size = resolve(
-        training.dataset, data, training.image_size, streamed
+        training.dataset, data, training.image_size, augmentation
     )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
     if training.validation is not None:

@@ -23,12 +23,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rewind_ray.datasets import describe
-from rewind_ray.datasets.split import split_indices
 from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
+from rewind_ray.tasks import task_of
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -316,10 +315,9 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    info = describe(protocol.dataset, data, protocol.image_size)
-    validation = split_indices(protocol, info.num_train, info.num_test).val
-    assert validation is not None
-    return len(validation)
+    number = task_of(protocol, data).sizes().num_val
+    assert number is not None
+    return number
 
 
 def main(

@@ -334,7 +334,7 @@ VIEWS: dict[str, Callable[[Image.Image, int | None, int], Tensor]] = {
     "imagenet": torchvision_view,
     "imagenet_tf": tensorflow_view,
 }
-"""How an image is shown: one for each of ``rewind_ray.spec.STREAMED``."""
+"""How an image is shown: one for each of ``catalog.CUT_FROM_FILES``."""
 
 
 # Mean and deviation

@@ -33,23 +33,29 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from rewind_ray.datasets import DatasetInfo, describe
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.errors import DataError, UserError, exit_code
 from rewind_ray.export.latency import compare
-from rewind_ray.models import build_network, initialise_
-from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
+from rewind_ray.models import build_network
+from rewind_ray.pruning import Mask, apply_mask_, unpruned
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
-from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
+from rewind_ray.pruning.shrink import (
+    Cut,
+    cut_of,
+    follower_mask,
+    followers,
+    kept_kernels,
+    shrink_,
+)
+from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
-from rewind_ray.tasks import image
+from rewind_ray.tasks import task_of
+from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
-from rewind_ray.training.run import companions_of
 
 log = logging.getLogger("rewind_ray.export")
 
@@ -83,12 +89,7 @@ class Exported:
     facts: dict[str, Any]
     """What is known of it, as plain data."""
     stage: Stage
-    info: DatasetInfo
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return image.input_shape(self.info)
+    task: ImageClassification
 
 
 def load_export(
@@ -105,21 +106,20 @@ def load_export(
     epoch = chosen_epoch(ledger, stage_id, epoch)
     if shrink:
         check_filters(stage)
-    protocol = stage.protocol
-    info = describe(protocol.dataset, data, protocol.image_size)
-    network, mask = masked_network(ledger, stage, epoch, info)
+    task = image_task(stage, data)
+    network, mask = masked_network(ledger, stage, epoch, task)
     facts = {
         "stage_id": stage_id,
         "epoch": epoch,
         "torch_version": torch.__version__,
-        "input": input_facts(protocol, info, data),
-        "output": {"name": OUTPUT, "shape": ["N", info.num_classes], "dtype": "float32"},
+        "input": input_facts(task),
+        "output": {"name": OUTPUT, "shape": ["N", task.info.num_classes], "dtype": "float32"},
         **accuracies(ledger, stage_id, epoch),
-        **sizes(stage, info, network, mask),
+        **sizes(task, stage, network, mask),
     }
     if shrink:
-        shrink_(network, cut_of(network, mask, image.input_shape(info)))
-    computed = multiply_adds(network, image.input_shape(info))
+        shrink_(network, cut_of(network, mask, task.example()))
+    computed = multiply_adds(network, task.example())
     facts |= {
         "shrunk": shrink or any(step.prune.shrink for step in stage.chain if step.prune),
         "params_exported": sum(parameter.numel() for parameter in network.parameters()),
@@ -130,7 +130,20 @@ def load_export(
     if epoch in ledger.row_epochs(stage_id):
         with reading(f"the row of stage {stage_id}"):
             facts["row"] = asdict(ledger.read_row(stage_id, epoch))
-    return Exported(network=network, facts=facts, stage=stage, info=info)
+    return Exported(network=network, facts=facts, stage=stage, task=task)
+
+
+def image_task(stage: Stage, data: str | None) -> ImageClassification:
+    """Raises ValueError for a stage of another task, whose code isn't imported."""
+    protocol = stage.protocol
+    if protocol.task != "image_classification":
+        raise ValueError(
+            f"stage {stage.stage_id} is of task {protocol.task}; only networks of "
+            "image_classification can be exported"
+        )
+    task = task_of(protocol, data)
+    assert isinstance(task, ImageClassification)
+    return task
 
 
 # Which stage, which epoch
@@ -196,7 +209,7 @@ def check_filters(stage: Stage) -> None:
 
 
 def masked_network(
-    ledger: Ledger, stage: Stage, epoch: int, info: DatasetInfo
+    ledger: Ledger, stage: Stage, epoch: int, task: ImageClassification
 ) -> tuple[nn.Module, Mask]:
     """In evaluation mode, its pruned weights zero; as small as the stage itself trained it.
 
@@ -204,14 +217,13 @@ def masked_network(
     """
     with reading(f"epoch {epoch} of stage {stage.stage_id}"):
         point = checkpoint.from_bytes(ledger.read_point(stage.stage_id, epoch))
-    network = image.empty_network(stage.protocol, info)
+    network = task.empty_network()
     if point.cut:
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
     if mask and stage.filters_take_norms:
-        names = followers(network, image.input_shape(info))
-        mask = {**mask, **companions_of(network, mask, stage, names)}
+        mask = {**mask, **follower_mask(network, mask, followers(network, task.example()))}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
     return network.eval(), mask
@@ -220,14 +232,14 @@ def masked_network(
 # What is known of it
 
 
-def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict[str, Any]:
+def input_facts(task: ImageClassification) -> dict[str, Any]:
     """What to do to an image before the network sees it, and what its classes are called.
 
     Mean, deviation and names are None, with a warning, where the data set can't be had.
     """
     mean = std = classes = None
+    protocol, info = task.protocol, task.info
     try:
-        task = image.load_task(protocol, data, torch.device("cpu"))
         classes = list(task.classes)
         if protocol.standardisation != "image":
             mean, std = task.pixel_moments()
@@ -235,10 +247,10 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
         log.warning("without the data set no class names, mean and deviation: %s", error)
     return {
         "name": INPUT,
-        "shape": ["N", *image.input_shape(info)],
+        "shape": ["N", *task.input_shape],
         "dtype": "float32",
         "channels": "grey" if info.channels == 1 else "RGB",
-        "resized": resized(protocol, info),
+        "resized": resized(task),
         "standardised": STANDARDISED[protocol.standardisation],
         "mean": mean,
         "std": std,
@@ -246,18 +258,18 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
     }
 
 
-def resized(protocol: Protocol, info: DatasetInfo) -> str | None:
+def resized(task: ImageClassification) -> str | None:
     """How an image of another size was made to fit in evaluation; None: all had this size."""
-    if protocol.augmentation == "imagenet_tf":
-        size = info.image_size
+    size = task.info.image_size
+    if task.protocol.augmentation == "imagenet_tf":
         return (
             f"the centre, of {size}/{size + CROP_PADDING} of the shorter side, cut out and resized "
             f"to {size} pixels, bicubic (TensorFlow 1's, not antialiased)"
         )
-    if protocol.augmentation in STREAMED:
-        side = round(info.image_size * RESIZE_RATIO)
-    elif protocol.dataset.startswith("folder:"):
-        side = info.image_size
+    if task.streamed:
+        side = round(size * RESIZE_RATIO)
+    elif task.protocol.dataset.startswith("folder:"):
+        side = size
     else:
         return None
     return f"shorter side to {side} pixels, bilinear, antialiased; the centre cut out"
@@ -271,31 +283,32 @@ def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | N
     return {name: metrics.get(name) for name in ("val_accuracy", "test_accuracy")} | before
 
 
-def sizes(stage: Stage, info: DatasetInfo, network: nn.Module, mask: Mask) -> dict[str, float]:
+def sizes(
+    task: ImageClassification, stage: Stage, network: nn.Module, mask: Mask
+) -> dict[str, float]:
     """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
-    input_shape = image.input_shape(info)
-    dense = image.meta_network(stage.protocol, info)
-    prunable = prunable_parameters(dense, stage.protocol.prunable)
+    example = task.example()
+    dense = task.meta_network()
+    prunable = task.prunable(dense)
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
     if stage.filters_take_norms:
-        mask = kept_kernels(network, mask, input_shape)
+        mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,
         "params_total": sum(parameter.numel() for parameter in dense.parameters()),
         "params_prunable": params_prunable,
         "params_remaining": params_remaining,
-        "flops_dense": sum(multiply_adds(dense, input_shape).values()),
-        "flops_remaining": remaining_multiply_adds(multiply_adds(network, input_shape), mask),
+        "flops_dense": sum(multiply_adds(dense, example).values()),
+        "flops_remaining": remaining_multiply_adds(multiply_adds(network, example), mask),
     }
 
 
 def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
     """Against the dense network, in PyTorch without compilation."""
-    dense = image.empty_network(exported.stage.protocol, exported.info)
-    initialise_(dense, exported.stage.seed, exported.stage.protocol.initial_weights)
-    measured = compare(dense, exported.network, exported.input_shape, device)
+    dense = exported.task.network(exported.stage.seed)
+    measured = compare(dense, exported.network, exported.task.input_shape, device)
     for one in measured:
         log.info(
             "batch %d: dense %.3f ms, exported %.3f ms; exported / dense %.3f (%.3f to %.3f)",
@@ -340,9 +353,10 @@ def as_onnx(exported: Exported) -> bytes:
 
 
 def exported_program(exported: Exported) -> torch.export.ExportedProgram:
-    examples = torch.zeros(2, *exported.input_shape)
-    any_number = {0: torch.export.Dim("N")}
-    return torch.export.export(exported.network, (examples,), dynamic_shapes=(any_number,))
+    number = torch.export.Dim("N")
+    examples = tuple(torch.cat([given, given]) for given in exported.task.example())
+    shapes = tuple({0: number} for _ in examples)
+    return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
 
 
 WRITERS: dict[str, Callable[[Exported], bytes]] = {

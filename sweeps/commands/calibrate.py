@@ -22,6 +22,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import dense_mask, prunable_parameters
+from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.epoch import train_epoch
 
@@ -88,7 +89,16 @@ def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:
 
     def train(epoch: int) -> None:
         batches = islice(epoch_batches(images, seed=0, epoch=epoch), UPDATES)
-        train_epoch(network, optimizer, batches, lambda _: 0.1, parameters, mask, trial.precision)
+        train_epoch(
+            network=network,
+            optimizer=optimizer,
+            batches=batches,
+            batch_loss=classification_loss,
+            learning_rate=lambda _: 0.1,
+            parameters=parameters,
+            mask=mask,
+            precision=trial.precision,
+        )
 
     train(0)
     barrier.wait(PATIENCE_SECONDS)

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from rewind_ray.errors import DONE, FAILED, INTERRUPTED, exit_code
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import STREAMED, Stage
+from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
+from rewind_ray.tasks import task_of
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
@@ -195,12 +196,8 @@ def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
 
 def prepare_data(sweep: Sweep) -> None:
     """Download or decode once, here, and not in every worker."""
-    from rewind_ray.datasets import load
-
-    protocols = {stage.protocol for stage in sweep.stages}
-    in_memory = [p for p in protocols if p.augmentation not in STREAMED]
-    for dataset, size in {(protocol.dataset, protocol.image_size) for protocol in in_memory}:
-        load(dataset, sweep.data, size)
+    for protocol in {stage.protocol for stage in sweep.stages}:
+        task_of(protocol, sweep.data).prepare()
 
 
 def report_trouble(scheduler: Scheduler, console: Console) -> None:
