@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
 from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -34,12 +35,8 @@ from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
 from sweeps.run.launch import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
     Sweep,
     command,
-    make_console,
     prepare_data,
     record_failures,
     record_sweep,

@@ -12,16 +12,8 @@ import pytest
 
 from analysis.__main__ import main as analysis
 from analysis.commands import COMMANDS
-from rewind_ray.errors import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    WRONG_USAGE,
-    DataError,
-    MissingFile,
-    UserError,
-    exit_code,
-)
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, WRONG_USAGE, exit_code
+from rewind_ray.errors import DataError, MissingFile, UserError
 from rewind_ray.export.command import main as export
 from rewind_ray.store.ledger import DamagedRecord
 from rewind_ray.store.strict_json import DamagedJson

@@ -3,9 +3,6 @@ shows what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-
 COMMANDS = (
     "rows",
     "pareto",
@@ -18,12 +15,3 @@ COMMANDS = (
     "figure",
     "report",
 )
-
-
-def command_named(name: str) -> Callable[..., None]:
-    """Loaded when asked for: some take seconds."""
-    module = name.replace("-", "_")
-    function: Callable[..., None] = getattr(
-        import_module(f"analysis.commands.{module}"), f"{module}_command"
-    )
-    return function

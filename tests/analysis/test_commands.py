@@ -11,7 +11,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.commands import COMMANDS
 from analysis.table.rows import write_rows
-from rewind_ray.errors import DONE
+from rewind_ray.command_line import DONE
 from rewind_ray.store.ledger import Ledger
 
 
