@@ -43,6 +43,7 @@ from sweeps.run.launch import (
     report_trouble,
     runtime_of,
 )
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -277,6 +278,7 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+    listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchProgress
