@@ -40,7 +40,7 @@ from analysis.papers.tables import dense_networks, table_of
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
 from analysis.table.points import choose_retrain_epochs, how_chosen
-from analysis.table.spreads import INTERVALS
+from analysis.table.spreads import marks_text
 
 PAPER = "Mikler 2022"
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
@@ -66,7 +66,7 @@ def accuracies(
         for protocol, points in facets(points_in(one.points, scene), main.paper):
             missing += lacking(scene, points, methods)
             placed = _placed(points)
-            drawn.append(placed)
+            drawn += [placed] if theirs is None else [placed, theirs]
             panels.append(
                 Panel(
                     title=scene.title + protocol,
@@ -78,9 +78,8 @@ def accuracies(
                 )
             )
     content = Chart(sheets=[Sheet(rows=abreast(panels, 2))], missing=tuple(missing))
-    words = " ".join(
-        filter(None, ["Medians over seeds;", bars(one, two), how_chosen(pd.concat(drawn))])
-    )
+    every = pd.concat(drawn)
+    words = " ".join(filter(None, [marks_text(every, "bars"), how_chosen(every)]))
     return replace(content, notes=chart_notes(content.panels, one, two, words))
 
 
@@ -98,15 +97,6 @@ def _placed(points: pd.DataFrame) -> pd.DataFrame:
         low=chosen["test_accuracy_min"],
         high=chosen["test_accuracy_max"],
     )
-
-
-def bars(one: Material, two: Material | None) -> str:
-    """What they are."""
-    theirs = INTERVALS["Mikler 2022"]
-    if one.source.paper:
-        return f"bars {theirs}."
-    own = "bars from the lowest to the highest"
-    return f"{own}; published ones {theirs}." if two else f"{own}."
 
 
 def _dense(points: pd.DataFrame, material: Material) -> tuple[float, float, float] | None:

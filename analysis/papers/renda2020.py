@@ -59,6 +59,7 @@ from analysis.reference.renda2020 import EPOCHS_A_PASS, METHODS
 from analysis.table.columns import BadRows
 from analysis.table.metrics import metric_named
 from analysis.table.points import choose_retrain_epochs, how_chosen
+from analysis.table.spreads import marks_text
 from analysis.table.text import times
 
 PAPER = "Renda et al. 2020"
@@ -112,8 +113,6 @@ RATES = dict.fromkeys(
     ),
     NEAR,
 )
-
-FROM_LOWEST = "bars from the lowest to the highest"
 
 Pick = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -350,8 +349,13 @@ def speedups(main: Source, beside: Source | None, *, over: str, scenes: Sequence
     if not panels:
         raise BadRows("none of these rows fits: the figure compares with fine-tuning's FLOPs")
     how = how_chosen(pd.concat(drawn))
-    bars = FROM_LOWEST if over == "dense" else "bars from lowest over highest FLOPs to the reverse"
-    return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing, bars)
+    return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing, SPEEDUP_MARKS[over])
+
+
+SPEEDUP_MARKS = {
+    "dense": "Medians over seeds, bars from the lowest to the highest.",
+    "finetune": "Ratios of medians over seeds, bars from lowest over highest FLOPs to the reverse.",
+}
 
 
 def _with_speedup(source: Source) -> Source:
@@ -527,10 +531,12 @@ def chart(
     two: Material | None,
     how: str,
     missing: Sequence[str],
-    bars: str = FROM_LOWEST,
+    marks: str = "",
 ) -> Chart:
+    """marks: what marks and bars are, where they are no accuracies and their spread."""
     content = Chart(sheets=sheets, missing=tuple(missing))
-    words = f"Medians over seeds; {bars}. {how}".strip()
+    drawn = pd.concat([panel.points for panel in content.panels])
+    words = f"{marks or marks_text(drawn, 'bars')} {how}".strip()
     return replace(content, notes=chart_notes(content.panels, one, two, words))
 
 

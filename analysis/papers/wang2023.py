@@ -140,9 +140,9 @@ def _cells(rows: pd.DataFrame, number: int, *, published: bool) -> Cells:
     cells = []
     for (setting, share), group in rows.groupby(["setting", "share"], sort=False):
         column = "top-1 accuracy (%)" if number == 5 else f"{100 * share:g}%"
-        if published:
+        if group["source"].notna().any() and len(group) == 1:
             (line,) = group.itertuples()
-            cells.append(_published_cell(setting, column, line))
+            cells.append(_cell_of_sum(setting, column, line, published=published))
         else:
             cells.append(accuracy_cell(setting, column, group["test_accuracy"], published=False))
         trainability = 100 * group["trainability_accuracy"].astype("float64").mean()
@@ -154,13 +154,13 @@ def _cells(rows: pd.DataFrame, number: int, *, published: bool) -> Cells:
     return cells
 
 
-def _published_cell(setting: str, column: str, line: Any) -> dict[str, Any]:
+def _cell_of_sum(setting: str, column: str, line: Any, *, published: bool) -> dict[str, Any]:
+    """Of a published row: the mean of several trials, with their standard deviation."""
     mean = 100 * line.test_accuracy
     deviation = 100 * line.test_accuracy_std
     spread = "" if pd.isna(deviation) else f" ± {deviation:.2f}"
-    return cell(
-        setting, column, f"{mean:.2f}{spread}", value=mean, deviation=deviation, published=True
-    )
+    text = f"{mean:.2f}{spread}"
+    return cell(setting, column, text, value=mean, deviation=deviation, published=published)
 
 
 # table 1

@@ -21,7 +21,6 @@ from analysis.questions.headline import (
     REWINDINGS,
     SMALL_DROP,
     costs_at_headlines,
-    dense_epochs_of,
     with_step,
 )
 from analysis.questions.judge import (
@@ -53,8 +52,8 @@ VERDICTS = ("supported", "equivalent", "contradicted", "not decided")
 PLACE = [*PANEL, "criterion", "step", "density"]
 """Where two points are compared."""
 
-Pick = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
-"""Points and rows -> the points of one side of a comparison."""
+Pick = Callable[[pd.DataFrame], pd.DataFrame]
+"""All points -> those of one side of a comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +75,7 @@ class Claim:
 def chosen(*methods: str) -> Pick:
     """Each method at its retraining time of the best validation accuracy."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
         return choose_retrain_epochs(points[points["method"].isin(methods)])
 
     return pick
@@ -85,7 +84,7 @@ def chosen(*methods: str) -> Pick:
 def in_safe_zone(*methods: str) -> Pick:
     """One-shot and unstructured, at the headline compressions, retrained for 25% to 90% of T."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
         one_shot = points[
             (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
         ]
@@ -93,7 +92,7 @@ def in_safe_zone(*methods: str) -> Pick:
             return one_shot
         at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
         at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
-        share = at_headlines["retrain_epochs"] / dense_epochs(at_headlines, rows)
+        share = at_headlines["retrain_epochs"] / at_headlines["dense_epochs"]
         inside = share.between(*SAFE_ZONE).fillna(False)
         return at_headlines[at_headlines["method"].isin(methods) & inside]
 
@@ -103,20 +102,11 @@ def in_safe_zone(*methods: str) -> Pick:
 def for_the_whole_time(method: str) -> Pick:
     """Retrained for as long as the dense network was trained."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-        whole = points["retrain_epochs"] == dense_epochs(points, rows)
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
+        whole = points["retrain_epochs"] == points["dense_epochs"]
         return points[(points["method"] == method) & whole]
 
     return pick
-
-
-def dense_epochs(points: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """T of each point's dense network."""
-    by_data = dense_epochs_of(rows).to_dict()
-    pairs = zip(points["network"], points["dataset"], strict=True)
-    return pd.Series(
-        [by_data.get(pair, np.nan) for pair in pairs], index=points.index, dtype="float64"
-    )
 
 
 def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
@@ -125,7 +115,7 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     ``variant`` becomes the epoch at which was pruned, so that only what started alike is compared.
     """
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
         rates = points["variant"].str.extract(RATE)[0].astype("float64")
         start = points["variant"].str.extract(START)[0]
         told = points.assign(rate=rates, variant=("pruned at epoch " + start).fillna(""))
@@ -218,7 +208,7 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
     among the rows.
     """
     points, trials = numbered(rows)
-    parts = [_compared(name, claim, points, rows) for name, claim in CLAIMS.items()]
+    parts = [_compared(name, claim, points) for name, claim in CLAIMS.items()]
     parts = [part for part in parts if part["difference"].notna().any()]
     if not parts:
         raise BadRows(
@@ -261,13 +251,13 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return points, trials
 
 
-def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
     """A line a pair of points that the claim is about; without a difference where one side has
     only diverged trials."""
     keys = [*PLACE, *(["retrain_epochs"] if claim.at_equal_cost else [])]
     kept = [*PLACE, "variant", "method", "retrain_epochs", "point"]
     kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
-    sides = [pick(points, rows) for pick in (claim.better, claim.worse)]
+    sides = [pick(points) for pick in (claim.better, claim.worse)]
     # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed
     better, worse = (
         side.loc[side["test_accuracy_mean"].notna() | (side["n_diverged"] > 0), kept]

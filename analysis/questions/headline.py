@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.table.columns import BadRows
-from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import (
     PANEL,
     POINT,
@@ -204,9 +203,3 @@ def _widest_run(scenario: pd.DataFrame) -> tuple[float, float] | None:
         return None
     widest = runs.loc[(runs["max"] - runs["min"]).idxmax()]
     return float(widest["min"]), float(widest["max"])
-
-
-def dense_epochs_of(rows: pd.DataFrame) -> pd.Series:
-    """T by (network, dataset); see ``dense_epochs_of_rows``."""
-    epochs = dense_epochs_of_rows(rows)
-    return epochs.groupby([rows["network"], rows["dataset"]]).max().dropna()

@@ -152,6 +152,7 @@ def compared_pairs(rows: pd.DataFrame) -> tuple[Pair, ...]:
 NO_POINTS = [
     *POINT,
     "compression_ratio",
+    "dense_epochs",
     *MEDIANS,
     "test_accuracy_min",
     "test_accuracy_max",

@@ -288,6 +288,33 @@ def _one_each(rows: pd.DataFrame, name: str, judged: pd.Series) -> Iterator[Faul
         )
 
 
+def parents(rows: pd.DataFrame) -> Iterator[Fault]:
+    """A stage is one level above its parent, no larger, and from the same dense network."""
+    of_parents = rows.drop_duplicates("stage_id").set_index("stage_id")
+    at = rows["parent_id"].where(rows["parent_id"].isin(of_parents.index))
+    level, above = _numbers(rows["level"]), _numbers(at.map(of_parents["level"]))
+    density, before = _numbers(rows["density"]), _numbers(at.map(of_parents["density"]))
+    baseline, other = rows["baseline_id"], at.map(of_parents["baseline_id"])
+    for wrong, words in (
+        (level - above != 1, "level is {level:.0f}, but {above:.0f} of its parent"),
+        (
+            density > before * (1 + ROUNDED),
+            "density {density:g} is more than its parent's {before:g}",
+        ),
+        ((baseline != other).to_numpy(), "baseline_id is {baseline}, but {other} of its parent"),
+    ):
+        for row in _where(wrong & at.notna().to_numpy()):
+            found = words.format(
+                level=level[row],
+                above=above[row],
+                density=density[row],
+                before=before[row],
+                baseline=baseline.iloc[row],
+                other=other.iloc[row],
+            )
+            yield Fault(row=row, words=f"{found} (stage {at.iloc[row]})")
+
+
 def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
     """Every baseline_id has one accuracy, which is that of its own row."""
     accuracy = rows["baseline_test_accuracy"].where(rows["level"] > 0)
@@ -334,6 +361,7 @@ CHECKS: tuple[Check, ...] = (
     lengths,
     fractions,
     origins,
+    parents,
     baselines,
 )
 

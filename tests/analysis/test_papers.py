@@ -24,7 +24,7 @@ from analysis.papers.wang2023 import setting_of
 from analysis.questions.fairness import Knobs, read_variant
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
-from analysis.table.rows import write_rows
+from analysis.table.rows import read_rows, write_rows
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger
@@ -193,6 +193,19 @@ def test_every_figure_is_drawn_from_published_rows(name, tmp_path, monkeypatch):
         ]
         looks = {(line.get_marker(), str(line._dash_pattern)) for line in curves}
         assert len(looks) == len({line.get_marker() for line in curves}) == len(curves) > 0
+
+
+@pytest.mark.parametrize("name", ["renda2020.fig1", "renda2020.fig3", "mikler2022.fig5"])
+def test_a_caption_says_what_the_rows_are_however_they_came(name, tmp_path):
+    """The same published rows, under their paper's name and read from a file."""
+    theirs = content(name).notes
+    path = str(tmp_path / "rows.parquet")
+    write_rows(published_source(name.partition(".")[0]).rows, path)
+    own = make(name, Source(rows=read_rows(path))).notes
+    assert theirs[1:] == own[1:]
+    origin = theirs[0].removesuffix(own[0])
+    assert own[0] and origin != theirs[0]
+    assert own[0].startswith("Published" if name.startswith("mikler") else "Medians over seeds")
 
 
 # Renda's figures

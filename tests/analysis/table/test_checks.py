@@ -121,6 +121,10 @@ def test_the_sweep_is_valid_and_its_headline_known():
         ({"speedup": 1e308, "flops_dense": None}, ("speedup is 1e+308", "1e+12")),
         ({"speedup": 1e308}, ("speedup is 1e+308",)),
         ({"prune_fraction": 0.5}, ("prune_fraction 0.5", "density 0.2")),
+        ({"level": 2}, ("level is 2, but 0 of its parent", "dense-0")),
+        ({"parent_id": "0.05-10-0"}, ("level is 1, but 1 of its parent", "0.05-10-0")),
+        ({"parent_id": "0.05-10-0", "level": 2}, ("density 0.2", "parent's 0.05")),
+        ({"parent_id": "dense-1"}, ("baseline_id is dense-0", "dense-1 of its parent")),
     ],
 )
 def test_a_contradiction_is_refused_with_file_row_stage_and_values(changes, named):
