@@ -49,7 +49,7 @@ SAFE_ZONE = (0.25, 0.90)
 
 VERDICTS = ("supported", "equivalent", "contradicted", "not decided")
 
-PLACE = [*PANEL, "criterion", "step", "density"]
+MEETING = [*PANEL, "criterion", "step", "density"]
 """Where two points are compared."""
 
 Pick = Callable[[pd.DataFrame], pd.DataFrame]
@@ -120,9 +120,9 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
         start = points["variant"].str.extract(START)[0]
         told = points.assign(rate=rates, variant=("pruned at epoch " + start).fillna(""))
         told = told[rates.notna() & points["retrain_epochs"].notna()]
-        among = told.groupby([*PLACE, "variant", "method"], dropna=False)
+        among = told.groupby([*MEETING, "variant", "method"], dropna=False)
         told = told.assign(top=among["rate"].transform("max"))
-        return told[kept(told)].groupby([*PLACE, "variant", "method"], dropna=False).head(1)
+        return told[kept(told)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
 
     return pick
 
@@ -142,7 +142,7 @@ def lower_rate(points: pd.DataFrame) -> pd.Series:
 
 
 def _within(points: pd.DataFrame, values: pd.Series) -> pd.api.typing.SeriesGroupBy:
-    return values.groupby([points[name] for name in [*PLACE, "variant", "method"]], dropna=False)
+    return values.groupby([points[name] for name in [*MEETING, "variant", "method"]], dropna=False)
 
 
 RATE = r"(?:\blr |F\d+, )([0-9.]+(?:e-?\d+)?)"
@@ -193,19 +193,19 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-SCENARIO = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
+OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
 """What a verdict is about."""
 
 
 def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every claim in every scenario, and the points that the verdicts rest on.
 
-    The first table has one line a claim, scenario and pair of methods (SCENARIO): ``verdict``, one
-    of VERDICTS, what ``judge.judged`` says of the mean difference over its points, and
-    how many points there are: ``n_points``, of which ``n_places`` are judged, because all units
-    have them. The second has one line a point compared, with its mean difference; points are not
-    judged one by one. Differences are fractions. Raises BadRows if there is no pruned network
-    among the rows.
+    The first table has one line a claim, scenario and pair of methods (OF_VERDICT): ``verdict``,
+    one of VERDICTS, what ``judge.judged`` says of the mean difference over its points, and how
+    many points there are: ``n_points``, of which ``n_places`` are judged, because all units have
+    them. The second has one line a point compared, with its mean difference; points are not judged
+    one by one. Differences are fractions. Raises BadRows if there is no pruned network among the
+    rows.
     """
     points, trials = numbered(rows)
     parts = [_compared(name, claim, points) for name, claim in CLAIMS.items()]
@@ -216,20 +216,20 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
             f"of one network; the claims compare {', '.join([*REWINDINGS, *OTHERS[:1]])} and others"
         )
     lines = pd.concat(parts, ignore_index=True)
-    lines["comparison"] = group_numbers(lines, SCENARIO)
+    lines["comparison"] = group_numbers(lines, OF_VERDICT)
     lines = lines[lines.groupby("comparison")["difference"].transform("count") > 0]
     table = judged(estimated(lines, trials), margin, together=False)
-    told = lines.groupby("comparison").agg(
-        **{name: (name, "first") for name in [*SCENARIO, "strict", "refutable"]},
+    places = lines.groupby("comparison").agg(
+        **{name: (name, "first") for name in [*OF_VERDICT, "strict", "refutable"]},
         n_points=("point", "size"),
         n_diverged=("n_diverged", "sum"),
         n_diverged_other=("n_diverged_other", "sum"),
         worst_difference=("difference", "min"),
         best_difference=("difference", "max"),
     )
-    table = told.join(table)
+    table = places.join(table)
     table["verdict"] = verdicts(table)
-    first = [*SCENARIO, "strict", "verdict", "n_points"]
+    first = [*OF_VERDICT, "strict", "verdict", "n_points"]
     table = table[[*first, *(name for name in table if name not in first)]]
     return (
         table.drop(columns=["refutable"]).reset_index(drop=True),
@@ -254,8 +254,8 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
     """A line a pair of points that the claim is about; without a difference where one side has
     only diverged trials."""
-    keys = [*PLACE, *(["retrain_epochs"] if claim.at_equal_cost else [])]
-    kept = [*PLACE, "variant", "method", "retrain_epochs", "point"]
+    keys = [*MEETING, *(["retrain_epochs"] if claim.at_equal_cost else [])]
+    kept = [*MEETING, "variant", "method", "retrain_epochs", "point"]
     kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
     sides = [pick(points) for pick in (claim.better, claim.worse)]
     # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed

@@ -17,7 +17,7 @@ ROUNDED = 1e-3
 SAME_ACCURACY = 5e-7
 """Published accuracies have six decimals at most; one's own are stored to the last bit."""
 LARGEST_WHOLE = 2**53
-"""Beyond, floating point doesn't tell neighbouring whole numbers apart."""
+"""Beyond, neighbouring whole numbers are one in floating point."""
 
 LARGEST_SPEEDUP = 1e12
 """More than the multiply-adds that any network could lose."""
@@ -330,8 +330,8 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
             f"baseline_id {baseline}",
         )
     own = rows["test_accuracy"].where(fully_trained(rows))
-    told = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
-    for row in _where(((own - told).abs() > SAME_ACCURACY).to_numpy()):
+    given = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
+    for row in _where(((own - given).abs() > SAME_ACCURACY).to_numpy()):
         child = int(
             ((rows["baseline_id"] == rows["stage_id"].iloc[row]) & accuracy.notna())
             .to_numpy()
@@ -341,7 +341,7 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
             row=row,
             words=f"test_accuracy of the dense network is {own.iloc[row]:.10g}, but row "
             f"{child + 1} (stage {rows['stage_id'].iloc[child]}), which was pruned from it, has "
-            f"baseline_test_accuracy {told.iloc[row]:.10g}",
+            f"baseline_test_accuracy {given.iloc[row]:.10g}",
         )
 
 

@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.questions.claims import SCENARIO as OF_CLAIM
-from analysis.questions.claims import judge
+from analysis.questions.claims import OF_VERDICT, judge
 from analysis.questions.compare import SCENARIO, compare
 from analysis.questions.headline import CURVE, headlines
 from analysis.reference import published
@@ -47,7 +46,11 @@ def papers():
 
 
 ANSWERS = {
-    "claims": (lambda rows: judge(rows)[0], OF_CLAIM, ["verdict", "difference", "low", "n_points"]),
+    "claims": (
+        lambda rows: judge(rows)[0],
+        OF_VERDICT,
+        ["verdict", "difference", "low", "n_points"],
+    ),
     "headlines": (
         lambda rows: headlines(rows, DROPS),
         [*CURVE, "max_drop"],

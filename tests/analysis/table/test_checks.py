@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import DONE, FAILED, main
 from analysis.commands.headline import choices_text, headline_text
-from analysis.papers import FIGURES, make
-from analysis.papers.content import as_text
-from analysis.papers.material import Source
+from analysis.draw.papers import FIGURES, make
+from analysis.draw.papers.content import as_text
+from analysis.draw.papers.scenes import Source
 from analysis.questions.claims import judge
 from analysis.questions.compare import compare
 from analysis.questions.fairness import cross_tests, fairness
@@ -30,10 +30,10 @@ from analysis.questions.headline import (
 )
 from analysis.questions.pareto import pareto
 from analysis.questions.search_cost import search_costs, sharing_of
-from analysis.report.content import sections_of
 from analysis.report.material import material_of
 from analysis.report.payload import payload_of
 from analysis.report.render import section_html
+from analysis.report.sections import sections_of
 from analysis.table.checks import LENGTH_IS_T
 from analysis.table.columns import KINDS, BadRows, as_rows
 from analysis.table.lengths import dense_epochs_of_rows

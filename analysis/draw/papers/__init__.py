@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from analysis.papers import mikler2022, renda2020, wang2023
-from analysis.papers.content import Content
-from analysis.papers.material import Source
-from analysis.papers.registry import PaperFigure
+from analysis.draw.papers import mikler2022, renda2020, wang2023
+from analysis.draw.papers.content import Content
+from analysis.draw.papers.registry import PaperFigure
+from analysis.draw.papers.scenes import Source
 from analysis.reference import published
 
 FIGURES: dict[str, PaperFigure] = {
