@@ -1,8 +1,8 @@
 """Pages: sheets of panels, one legend, one note; and how they are written.
 
 Sizes are in inches and fixed before anything is drawn, so that axes are alike in all figures and
-labels fit. matplotlib's constrained layout gives axes whatever is left, and takes minutes for the
-113 panels of a figure.
+labels fit. matplotlib's constrained layout gives axes whatever is left, and doubles the time that
+a figure of 120 panels takes.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.questions.fairness.variants import Knobs, read_variant
 from analysis.questions.headline import (
     CURVE,
     NO_DROP,
@@ -116,15 +117,21 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     """
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
-        rates = points["variant"].str.extract(RATE)[0].astype("float64")
-        start = points["variant"].str.extract(START)[0]
-        told = points.assign(rate=rates, variant=("pruned at epoch " + start).fillna(""))
-        told = told[rates.notna() & points["retrain_epochs"].notna()]
-        among = told.groupby([*MEETING, "variant", "method"], dropna=False)
-        told = told.assign(top=among["rate"].transform("max"))
-        return told[kept(told)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
+        knobs = [read_variant(text) for text in points["variant"]]
+        rates = pd.Series([each.rates.get("lr") for each in knobs], points.index, dtype="float64")
+        rated = points.assign(rate=rates, variant=[_start(each) for each in knobs])
+        rated = rated[rates.notna() & points["retrain_epochs"].notna()]
+        among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
+        rated = rated.assign(top=among["rate"].transform("max"))
+        return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
 
     return pick
+
+
+def _start(knobs: Knobs) -> str:
+    if knobs.pruned_at is None:
+        return ""
+    return f"pruned at epoch {knobs.pruned_at}" + ("/k" if knobs.over_speedup else "")
 
 
 def top_rate(points: pd.DataFrame) -> pd.Series:
@@ -144,10 +151,6 @@ def lower_rate(points: pd.DataFrame) -> pd.Series:
 def _within(points: pd.DataFrame, values: pd.Series) -> pd.api.typing.SeriesGroupBy:
     return values.groupby([points[name] for name in [*MEETING, "variant", "method"]], dropna=False)
 
-
-RATE = r"(?:\blr |F\d+, )([0-9.]+(?:e-?\d+)?)"
-START = r"(?:from epoch |\bP)(\d+(?:/k)?)"
-"""Of variants, one's own and Wang et al.'s ("P30F90, 1e-2")."""
 
 OTHERS = ("finetune", "weight_rewind", "low_lr_weight_rewind", "reinit")
 

@@ -1,4 +1,11 @@
-"""Every figure and table of the papers, from own rows, from published ones, or from both."""
+"""Every figure and table of the papers, from own rows, from published ones, or from both.
+
+renda2020, mikler2022, wang2023    which figures there are, and how each is made
+scenes                             a source's points, and which of them a panel shows
+content                            a chart or a table as data; as text, csv and picture
+tables, notes                      what tables and captions have in common
+registry                           a figure's name and maker
+"""
 
 from __future__ import annotations
 

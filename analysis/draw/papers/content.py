@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.drawing import DPI, PICTURES, Sheet, draw, draw_text, write_figures
+from analysis.draw.drawing import DPI, Sheet, draw, draw_text, write_figures
 from analysis.draw.panels import Panel
-from analysis.table.rows import suffix_of, table_as_bytes, write_file
+from analysis.table.rows import PICTURES, suffix_of, table_as_bytes, write_file
 from analysis.table.text import aligned, count, times
 
 FORMATS = (*PICTURES, ".csv", ".txt")
