@@ -39,12 +39,15 @@ from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
+from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.structures import with_option
 from rewind_ray.tasks import image
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
@@ -122,8 +125,8 @@ def load_export(
         **sizes(stage, info, network, mask),
     }
     if shrink:
-        shrink_(network, cut_of(network, mask, image.input_shape(info)))
-    computed = multiply_adds(network, image.input_shape(info))
+        shrink_(network, cut_of(network, mask, image.example(info)))
+    computed = multiply_adds(network, image.example(info))
     facts |= {
         "shrunk": shrink or any(step.prune.shrink for step in stage.chain if step.prune),
         "params_exported": sum(parameter.numel() for parameter in network.parameters()),
@@ -187,12 +190,13 @@ def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
 
 def check_filters(stage: Stage) -> None:
     """Raises ValueError if there are no filters to cut out."""
-    structures = {step.prune.structure for step in stage.chain if step.prune}
-    if "filters" not in structures:
-        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
+    if not any(step.prunes_channels for step in stage.chain):
+        structures = sorted({step.prune.structure for step in stage.chain if step.prune})
+        pruned = f"pruned {', '.join(structures)}" if structures else "dense"
+        cuttable = " or ".join(with_option("shrink"))
         raise ValueError(
             f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
-            "--shrink out, or export a stage of structure filters"
+            f"--shrink out, or export a stage of structure {cuttable}"
         )
 
 
@@ -213,8 +217,8 @@ def masked_network(
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
-    if mask and stage.filters_take_norms:
-        names = followers(network, image.input_shape(info))
+    if mask and stage.channels_take_norms:
+        names = followers(network, image.example(info))
         mask = {**mask, **companions_of(network, mask, stage, names)}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
@@ -277,21 +281,21 @@ def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | N
 
 def sizes(stage: Stage, info: DatasetInfo, network: nn.Module, mask: Mask) -> dict[str, float]:
     """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
-    input_shape = image.input_shape(info)
+    example = image.example(info)
     dense = image.meta_network(stage.protocol, info)
     prunable = prunable_parameters(dense, stage.protocol.prunable)
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
-    if stage.filters_take_norms:
-        mask = kept_kernels(network, mask, input_shape)
+    if stage.channels_take_norms:
+        mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,
         "params_total": sum(parameter.numel() for parameter in dense.parameters()),
         "params_prunable": params_prunable,
         "params_remaining": params_remaining,
-        "flops_dense": sum(multiply_adds(dense, input_shape).values()),
-        "flops_remaining": remaining_multiply_adds(multiply_adds(network, input_shape), mask),
+        "flops_dense": sum(multiply_adds(dense, example).values()),
+        "flops_remaining": remaining_multiply_adds(multiply_adds(network, example), mask),
     }
 
 

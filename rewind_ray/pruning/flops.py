@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rewind_ray.pruning import Mask
+from rewind_ray.pruning.example import fitted
+from rewind_ray.pruning.masks import Mask
 
 
-def multiply_adds(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
     """Module name -> multiply-adds of its own kernel in one forward pass on one input.
 
-    input_shape: (C, H, W). Counted by PyTorch, which counts a multiply-add as 2. BatchNorm,
-    activations, pooling and additions are not counted, as in the papers.
+    example: the inputs of that pass. Counted by PyTorch, which counts a multiply-add as 2.
+    BatchNorm, activations, pooling and additions are not counted, as in the papers.
     """
-    parameter = next(network.parameters())
-    example = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     was_training = network.training
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(example)
+        network(*fitted(example, network))
     network.train(was_training)
     root = type(network).__name__
     counts = {

@@ -9,15 +9,19 @@ Mask = dict[str, Tensor]
 """Parameter name -> bool tensor of the parameter's shape; True: the weight is kept."""
 
 
-def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Parameter]:
-    """Kernels that may be pruned, by name, in the order of the modules.
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "kernels": (nn.Conv2d, nn.Linear),
+    "convolutions": (nn.Conv2d,),
+}
+"""Rule of what may be pruned -> layers whose kernels may."""
 
-    ``kernels``: of convolutions and dense layers; ``convolutions``: without the dense ones.
-    Biases and BatchNorm never.
+
+def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Parameter]:
+    """Kernels that may be pruned, by name, in the order of the modules; never biases, BatchNorm.
+
+    prunable: one of ``KINDS``.
     """
-    kinds: tuple[type[nn.Module], ...] = (nn.Conv2d,)
-    if prunable == "kernels":
-        kinds = (nn.Conv2d, nn.Linear)
+    kinds = KINDS[prunable]
     return {
         f"{name}.weight": module.weight  # type: ignore[misc]
         for name, module in network.named_modules()

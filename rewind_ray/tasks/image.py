@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rewind_ray.datasets import DatasetInfo, batches, describe, image_set, load, stream
 from rewind_ray.datasets.batches import Batch
@@ -36,10 +37,9 @@ class ImageTask:
     def steps_per_epoch(self) -> int:
         return self.images.steps_per_epoch
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return input_shape(self.info)
+    def example(self) -> tuple[Tensor, ...]:
+        """The input of one forward pass on one image."""
+        return tuple(part.to(self.device) for part in example(self.info))
 
     def network(self, seed: int) -> nn.Module:
         """Fresh, on the device, channels last."""
@@ -60,6 +60,13 @@ class ImageTask:
         if isinstance(self.images, StreamSet):
             return stream.epoch_batches(self.images, data_seed, epoch)
         return batches.epoch_batches(self.images, data_seed, epoch)
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Mean cross-entropy of the batch, label smoothing included."""
+        images, labels = batch
+        return F.cross_entropy(
+            network(images), labels, label_smoothing=self.protocol.label_smoothing
+        )
 
     def accuracy(self, network: nn.Module, part: str) -> float | None:
         """Of ``val`` or ``test``; None if the protocol has no such part."""
@@ -83,6 +90,11 @@ def input_shape(info: DatasetInfo) -> tuple[int, int, int]:
     return (info.channels, info.image_size, info.image_size)
 
 
+def example(info: DatasetInfo) -> tuple[Tensor, ...]:
+    """The input of one forward pass on one image: ((1, C, H, W),) float32."""
+    return (torch.zeros(1, *input_shape(info)),)
+
+
 def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
     """The protocol's network, on PyTorch's current device, not initialised."""
     options = dict(protocol.network_options)
@@ -97,9 +109,9 @@ def meta_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _followers(protocol: Protocol, info: DatasetInfo) -> dict[str, list[str]]:
-    from rewind_ray.pruning.shrink import followers
+    from rewind_ray.pruning.trace import followers
 
-    return followers(empty_network(protocol, info), input_shape(info))
+    return followers(empty_network(protocol, info), example(info))
 
 
 @lru_cache(maxsize=2)

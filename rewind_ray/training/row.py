@@ -31,8 +31,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
     history = [run.metrics(epoch) for epoch in range(1, metrics["epoch"] + 1)]
     dense = task.meta_network()
-    flops_dense = sum(multiply_adds(dense, task.input_shape).values())
-    flops = multiply_adds(run.network, task.input_shape)
+    flops_dense = sum(multiply_adds(dense, task.example()).values())
+    flops = multiply_adds(run.network, task.example())
     flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
@@ -93,7 +93,7 @@ def knobs_of(stage: Stage) -> dict[str, Any]:
     """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
     prune, retrain = stage.prune, stage.retrain
     of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
-    of_prune = ("scope", "layers", "rates", "shrink", "filters_only")
+    of_prune = ("scope", "layers", "rates", "shrink", "filters_only", "rounds")
     return {
         **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
         "retrain_drops": drops_text(retrain.drops) if retrain else None,

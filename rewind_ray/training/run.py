@@ -11,14 +11,10 @@ import torch
 from torch import nn
 
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import (
-    Cut,
-    channels_of,
-    cut_of,
-    follower_mask,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import channels_of
 from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
@@ -152,7 +148,7 @@ def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
     run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
     if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
-        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
+        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.example())
         run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
 
 
@@ -160,20 +156,24 @@ def companions_of(
     network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
 ) -> Mask:
     """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
-    return follower_mask(network, mask, followers) if stage.filters_take_norms else {}
+    return follower_mask(network, mask, followers) if stage.channels_take_norms else {}
 
 
-def closing(run: StageRun) -> Callable[[Mask], Mask]:
-    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
-    channels = channels_of(run.network, run.task.input_shape)
+def going_along(run: StageRun) -> dict[str, Callable[[Mask], Mask]]:
+    """What channels that the stage prunes take along: ``close`` and ``companions`` of
+    ``pruned_mask``; empty where it prunes none."""
+    if not run.stage.prunes_channels:
+        return {}
+    channels = channels_of(run.network, run.task.example())
     followers = run.task.followers()
 
-    def close(mask: Mask) -> Mask:
-        return channels.closed(
-            mask, lambda part: companions_of(run.network, part, run.stage, followers)
-        )
+    def companions(mask: Mask) -> Mask:
+        return companions_of(run.network, mask, run.stage, followers)
 
-    return close
+    def close(mask: Mask) -> Mask:
+        return channels.closed(mask, companions)
+
+    return {"close": close, "companions": companions}
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -202,7 +202,7 @@ def shrink_run_(run: StageRun) -> None:
     """Cut out what the mask has left without use, and go on with the smaller network."""
     here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
     mask = {**run.mask, **run.companions}
-    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.input_shape))
+    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.example()))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
     checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)

@@ -16,11 +16,10 @@ from torch import nn
 
 from rewind_ray.pruning import (
     Mask,
-    classification_gradients,
+    Probe,
     dense_mask,
     prunable_parameters,
     pruned_mask,
-    unchanged,
     unpruned,
 )
 from rewind_ray.retraining import (
@@ -47,9 +46,9 @@ from rewind_ray.training.run import (
     Runtime,
     StageRun,
     apply_masks_,
-    closing,
     cut_network_,
     data_seed,
+    going_along,
     in_order_of_modules,
     make_optimizer,
     set_mask_,
@@ -252,13 +251,13 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
         stage.prune,
         seed=stage.seed,
         level=stage.level,
-        gradients=lambda: classification_gradients(
-            run.network,
-            run.parameters,
-            run.task.batches(data_seed(stage), 0),
-            stage.protocol.label_smoothing,
+        probe=Probe(
+            network=run.network,
+            example=run.task.example(),
+            loss=run.task.loss,
+            batches=lambda: run.task.batches(data_seed(stage), 0),
         ),
-        close=closing(run) if stage.prune.structure == "filters" else unchanged,
+        **going_along(run),
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
+from tests.rewind_ray.inputs import example
 
 
 def network_named(name: str, in_channels: int = 3) -> nn.Module:
@@ -57,13 +58,13 @@ def resnet_cifar_by_hand(blocks: int) -> int:
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
 def test_resnets_cost_what_the_formula_says(name: str, blocks: int) -> None:
-    counts = multiply_adds(network_named(name), (3, 32, 32))
+    counts = multiply_adds(network_named(name), example(3, 32, 32))
     assert sum(counts.values()) == resnet_cifar_by_hand(blocks)
 
 
 def test_resnet20_costs_about_41_million() -> None:
     assert resnet_cifar_by_hand(3) == 40_813_184
-    assert sum(multiply_adds(network_named("resnet20"), (3, 32, 32)).values()) == 40_813_184
+    assert sum(multiply_adds(network_named("resnet20"), example(3, 32, 32)).values()) == 40_813_184
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_resnet20_costs_about_41_million() -> None:
 def test_every_layer_is_counted_by_itself(name: str, shape: tuple[int, int, int]) -> None:
     network = network_named(name, shape[0])
     positions = output_positions(network, shape)
-    counts = multiply_adds(network, shape)
+    counts = multiply_adds(network, example(*shape))
     assert {f"{module}.weight": count for module, count in counts.items()} == {
         kernel: places * network.get_parameter(kernel).numel()
         for kernel, places in positions.items()
@@ -88,12 +89,12 @@ def test_zeros_are_skipped(name: str, shape: tuple[int, int, int], keep: float) 
     mask = random_mask(network, keep)
     positions = output_positions(network, shape)
     expected = sum(positions[kernel] * int(kept.sum()) for kernel, kept in mask.items())
-    assert remaining_multiply_adds(multiply_adds(network, shape), mask) == expected
+    assert remaining_multiply_adds(multiply_adds(network, example(*shape)), mask) == expected
 
 
 def test_layers_without_a_mask_cost_all_they_do() -> None:
     network = network_named("resnet8")
-    counts = multiply_adds(network, (3, 32, 32))
+    counts = multiply_adds(network, example(3, 32, 32))
     assert remaining_multiply_adds(counts, {}) == sum(counts.values())
     mask = random_mask(network, 0.0)
     del mask["dense.weight"]
@@ -103,7 +104,7 @@ def test_layers_without_a_mask_cost_all_they_do() -> None:
 def test_counting_changes_nothing() -> None:
     network = network_named("resnet8").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    multiply_adds(network, (3, 32, 32))
+    multiply_adds(network, example(3, 32, 32))
     assert network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])

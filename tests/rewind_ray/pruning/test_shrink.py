@@ -20,32 +20,31 @@ from rewind_ray.pruning import (
     prunable_parameters,
     pruned_mask,
     shrink,
+    trace,
     unpruned,
 )
-from rewind_ray.pruning.filters import by_unit
+from rewind_ray.pruning.channels import Channels, apply_filter_mask_, follower_mask
+from rewind_ray.pruning.cut import Cut, compose, cut_from_json, cut_to_json
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    apply_filter_mask_,
-    channels_of,
-    compose,
-    cut_from_json,
-    cut_tensors,
-    cut_to_json,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_tensors, shrink_
 from rewind_ray.spec import Prune
+from tests.rewind_ray.inputs import example
 
 Shape = tuple[int, int, int]
+
+
+def followers(network: nn.Module, input_shape: Shape) -> dict[str, list[str]]:
+    return trace.followers(network, example(*input_shape))
+
+
+def channels_of(network: nn.Module, input_shape: Shape) -> Channels:
+    return trace.channels_of(network, example(*input_shape))
 
 
 def cut_of(network: nn.Module, mask: Mask, input_shape: Shape) -> Cut:
     """Of pruned filters and what they take with them."""
     companions = follower_mask(network, mask, followers(network, input_shape))
-    return shrink.cut_of(network, {**mask, **companions}, input_shape)
+    return shrink.cut_of(network, {**mask, **companions}, example(*input_shape))
 
 
 def named(name: str, in_channels: int = 3, **options: object) -> Callable[[], nn.Module]:
@@ -186,7 +185,7 @@ def assert_same(own: dict[str, Tensor], expected: dict[str, Tensor], tolerance: 
 def sizes(network: nn.Module, input_shape: Shape) -> tuple[int, int]:
     return (
         sum(parameter.numel() for parameter in network.parameters()),
-        sum(multiply_adds(network, input_shape).values()),
+        sum(multiply_adds(network, example(*input_shape)).values()),
     )
 
 
@@ -308,8 +307,9 @@ def test_a_chain_of_cuts_is_one_cut(name: str) -> None:
 def counts(network: nn.Module, mask: Mask, input_shape: Shape) -> tuple[int, int]:
     """Unpruned kernel weights, multiply-adds."""
     companions = follower_mask(network, mask, followers(network, input_shape))
-    kept = kept_kernels(network, {**mask, **companions}, input_shape)
-    return unpruned(mask), remaining_multiply_adds(multiply_adds(network, input_shape), kept)
+    one = example(*input_shape)
+    kept = shrink.kept_kernels(network, {**mask, **companions}, one)
+    return unpruned(mask), remaining_multiply_adds(multiply_adds(network, one), kept)
 
 
 def closing(network: nn.Module, input_shape: Shape) -> Callable[[Mask], Mask]:
@@ -388,6 +388,11 @@ def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
         assert counts(masked, mask, input_shape) == counts(small, small_mask, input_shape)
 
 
+def units_of(weight: Tensor) -> Tensor:
+    """Filters of a convolution, or what a dense layer (out, in) has on each input."""
+    return weight if weight.dim() == 4 else weight.T
+
+
 @pytest.mark.parametrize(
     "fraction", [0.02, 0.2, *(pytest.param(f, marks=pytest.mark.slow) for f in (0.5, 0.9))]
 )
@@ -401,7 +406,7 @@ def test_units_go_as_long_as_they_fit_with_all_that_reads_them(fraction: float) 
     order = sorted(
         (float(weight.abs().mean()), place, number, name)
         for place, (name, parameter) in enumerate(parameters.items())
-        for number, weight in enumerate(by_unit(parameter.detach()))
+        for number, weight in enumerate(units_of(parameter.detach()))
     )
     expected = {n: kept.clone() for n, kept in mask.items()}
     for _, _, number, name in order:
@@ -422,10 +427,10 @@ def test_a_filter_whose_norm_lives_on_is_not_cut() -> None:
     mask = first_of_blocks(network)
     names = followers(network, (3, 16, 16))
     companions = follower_mask(network, mask, names)
-    assert shrink.cut_of(network, {**mask, **companions}, (3, 16, 16)).kept
-    assert shrink.cut_of(network, mask, (3, 16, 16)).kept == {}
+    assert shrink.cut_of(network, {**mask, **companions}, example(3, 16, 16)).kept
+    assert shrink.cut_of(network, mask, example(3, 16, 16)).kept == {}
     only_scales = {n: kept for n, kept in companions.items() if n.endswith("weight")}
-    assert shrink.cut_of(network, {**mask, **only_scales}, (3, 16, 16)).kept == {}
+    assert shrink.cut_of(network, {**mask, **only_scales}, example(3, 16, 16)).kept == {}
     closed = channels_of(network, (3, 16, 16)).closed(mask, lambda _: {})
     assert unpruned(closed) == unpruned(mask)
 

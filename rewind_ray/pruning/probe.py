@@ -1,0 +1,145 @@
+"""What criteria may ask of a network: gradients of its loss, and what flows through it.
+
+All of it is computed in a copy, so that nothing of the network itself changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rewind_ray.pruning.masks import Mask, apply_mask_
+
+UNUSED: dict[str, bool] = {"allow_unused": True, "materialize_grads": True}
+"""Parameters that the loss doesn't depend on have the gradient zero."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """A network, what it is trained for, and on what."""
+
+    network: nn.Module
+    example: tuple[Tensor, ...]
+    """Inputs of one forward pass on one example."""
+    loss: Callable[[nn.Module, Any], Tensor] | None = None
+    """(network, batch) -> mean loss of the batch, a scalar."""
+    batches: Callable[[], Iterable[Any]] | None = None
+    """Training batches; the same ones at every call."""
+
+    def masked(self, mask: Mask) -> Probe:
+        """The same of a copy of the network, its pruned weights zero."""
+        network = copy.deepcopy(self.network)
+        apply_mask_(dict(network.named_parameters()), mask)
+        return replace(self, network=network)
+
+    def gradients(self, names: Iterable[str], num_batches: int) -> Iterator[dict[str, Tensor]]:
+        """Of the loss by parameter name, batch after batch.
+
+        BatchNorm works on the batch, as in training.
+        """
+        network, parameters = self._training(names)
+        for batch in self._first(num_batches):
+            with torch.enable_grad():
+                assert self.loss is not None
+                loss = self.loss(network, batch)
+                gradients = torch.autograd.grad(loss, list(parameters.values()), **UNUSED)
+            yield dict(zip(parameters, gradients, strict=True))
+
+    def mean_gradients(self, names: Iterable[str], num_batches: int) -> dict[str, Tensor]:
+        """Of the mean loss over the first ``num_batches`` batches, by parameter name."""
+        totals: dict[str, Tensor] = {}
+        count = 0
+        for gradients in self.gradients(names, num_batches):
+            count += 1
+            for name, gradient in gradients.items():
+                totals[name] = totals[name] + gradient if name in totals else gradient
+        return {name: total / count for name, total in totals.items()}
+
+    def hessian_gradients(self, names: Iterable[str], num_batches: int) -> dict[str, Tensor]:
+        """H g by parameter name: g the gradient and H the Hessian of the mean loss over the first
+        ``num_batches`` batches, in these parameters.
+
+        By a second backward pass through the product of g and each batch's gradient.
+        """
+        names = list(names)
+        constant = self.mean_gradients(names, num_batches)
+        network, parameters = self._training(names)
+        totals = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        count = 0
+        for batch in self._first(num_batches):
+            with torch.enable_grad():
+                assert self.loss is not None
+                loss = self.loss(network, batch)
+                gradients = torch.autograd.grad(
+                    loss, list(parameters.values()), create_graph=True, **UNUSED
+                )
+                product = torch.stack(
+                    [(constant[n] * g).sum() for n, g in zip(names, gradients, strict=True)]
+                ).sum()
+                seconds = torch.autograd.grad(product, list(parameters.values()), **UNUSED)
+            count += 1
+            for total, second in zip(totals.values(), seconds, strict=True):
+                total += second
+        return {name: total / count for name, total in totals.items()}
+
+    def synaptic_flow(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """|dR/dw * w| by parameter name, float64, of the linearised network.
+
+        R is the sum of its outputs on an input of ones. All of its weights are in absolute value
+        and all biases and BatchNorm's shifts and means zero, so R is a sum over paths of products
+        of weights, and no data are looked at. BatchNorm scales by |scale| / deviation, as in
+        evaluation. float64: products over many layers leave the range of float32.
+        """
+        network = copy.deepcopy(self.network).double().eval()
+        linearise_(network)
+        parameters = wanted(network, names)
+        ones = [
+            torch.ones_like(part, dtype=torch.float64) if part.is_floating_point() else part
+            for part in self.example
+        ]
+        with torch.enable_grad():
+            flow = network(*ones).sum()
+            gradients = torch.autograd.grad(flow, list(parameters.values()), **UNUSED)
+        return {
+            name: (gradient * parameter).detach().abs()
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+
+    def _training(self, names: Iterable[str]) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+        network = copy.deepcopy(self.network).train()
+        return network, wanted(network, names)
+
+    def _first(self, num_batches: int) -> Iterator[Any]:
+        """Raises ValueError if there is no batch at all."""
+        assert self.batches is not None
+        empty = True
+        for batch in islice(self.batches(), num_batches):
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("no training batch to take gradients of; the training set gave none")
+
+
+def wanted(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """These parameters, with gradients even where they are frozen."""
+    return {name: network.get_parameter(name).requires_grad_(True) for name in names}
+
+
+@torch.no_grad()
+def linearise_(network: nn.Module) -> None:
+    """See ``Probe.synaptic_flow``."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.abs_()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            module.running_mean.zero_()
