@@ -17,9 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rewind_ray.pruning.masks import Mask, apply_mask_
 
-UNUSED: dict[str, bool] = {"allow_unused": True, "materialize_grads": True}
-"""Parameters that the loss doesn't depend on have the gradient zero."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
@@ -46,11 +43,7 @@ class Probe:
         """
         network, parameters = self._training(names)
         for batch in self._first(num_batches):
-            with torch.enable_grad():
-                assert self.loss is not None
-                loss = self.loss(network, batch)
-                gradients = torch.autograd.grad(loss, list(parameters.values()), **UNUSED)
-            yield dict(zip(parameters, gradients, strict=True))
+            yield derivatives(self._loss(network, batch), parameters)
 
     def mean_gradients(self, names: Iterable[str], num_batches: int) -> dict[str, Tensor]:
         """Of the mean loss over the first ``num_batches`` batches, by parameter name."""
@@ -74,19 +67,13 @@ class Probe:
         totals = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         count = 0
         for batch in self._first(num_batches):
+            gradients = derivatives(self._loss(network, batch), parameters, create_graph=True)
             with torch.enable_grad():
-                assert self.loss is not None
-                loss = self.loss(network, batch)
-                gradients = torch.autograd.grad(
-                    loss, list(parameters.values()), create_graph=True, **UNUSED
-                )
-                product = torch.stack(
-                    [(constant[n] * g).sum() for n, g in zip(names, gradients, strict=True)]
-                ).sum()
-                seconds = torch.autograd.grad(product, list(parameters.values()), **UNUSED)
+                product = torch.stack([(constant[n] * g).sum() for n, g in gradients.items()]).sum()
+            seconds = derivatives(product, parameters)
             count += 1
-            for total, second in zip(totals.values(), seconds, strict=True):
-                total += second
+            for name, second in seconds.items():
+                totals[name] += second
         return {name: total / count for name, total in totals.items()}
 
     def synaptic_flow(self, names: Iterable[str]) -> dict[str, Tensor]:
@@ -106,15 +93,19 @@ class Probe:
         ]
         with torch.enable_grad():
             flow = network(*ones).sum()
-            gradients = torch.autograd.grad(flow, list(parameters.values()), **UNUSED)
         return {
-            name: (gradient * parameter).detach().abs()
-            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+            name: (gradient * parameters[name]).detach().abs()
+            for name, gradient in derivatives(flow, parameters).items()
         }
 
     def _training(self, names: Iterable[str]) -> tuple[nn.Module, dict[str, nn.Parameter]]:
         network = copy.deepcopy(self.network).train()
         return network, wanted(network, names)
+
+    def _loss(self, network: nn.Module, batch: Any) -> Tensor:
+        assert self.loss is not None
+        with torch.enable_grad():
+            return self.loss(network, batch)
 
     def _first(self, num_batches: int) -> Iterator[Any]:
         """Raises ValueError if there is no batch at all."""
@@ -128,8 +119,21 @@ class Probe:
 
 
 def wanted(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
-    """These parameters, with gradients even where they are frozen."""
-    return {name: network.get_parameter(name).requires_grad_(True) for name in names}
+    """These parameters, with gradients even where they were frozen."""
+    parameters = {name: network.get_parameter(name) for name in names}
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def derivatives(
+    of: Tensor, by: dict[str, nn.Parameter], create_graph: bool = False
+) -> dict[str, Tensor]:
+    """By name; zero where it doesn't depend on the parameter."""
+    found = torch.autograd.grad(
+        of, list(by.values()), create_graph=create_graph, materialize_grads=True
+    )
+    return dict(zip(by, found, strict=True))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -175,6 +175,20 @@ def test_scoring_leaves_the_network_as_it_was(criterion: str) -> None:
     assert all(torch.equal(before[n], tensor) for n, tensor in network.state_dict().items())
     assert not network.training
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("structure", "scope"), [("unstructured", "global"), ("filters", "layer")])
+def test_no_two_criteria_are_one(structure: str, scope: str) -> None:
+    """But the mean |w| within a layer, where all filters are of one size, is the L1 norm."""
+    network = trained_like(resnet8())
+    parameters = prunable_parameters(network, "kernels")
+    masks = {
+        criterion: pruned_mask(parameters, dense_mask(parameters), prune, probe=probe_of(network))
+        for criterion, prune in CASES
+        if (prune.structure, prune.scope) == (structure, scope)
+    }
+    alike = {(a, b) for a, b in combinations(masks, 2) if same(masks[a], masks[b])}
+    assert alike <= {("magnitude", "l1_filter")}
 
 
 # Refusals
