@@ -89,13 +89,13 @@ def three_networks(
     initialise_(dense, 0)
     dense.eval()
     mask = random_filters(dense, fraction, layers)
-    images = torch.randn(2, 3, image_size, image_size)
-    example = (images[:1],)
+    input_shape = (3, image_size, image_size)
     masked = copy.deepcopy(dense)
     apply_mask_(prunable_parameters(masked, "convolutions"), mask)
-    mask |= follower_mask(masked, mask, followers(masked, example))
+    mask |= follower_mask(masked, mask, followers(masked, (torch.zeros(1, *input_shape),)))
     apply_mask_(dict(masked.named_parameters()), mask)
-    shrunk = shrink_(copy.deepcopy(masked), cut_of(masked, mask, example))
+    shrunk = shrink_(copy.deepcopy(masked), cut_of(masked, mask, (torch.zeros(1, *input_shape),)))
+    images = torch.randn(2, *input_shape)
     with torch.no_grad():
         torch.testing.assert_close(shrunk(images), masked(images), rtol=1e-5, atol=1e-5)
     return {"dense": dense, "masked": masked, "shrunk": shrunk}
@@ -114,7 +114,8 @@ def random_filters(network: nn.Module, fraction: float, layers: Layers) -> Mask:
 
 def size(network: nn.Module, image_size: int) -> tuple[int, int]:
     """Parameters, and multiply-adds of one forward pass on one image."""
-    flops = multiply_adds(network, (torch.zeros(1, 3, image_size, image_size),))
+    one_image = torch.zeros(1, 3, image_size, image_size)
+    flops = multiply_adds(network, (one_image,))
     return sum(parameter.numel() for parameter in network.parameters()), sum(flops.values())
 
 

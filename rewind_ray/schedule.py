@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rewind_ray.errors import UserError
+
 DROP_FACTOR = 0.1
 """What a drop multiplies the rate by, where nothing else is given."""
 
@@ -41,16 +43,16 @@ class Schedule:
             object.__setattr__(self, name, rounded(getattr(self, name)))
         object.__setattr__(self, "drops", tuple(rounded(drop) for drop in self.drops))
         if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
+            raise UserError(f"lr is {self.lr}; a learning rate is above 0 and finite")
         if not 0 < self.factor < 1:
-            raise ValueError(f"factor is {self.factor}; a drop's factor lies between 0 and 1")
+            raise UserError(f"factor is {self.factor}; a drop's factor lies between 0 and 1")
         if not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}; it can't be negative or endless"
             )
         rising = list(self.drops) == sorted(set(self.drops))
         if not rising or not all(0 < drop < math.inf for drop in self.drops):
-            raise ValueError(f"drops are {self.drops}; they are epochs above 0, in rising order")
+            raise UserError(f"drops are {self.drops}; they are epochs above 0, in rising order")
         if not self.drops:  # a factor without drops changes nothing, and no id either
             object.__setattr__(self, "factor", DROP_FACTOR)
 

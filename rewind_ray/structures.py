@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rewind_ray.errors import UserError
+
 GROUP_LIMIT = 32
 """Largest M of an N:M structure."""
 
@@ -94,10 +96,10 @@ STRUCTURES: dict[str, Structure] = {
 
 
 def structure_named(name: str) -> Structure:
-    """Of the table, or any other N:M. Raises ValueError, listing what is known."""
+    """Of the table, or any other N:M. Raises UserError, listing what is known."""
     found = STRUCTURES.get(name) or _any_n_of_m(name)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"unknown structure {name!r}; known: {', '.join(STRUCTURES)}, or another N:M with "
             f"0 < N < M <= {GROUP_LIMIT}"
         )

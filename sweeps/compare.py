@@ -20,11 +20,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rewind_ray.datasets import resolve
+from rewind_ray.errors import UserError
 from rewind_ray.protocols import protocol_named
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.retraining import method_named
-from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.structures import (
     DEFAULT_STRUCTURE,
     structure_named,
@@ -194,9 +195,9 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
     make_protocol = protocol_named(training.protocol)
-    streamed = make_protocol(training.network).augmentation in STREAMED
+    augmentation = make_protocol(training.network).augmentation
     dataset, folder, digest, image_size = resolve(
-        training.dataset, data, training.image_size, streamed
+        training.dataset, data, training.image_size, augmentation
     )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
     if training.validation is not None:
@@ -206,9 +207,9 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
     if epochs < 1:
-        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+        raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
     if training.lr is not None and not 0 < training.lr < math.inf:
-        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
+        raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     old = protocol.schedule
     drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
     schedule = replace(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.masks import Mask
 from rewind_ray.pruning.probe import Probe
 from rewind_ray.pruning.removal import Reduction, Split, mean, root_of_total, total
@@ -252,9 +253,9 @@ DEFAULT_CRITERION = "magnitude"
 
 
 def criterion_named(name: str) -> Criterion:
-    """Raises ValueError, listing what is known, for another name."""
+    """Raises UserError, listing what is known, for another name."""
     if name not in CRITERIA:
-        raise ValueError(f"unknown pruning criterion {name!r}; known: {', '.join(CRITERIA)}")
+        raise UserError(f"unknown pruning criterion {name!r}; known: {', '.join(CRITERIA)}")
     return CRITERIA[name]
 
 

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.layers import layer_name, some_layers
 from rewind_ray.pruning.masks import Mask
 from rewind_ray.pruning.removal import Removal
@@ -36,14 +37,14 @@ def all_but_n_of_m(removal: Removal) -> Mask:
 
 
 def check_groups(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ValueError if groups don't divide a layer's input. shapes: of the pruned kernels."""
+    """Raises UserError if groups don't divide a layer's input. shapes: of the pruned kernels."""
     assert structure.group is not None
     m = structure.group[1]
     odd = {name: size for name, shape in shapes.items() if (size := input_size(shape)) % m}
     if odd:
         name, size = next(iter(odd.items()))
         more = f" (nor are {len(odd) - 1} others)" if len(odd) > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"the input of {layer_name(name)} is {size}, which is not divisible by the {m} of "
             f"{structure.name}{more}; give a pattern of layers that leaves it out, such as "
             f"'stages.*'; the layers are {some_layers(shapes)}"

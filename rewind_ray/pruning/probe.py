@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rewind_ray.errors import UserError
+from rewind_ray.pruning.example import fitted
 from rewind_ray.pruning.masks import Mask, apply_mask_
 
 
@@ -88,8 +90,8 @@ class Probe:
         linearise_(network)
         parameters = wanted(network, names)
         ones = [
-            torch.ones_like(part, dtype=torch.float64) if part.is_floating_point() else part
-            for part in self.example
+            torch.ones_like(part) if part.is_floating_point() else part
+            for part in fitted(self.example, network)
         ]
         with torch.enable_grad():
             flow = network(*ones).sum()
@@ -108,14 +110,14 @@ class Probe:
             return self.loss(network, batch)
 
     def _first(self, num_batches: int) -> Iterator[Any]:
-        """Raises ValueError if there is no batch at all."""
+        """Raises UserError if there is no batch at all."""
         assert self.batches is not None
         empty = True
         for batch in islice(self.batches(), num_batches):
             empty = False
             yield batch
         if empty:
-            raise ValueError("no training batch to take gradients of; the training set gave none")
+            raise UserError("no training batch to take gradients of; the training set gave none")
 
 
 def wanted(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:

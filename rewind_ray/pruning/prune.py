@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.criteria import CRITERIA, NEEDS, Scores, Scoring, criterion_named
 from rewind_ray.pruning.layers import layer_name, matching, some_layers
 from rewind_ray.pruning.masks import Mask, unchanged, unpruned
@@ -43,7 +44,7 @@ def pruned_mask(
     weights that read what is pruned (see ``channels.Channels.closed``), which count as removed,
     and ``companions`` gives what else goes with a mask, as another.
 
-    Raises ValueError if nothing would be left, for what doesn't fit the network, or for a
+    Raises UserError if nothing would be left, for what doesn't fit the network, or for a
     criterion that needs more than it is given.
     """
     check_prune(prune)
@@ -84,7 +85,7 @@ def pruned_mask(
     left = unpruned(start)
     all_asked_for = prune.fraction is not None and round(prune.fraction * left) >= left
     if all_asked_for or unpruned(mask) == 0:  # every layer may round up to all of its weights
-        raise ValueError(
+        raise UserError(
             f"pruning {_amount(prune)} of the {left} weights that are left leaves none; "
             "prune less, or stop the chain earlier"
         )
@@ -113,10 +114,10 @@ def pruned_layers(prune: Prune, dims: Mapping[str, int]) -> list[str]:
 
 
 def finite(scores: Scores, prune: Prune) -> Scores:
-    """Raises ValueError if any isn't."""
+    """Raises UserError if any isn't."""
     for name, score in scores.items():
         if not score.isfinite().all():
-            raise ValueError(
+            raise UserError(
                 f"criterion {prune.criterion!r} gives {layer_name(name)} scores that are not "
                 "finite; choose another criterion, or an earlier epoch of its parent"
             )
@@ -130,11 +131,11 @@ def _amount(prune: Prune) -> str:
 
 
 def check_prune(prune: Prune) -> None:
-    """Raises ValueError for a criterion or table of rates that isn't known, listing those that
+    """Raises UserError for a criterion or table of rates that isn't known, listing those that
     are, and for a criterion that isn't for the structure, scope or rounds."""
     criterion, structure = criterion_named(prune.criterion), structure_named(prune.structure)
     if prune.rates and prune.rates not in RATES:
-        raise ValueError(f"unknown rates {prune.rates!r}; known: {', '.join(RATES)}")
+        raise UserError(f"unknown rates {prune.rates!r}; known: {', '.join(RATES)}")
     if criterion.units == "single" and not structure.single:
         _refuse(prune, "structure", "scores single weights", structure)
     if criterion.units == "whole" and structure.single:
@@ -142,7 +143,7 @@ def check_prune(prune: Prune) -> None:
     if prune.scope not in criterion.scopes:
         _refuse(prune, "scope", f"needs scope {' or '.join(criterion.scopes)}", structure)
     if prune.rounds > 1 and not criterion.needs:
-        raise ValueError(
+        raise UserError(
             f"rounds is {prune.rounds} with criterion {prune.criterion!r}, whose scores don't "
             "change from round to round; leave it out, or choose one of: "
             f"{', '.join(name for name, one in CRITERIA.items() if one.needs)}"
@@ -154,7 +155,7 @@ def _refuse(prune: Prune, field: str, why: str, structure: Structure) -> None:
     fitting = [
         name for name, one in CRITERIA.items() if one.units in units and prune.scope in one.scopes
     ]
-    raise ValueError(
+    raise UserError(
         f"criterion {prune.criterion!r} with {field} {getattr(prune, field)!r}, but it {why}; "
         f"for structure {prune.structure!r} and scope {prune.scope!r} there are: "
         f"{', '.join(fitting)}"
@@ -162,11 +163,11 @@ def _refuse(prune: Prune, field: str, why: str, structure: Structure) -> None:
 
 
 def check_needs(prune: Prune, probe: Probe | None) -> None:
-    """Raises ValueError if the criterion needs what the probe hasn't."""
+    """Raises UserError if the criterion needs what the probe hasn't."""
     for need in CRITERIA[prune.criterion].needs:
         if probe is None or getattr(probe, need) is None:
             without = [name for name, one in CRITERIA.items() if need not in one.needs]
-            raise ValueError(
+            raise UserError(
                 f"criterion {prune.criterion!r} needs {NEEDS[need]}, and has none; give "
                 f"pruned_mask a probe with {need}, or choose a criterion without: "
                 f"{', '.join(without)}"
@@ -174,7 +175,7 @@ def check_needs(prune: Prune, probe: Probe | None) -> None:
 
 
 def check_fits(prune: Prune, parameters: Mapping[str, Tensor]) -> None:
-    """Raises ValueError if layers, rates or N:M don't fit the network's prunable parameters.
+    """Raises UserError if layers, rates or N:M don't fit the network's prunable parameters.
 
     Looks at names and shapes only, so the network may be on the meta device.
     """
@@ -186,7 +187,7 @@ def check_fits(prune: Prune, parameters: Mapping[str, Tensor]) -> None:
     fitting = [n for n, s in shapes.items() if structure.dims is None or len(s) in structure.dims]
     names = matching(fitting, prune.layers)
     if not names:
-        raise ValueError(
+        raise UserError(
             f"layers {prune.layers!r} matches no {structure.layers}; there are, for example, "
             f"{some_layers(fitting)}"
         )

@@ -32,7 +32,7 @@ class Units:
     remove: Mapping[str, Callable[[Removal], Mask]]
     """Scope, among what units are compared -> the function that removes the least important."""
     check: Callable[[Structure, Shapes], None] = fits_all
-    """Raises ValueError for kernels that can't be divided so; shapes: of the pruned ones."""
+    """Raises UserError for kernels that can't be divided so; shapes: of the pruned ones."""
 
 
 def each_weight(kernel: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from rewind_ray.result import ResultRow, drops_text
 from rewind_ray.retraining import METHODS, STEPWISE, equal_flops, original_and_more
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks import image
 from rewind_ray.training.run import StageRun
 
 OPTIMIZER = "sgd"
@@ -50,8 +49,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         baseline_id=stage.baseline.stage_id,
         network=stage.protocol.network,
         dataset=row_dataset(stage.protocol.dataset),
-        task=image.NAME,
-        metric=image.METRIC,
+        task=task.name,
+        metric=task.metric.name,
         seed=stage.seed,
         level=stage.level,
         structure=stage.prune.structure if stage.prune else None,

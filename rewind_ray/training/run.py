@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
 from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
-from rewind_ray.pruning.trace import channels_of
+from rewind_ray.pruning.trace import channels_of, followers
 from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks.image import ImageTask
+from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import Progress, never
 
 
@@ -57,7 +58,7 @@ class StageRun:
     job: Job
     runtime: Runtime
     ledger: Ledger
-    task: ImageTask
+    task: Task
     network: nn.Module
     optimizer: torch.optim.SGD
     parameters: dict[str, nn.Parameter]
@@ -71,6 +72,8 @@ class StageRun:
     what reads these of kernels that can't be pruned. Density doesn't count them."""
     cut: Cut | None
     """What was physically removed from the dense network."""
+    followers: dict[str, list[str]] | None = None
+    """See ``shrink.followers``; None: not yet needed."""
     threads: int
     target_epoch: int
     """The last epoch that is wanted."""
@@ -146,17 +149,19 @@ def data_seed(stage: Stage) -> int:
 
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
-    run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+    run.companions = companions_of(run, run.mask)
     if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
         kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.example())
         run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
 
 
-def companions_of(
-    network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
-) -> Mask:
+def companions_of(run: StageRun, mask: Mask) -> Mask:
     """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
-    return follower_mask(network, mask, followers) if stage.channels_take_norms else {}
+    if not run.stage.channels_take_norms:
+        return {}
+    if run.followers is None:
+        run.followers = followers(run.task.meta_network(), run.task.example())
+    return follower_mask(run.network, mask, run.followers)
 
 
 def going_along(run: StageRun) -> dict[str, Callable[[Mask], Mask]]:
@@ -165,15 +170,8 @@ def going_along(run: StageRun) -> dict[str, Callable[[Mask], Mask]]:
     if not run.stage.prunes_channels:
         return {}
     channels = channels_of(run.network, run.task.example())
-    followers = run.task.followers()
-
-    def companions(mask: Mask) -> Mask:
-        return companions_of(run.network, mask, run.stage, followers)
-
-    def close(mask: Mask) -> Mask:
-        return channels.closed(mask, companions)
-
-    return {"close": close, "companions": companions}
+    companions = partial(companions_of, run)
+    return {"companions": companions, "close": partial(channels.closed, companions=companions)}
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -191,9 +189,8 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
     if run.cut is None and cut is None:
         return
     network = run.task.network(run.stage.seed)
-    run.network = shrink_(network, cut) if cut else network
-    run.network = run.network.to(memory_format=torch.channels_last)
-    run.parameters = prunable_parameters(run.network, run.stage.protocol.prunable)
+    run.network = run.task.placed(shrink_(network, cut)) if cut else network
+    run.parameters = run.task.prunable(run.network)
     run.optimizer = make_optimizer(run.network, run.stage)
     run.cut = cut
 

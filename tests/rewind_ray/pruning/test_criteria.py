@@ -30,7 +30,7 @@ from rewind_ray.pruning.criteria import TAYLOR_BATCHES, Scores
 from rewind_ray.pruning.units import UNITS
 from rewind_ray.spec import Prune
 from rewind_ray.structures import STRUCTURES
-from tests.rewind_ray.inputs import example
+from tests.rewind_ray.examples import one_image
 
 Batch = tuple[Tensor, Tensor]
 
@@ -60,7 +60,7 @@ def cross_entropy(network: nn.Module, batch: Batch) -> Tensor:
 def probe_of(network: nn.Module, count: int = TAYLOR_BATCHES) -> Probe:
     return Probe(
         network=network,
-        example=example(3, 8, 8),
+        example=one_image((3, 8, 8)),
         loss=cross_entropy,
         batches=lambda: batches(count),
     )
@@ -201,7 +201,7 @@ def test_what_needs_more_than_it_is_given_is_refused_by_name(criterion: str) -> 
     mask, prune = dense_mask(parameters), Prune(fraction=0.5, criterion=criterion)
     with pytest.raises(ValueError, match=rf"'{criterion}' needs .*without: magnitude, random"):
         pruned_mask(parameters, mask, prune)
-    bare = Probe(network=network, example=example(3, 8, 8))
+    bare = Probe(network=network, example=one_image((3, 8, 8)))
     if "batches" in CRITERIA[criterion].needs:
         with pytest.raises(ValueError, match=rf"'{criterion}' needs gradients.*synflow"):
             pruned_mask(parameters, mask, prune, probe=bare)
@@ -357,7 +357,7 @@ def test_filters_go_in_the_order_of_torch_pruning(criterion: str) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.abs_()
-    graph = tp.DependencyGraph().build_dependency(network, example(3, 8, 8)[0], verbose=False)
+    graph = tp.DependencyGraph().build_dependency(network, one_image((3, 8, 8))[0], verbose=False)
     parameters = prunable_parameters(network, "convolutions")
     prune = Prune(fraction=0.5, criterion=criterion, structure="filters", scope="layer")
     pruned = pruned_mask(parameters, dense_mask(parameters), prune)
@@ -519,7 +519,7 @@ def test_what_flows_in_flows_out() -> None:
     """Tanaka et al. 2020, theorems 1 and 2: the scores of each layer that all paths cross have one
     sum, and those into a channel the sum of those out of it."""
     network = trained_like(build_network("vgg8", 10, 3, {}))
-    probe = Probe(network=network, example=example(3, 32, 32))
+    probe = Probe(network=network, example=one_image((3, 32, 32)))
     found = scores_of("synflow", network, probe=probe)
     sums = [float(score.sum()) for score in found.values()]
     assert len(sums) == 8
@@ -534,7 +534,7 @@ def test_synflow_needs_no_data_and_keeps_its_range() -> None:
     """ResNet-110's products leave float32."""
     network = build_network("resnet110", 10, 3, {})
     initialise_(network, 0)
-    probe = Probe(network=network, example=example(3, 8, 8))
+    probe = Probe(network=network, example=one_image((3, 8, 8)))
     scores = scores_of("synflow", network, probe=probe)
     assert all(score.isfinite().all() and (score > 0).any() for score in scores.values())
     assert max(float(score.max()) for score in scores.values()) > torch.finfo(torch.float32).max
