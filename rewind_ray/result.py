@@ -90,7 +90,7 @@ class ResultRow:
     prune_filters_only: bool | None
     """Whether BatchNorm and what reads a pruned filter's channel were left to be trained."""
     optimizer: str | None
-    """Name of the optimizer: sgd."""
+    """Name of the optimizer: sgd, adam or adamw."""
     train_epochs: int
     """Epochs this stage was to be trained for; one that diverged was trained for fewer."""
     search_cost_epochs: int

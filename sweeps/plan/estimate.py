@@ -21,6 +21,7 @@ from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from rewind_ray.tasks.image import meta_network
+from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
 
@@ -56,7 +57,7 @@ def size_of(protocol: Protocol, data: str | None) -> Size:
     mask = sum(p.numel() for p in prunable_shapes(protocol, data).values()) // 8
     split = split_indices(protocol, info.num_train, info.num_test)
     return Size(
-        point_bytes=2 * weights + buffers + mask,  # weights and momentum
+        point_bytes=(1 + tensors_of_a_weight(protocol)) * weights + buffers + mask,
         updates=steps_per_epoch(protocol, len(split.train)),
         num_test=len(split.test),
     )

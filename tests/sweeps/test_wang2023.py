@@ -145,7 +145,7 @@ def test_protocols():
     assert resnet.schedule == vgg.schedule == Schedule(lr=0.1, drops=(100, 150))
     assert (imagenet.epochs, resnet.epochs, vgg.epochs) == (120, 200, 200)
     for protocol in (imagenet, resnet, vgg):
-        assert (protocol.momentum, protocol.nesterov) == (0.9, False)
+        assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": False}
         assert (protocol.decayed, protocol.validation) == ("all", "none")
         assert protocol.label_smoothing == 0
     assert (imagenet.augmentation, imagenet.standardisation) == ("imagenet", "imagenet")
