@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewind_ray.protocols import mikler_resnet, mikler_wrn, renda_cifar
-from rewind_ray.retraining import METHODS, RATES, RateContext, method_named
-from rewind_ray.schedule import Schedule, learning_rate
+from rewind_ray.retraining import METHODS, RATES, RateContext, method_named, stays_at_first
+from rewind_ray.schedule import SHAPES, Schedule, learning_rate
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tiny_stages import child, tiny
@@ -345,6 +345,58 @@ def test_allr_s_top_rate_is_clipped_between_t_over_T_and_1(
         for update in range(STEPS)
     ]
     assert got == pytest.approx([share * rate for rate in linear])
+
+
+# Schedules of other shapes
+
+
+def shaped(shape: str, **changes: float) -> Stage:
+    schedule = Schedule(lr=0.8, shape=shape, **changes)  # type: ignore[arg-type]
+    return dense_stage(tiny(schedule=schedule), 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("weight_rewind", [0.8 * (18 - u) / 18 for u in range(12, 18)]),
+        ("reinit", [0.8 * (18 - u) / 18 for u in range(18)] + [0.0] * 6),
+        ("scratch_e", [0.8 * (18 - u) / 18 for u in range(18)]),
+        ("slr", [0, *(0.8 * (18 - 18 * u // 5) / 18 for u in range(5))]),
+    ],
+)
+def test_methods_that_follow_a_schedule_follow_a_linear_one(
+    method: str, expected: list[float]
+) -> None:
+    stage = child(shaped("linear"), method, 2)
+    assert rates(stage, stage.train_epochs) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["finetune", "low_lr_weight_rewind"])
+def test_the_last_rate_of_a_schedule_that_ends_at_0_is_refused(method: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{method} trains at the last rate .* 0 .*'cosine'; give"
+    ):
+        child(shaped("cosine"), method, 2)
+    assert rates(child(shaped("cosine"), method, 1, lr=0.1), 1) == [0.1] * 3
+    assert rates(child(shaped("cosine", last_lr=0.05), method, 1), 1) == [0.05] * 3
+    warm = shaped("inverse_sqrt", warmup_epochs=1.5)
+    assert rates(child(warm, method, 1), 1) == pytest.approx([0.4] * 3)
+
+
+def test_where_the_rate_stays_at_first() -> None:
+    """Of every method under every shape: whether the updates of its first epoch share a rate."""
+    for shape in SHAPES:
+        changes = {"drops": (2, 4)} if shape == "steps" else {"last_lr": 0.1}
+        changes = changes if set(changes) <= set(SHAPES[shape].takes) else {}
+        warmup = {"warmup_epochs": 0.01} if SHAPES[shape].needs_warmup else {}
+        dense = shaped(shape, **changes, **warmup)
+        for name in METHODS:
+            stage = child(dense, name, 4, **({"warmup": 0} if name == "slr" else {}))
+            found = [
+                epoch_rates(stage, 0, 100)(update) for update in range(1 if warmup else 0, 100)
+            ]
+            stays = stays_at_first(METHODS[name], dense.protocol.schedule)
+            assert stays == (len(set(found)) == 1), (shape, name)
 
 
 def test_every_method_is_in_these_tables() -> None:

@@ -18,7 +18,18 @@ from torch.optim.lr_scheduler import (
 )
 
 from rewind_ray.protocols import mikler_resnet, mikler_wrn, renda_cifar
-from rewind_ray.schedule import SHAPES, WARMUPS, Schedule, last_rate, learning_rate
+from rewind_ray.schedule import (
+    SHAPES,
+    WARMUPS,
+    Schedule,
+    Shape,
+    fallen,
+    last_rate,
+    learning_rate,
+)
+from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
+from rewind_ray.training.stage import epoch_rates
+from tests.rewind_ray.tiny_stages import tiny
 
 HALVES = Schedule(lr=0.8, drops=(2, 4), factor=0.5)  # halves are exact
 
@@ -150,6 +161,7 @@ def torch_rates(scheduler: Callable[[torch.optim.Optimizer], Any], updates: int)
 
 
 EPOCHS, STEPS = 6, 5
+HALF = Prune(fraction=0.5)
 UPDATES = EPOCHS * STEPS
 TORCH: dict[str, tuple[Schedule, Callable[[torch.optim.Optimizer], Any]]] = {
     "steps": (HALVES, lambda o: MultiStepLR(o, [2 * STEPS, 4 * STEPS], gamma=0.5)),
@@ -193,6 +205,22 @@ def test_laws_of_every_shape_and_warm_up(shape: str, warmup_shape: str) -> None:
     assert set(beyond) == {last_rate(schedule, EPOCHS)} and beyond[0] <= found[-1]
     finer = [learning_rate(10 * update, schedule, 40, EPOCHS) for update in range(4 * EPOCHS)]
     assert finer == found
+
+
+def test_a_shape_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/extending.md."""
+
+    def square_root(update: int, schedule: Schedule, steps_per_epoch: int, epochs: int) -> float:
+        return schedule.lr * math.sqrt(1 - fallen(update, schedule, steps_per_epoch, epochs))
+
+    monkeypatch.setitem(SHAPES, "square_root", Shape(rate=square_root, source="of an example"))
+    schedule = Schedule(lr=0.8, shape="square_root", warmup_epochs=1)
+    found = [learning_rate(update, schedule, 2, 5) for update in range(12)]
+    expected = [0, 0.4, *(0.8 * math.sqrt(left / 8) for left in range(8, 0, -1)), 0, 0]
+    assert found == pytest.approx(expected)
+    retrain = Retrain(method="lr_rewind", epochs=2)
+    stage = retrain_stage(dense_stage(tiny(schedule=schedule, epochs=5), 0), HALF, retrain)
+    assert [epoch_rates(stage, 1, 2)(update) for update in (0, 1)] == found[8:10]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -52,7 +52,7 @@ def values_on_the_page(protocol):
 )
 def test_protocols_are_what_their_page_says(make, network):
     protocol = make(network)
-    options = dict(protocol.network_options)
+    options = protocol.optimizer_settings | dict(protocol.network_options)
     page = values_on_the_page(make.__name__)
     assert len(page) > 12
     for name, value in page.items():

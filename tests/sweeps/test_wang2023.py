@@ -50,7 +50,7 @@ def values_on_the_page(protocol):
 def test_protocols_are_what_their_page_says(make, network, dataset, others):
     """others: what the table says of this network alone."""
     protocol = make(network, dataset)
-    options = options_of(network) | dict(protocol.network_options)
+    options = options_of(network) | dict(protocol.network_options) | protocol.optimizer_settings
     page = values_on_the_page(make.__name__) | others
     if network == "vgg19":
         page.pop("zero_shortcut")
