@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,11 +11,9 @@ from tyro.conf import FlagCreatePairsOff
 from tyro.extras import SubcommandApp
 
 from analysis.commands import COMMANDS, command_named
-from analysis.table.columns import BadRows
+from rewind_ray.errors import exit_code
 
 log = logging.getLogger("analysis")
-
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,18 +36,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code; 1: what was read or written is bad, 2: what was typed."""
+    """Its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    try:
-        run(arguments)
-    except BrokenPipeError:  # head, or another reader, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        typed = isinstance(error, (ValueError, FileNotFoundError))
-        return WRONG_USAGE if typed and not isinstance(error, BadRows) else FAILED
-    return DONE
+    return exit_code(lambda: run(arguments))
 
 
 if __name__ == "__main__":

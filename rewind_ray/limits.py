@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from rewind_ray.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Numbers:
@@ -64,6 +66,6 @@ TRUE_OR_FALSE = OneOf((True, False))
 
 
 def check(name: str, value: Any, allowed: Allowed) -> None:
-    """Raises ValueError, naming the value and the allowed ones."""
+    """Raises UserError, naming the value and the allowed ones."""
     if not allowed.allows(value):
-        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
+        raise UserError(f"{name} is {value!r}; allowed: {allowed}")

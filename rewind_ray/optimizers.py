@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rewind_ray.errors import UserError
 from rewind_ray.limits import TRUE_OR_FALSE, Allowed, Numbers, check
 from rewind_ray.schedule import rounded
 
@@ -104,21 +105,21 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
 
 
 def optimizer_named(name: str) -> OptimizerKind:
-    """Raises ValueError, listing the known optimizers, for an unknown name."""
+    """Raises UserError, listing the known optimizers, for an unknown name."""
     if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(OPTIMIZERS)}")
+        raise UserError(f"unknown optimizer {name!r}; known: {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name]
 
 
 def changed_options(name: str, given: Mapping[str, Value]) -> dict[str, Value]:
     """Those of the given options that change what is trained: neither defaults nor without effect.
 
-    Raises ValueError for an option that the optimizer doesn't have, or a value it doesn't allow.
+    Raises UserError for an option that the optimizer doesn't have, or a value it doesn't allow.
     """
     options = optimizer_named(name).options
     for option in given:
         if option not in options:
-            raise ValueError(
+            raise UserError(
                 f"{option} is no option of the optimizer {name}; known: {', '.join(options)}"
             )
     values = {option: _settled(value, options[option].default) for option, value in given.items()}
@@ -139,13 +140,13 @@ def all_options(name: str, changed: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def read_options(name: str, texts: Iterable[str]) -> dict[str, Value]:
-    """Of texts such as ``momentum=0.8`` or ``nesterov=false``. Raises ValueError for others."""
+    """Of texts such as ``momentum=0.8`` or ``nesterov=false``. Raises UserError for others."""
     defaults = all_options(name, {})
     options: dict[str, Value] = {}
     for text in texts:
         option, _, value = text.partition("=")
         if option not in defaults:
-            raise ValueError(
+            raise UserError(
                 f"{text!r} is no option of the optimizer {name}; give NAME=VALUE, of the names "
                 f"{', '.join(defaults)}"
             )
@@ -160,7 +161,7 @@ def _read(value: str, default: Value, text: str) -> Value:
         return type(default)(value)
     except (KeyError, ValueError):
         kind = "true or false" if isinstance(default, bool) else "a number"
-        raise ValueError(f"{text!r} is no {kind}") from None
+        raise UserError(f"{text!r} is no {kind}") from None
 
 
 def keeps_state(name: str, changed: Mapping[str, Value]) -> bool:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rewind_ray.errors import UserError
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol
 
@@ -234,7 +235,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
 
 
 def protocol_named(name: str) -> Callable[..., Protocol]:
-    """Raises ValueError, listing the known protocols, for an unknown name."""
+    """Raises UserError, listing the known protocols, for an unknown name."""
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewind_ray import schedule as schedules
+from rewind_ray.errors import UserError
 from rewind_ray.schedule import (
     SHAPES,
     Schedule,
@@ -338,7 +339,7 @@ def default_lr(method: Method, schedule: Schedule, dense_epochs: int) -> float |
 
 
 def method_named(name: str) -> Method:
-    """Raises ValueError, listing the known methods, for an unknown name."""
+    """Raises UserError, listing the known methods, for an unknown name."""
     if name not in METHODS:
-        raise ValueError(f"unknown retraining method {name!r}; known: {', '.join(METHODS)}")
+        raise UserError(f"unknown retraining method {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rewind_ray.errors import UserError
+
 DROP_FACTOR = 0.1
 """What a drop multiplies the rate by, where nothing else is given."""
 
@@ -54,11 +56,11 @@ class Schedule:
         object.__setattr__(self, "drops", tuple(rounded(drop) for drop in self.drops))
         for name, table in (("shape", SHAPES), ("warmup_shape", WARMUPS)):
             if getattr(self, name) not in table:
-                raise ValueError(
+                raise UserError(
                     f"unknown {name} {getattr(self, name)!r}; known: {', '.join(table)}"
                 )
         if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}; a learning rate is above 0 and finite")
+            raise UserError(f"lr is {self.lr}; a learning rate is above 0 and finite")
         self._check_fall()
         self._check_warmup()
         self._drop_what_has_no_effect()
@@ -69,33 +71,33 @@ class Schedule:
             value = getattr(self, name)
             if value != unset and name not in takes:
                 users = ", ".join(known for known, row in SHAPES.items() if name in row.takes)
-                raise ValueError(
+                raise UserError(
                     f"{name} is {value} in a schedule of shape {self.shape!r}, which has none; "
                     f"leave it out, or choose a shape that has: {users}"
                 )
         if not 0 < self.factor < 1:
-            raise ValueError(f"factor is {self.factor}; a drop's factor lies between 0 and 1")
+            raise UserError(f"factor is {self.factor}; a drop's factor lies between 0 and 1")
         rising = list(self.drops) == sorted(set(self.drops))
         if not rising or not all(0 < drop < math.inf for drop in self.drops):
-            raise ValueError(f"drops are {self.drops}; they are epochs above 0, in rising order")
+            raise UserError(f"drops are {self.drops}; they are epochs above 0, in rising order")
         if not 0 <= self.last_lr < self.lr:
-            raise ValueError(
+            raise UserError(
                 f"last_lr is {self.last_lr}; allowed: 0 up to below lr, which is {self.lr}"
             )
 
     def _check_warmup(self) -> None:
         if not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}; it can't be negative or endless"
             )
         if not 0 <= self.warmup_start < 1:
-            raise ValueError(f"warmup_start is {self.warmup_start}; allowed: 0 up to below 1")
+            raise UserError(f"warmup_start is {self.warmup_start}; allowed: 0 up to below 1")
         if self.warmup_epochs and self.warmup_shape == "exponential" and not self.warmup_start:
-            raise ValueError(
+            raise UserError(
                 "an exponential warm-up from 0 never climbs; give a warmup_start above 0"
             )
         if not self.warmup_epochs and SHAPES[self.shape].needs_warmup:
-            raise ValueError(
+            raise UserError(
                 f"a schedule of shape {self.shape!r} falls from the end of its warm-up on, at a "
                 "pace set by its length; give warmup_epochs above 0"
             )

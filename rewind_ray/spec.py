@@ -13,17 +13,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from rewind_ray.network_options import not_default
+from rewind_ray.errors import UserError
+from rewind_ray.network_options import not_default, options_of
 from rewind_ray.optimizers import all_options, changed_options, keeps_state
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule, last_rate, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.text import printable
 
 T = TypeVar("T")
 
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
-"""Of a description that is read: pruning steps, and options of the network or optimizer."""
+"""Of a description that is read: pruning steps, and options of network, optimizer and task."""
 NUMERICS = 3
 """In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
 changes, so that no result of another meaning is taken for one of this."""
@@ -36,9 +38,6 @@ AUGMENTATIONS = {
     "imagenet": "crop of random size and shape, flip; tested on the centre (PyTorch's example)",
     "imagenet_tf": "the same, drawn and resized as TensorFlow does it (Renda et al. 2020)",
 }
-STREAMED = ("imagenet", "imagenet_tf")
-"""Augmentations that read the images from their files again in every epoch, by worker processes:
-for folders that don't fit into memory."""
 STANDARDISATIONS = {
     "dataset": "by the training set's mean and deviation of each channel (Mikler 2022, §4.2)",
     "image": "every image by its own mean and deviation (Renda et al. 2020, their CIFAR code)",
@@ -66,6 +65,8 @@ PRUNABLE = {
     "kernels": "every convolution, projection and dense kernel (Mikler 2022, Renda et al. 2020)",
     "convolutions": "convolution and projection kernels, the dense layer left whole",
 }
+PATTERN_MARKS = frozenset("*?[.")
+"""A name of parameters has one of these; the name of a rule has none."""
 STRUCTURES = {
     "unstructured": "single weights",
     "filters": "whole filters; of all layers together, dense inputs with all their weights too",
@@ -92,6 +93,12 @@ class Protocol:
     """Name in ``rewind_ray.models.NETWORKS``."""
     dataset: str
     """Name in ``rewind_ray.datasets.DATASETS``, or ``folder:NAME``."""
+    task: str = "image_classification"
+    """Key of ``rewind_ray.tasks.TASKS``, or the import path of an own task, such as
+    ``my_tasks:Segmentation``: the data, the loss, and what the accuracy columns hold."""
+    task_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """What only the task understands, where it differs from the task's defaults; a dict may be
+    given. Of own tasks the defaults are not known here, and what is given is kept."""
     epochs: int
     """T, the length of the original training."""
     schedule: Schedule
@@ -115,6 +122,8 @@ class Protocol:
     validation: str = "none"
     validation_fraction: float = 0.0
     prunable: str = "kernels"
+    """Key of PRUNABLE, or a pattern of parameters' names, such as ``encoder.*.weight``; see
+    ``pruning.prunable_parameters``."""
     precision: str = "fp32"
     initial_weights: str = "he_uniform"
     network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
@@ -139,49 +148,57 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in ("weight_decay", "validation_fraction", "label_smoothing"):
             object.__setattr__(self, name, rounded(getattr(self, name)))
-        options = {name: _whole(value) for name, value in dict(self.network_options).items()}
-        options = not_default(self.network, options)
-        object.__setattr__(self, "network_options", tuple(sorted(options.items())))
+        for name, defaults in (
+            ("network_options", options_of(self.network)),
+            ("task_options", TASK_OPTIONS.get(self.task, {})),
+        ):
+            given = {option: _whole(value) for option, value in dict(getattr(self, name)).items()}
+            options = sorted(not_default(given, defaults).items())
+            object.__setattr__(self, name, tuple(options))
         changed = changed_options(self.optimizer, dict(self.optimizer_options))
         object.__setattr__(self, "optimizer_options", tuple(sorted(changed.items())))
-        for name in ("network", "dataset"):
+        for name in ("network", "dataset", "task", "prunable"):
             text = getattr(self, name)
             if printable(text) != text:
-                raise ValueError(f"{name} is {printable(text)!r}, with control characters")
+                raise UserError(f"{name} is {printable(text)!r}, with control characters")
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
+            raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
-        _one_of("prunable", self.prunable, PRUNABLE)
+        if self.prunable not in PRUNABLE and not set(self.prunable) & PATTERN_MARKS:
+            raise UserError(
+                f"unknown prunable {self.prunable!r}; known: {', '.join(PRUNABLE)}, or a pattern "
+                "of parameters' names such as encoder.*.weight"
+            )
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
         if (self.validation == "none") != (self.validation_fraction == 0):
-            raise ValueError(
+            raise UserError(
                 f"validation {self.validation!r} with validation_fraction "
                 f"{self.validation_fraction}; give both, or neither"
             )
         if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
             )
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
+            raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
         if self.weight_decay == 0:  # nothing decays, whatever is named
             object.__setattr__(self, "decayed", "all")
         if any(drop >= self.epochs for drop in self.schedule.drops):
-            raise ValueError(
+            raise UserError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
                 f"{self.epochs}; drops come before the end"
             )
         if self.schedule.warmup_epochs >= self.epochs:
-            raise ValueError(
+            raise UserError(
                 f"warmup_epochs is {self.schedule.warmup_epochs}, and training ends at epoch "
                 f"{self.epochs}; a warm-up ends before that"
             )
@@ -228,20 +245,18 @@ class Prune:
         self._check_amount()
         of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
         if of_filters and self.structure != "filters":
-            raise ValueError(
+            raise UserError(
                 f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
             )
         if self.filters_only and self.shrink:
-            raise ValueError(
+            raise UserError(
                 "shrink with filters_only, under which pruned channels still put out BatchNorm's "
                 "shift and can't be cut out; leave one of them out"
             )
         if self.rates and self.layers:
-            raise ValueError("rates and layers both say which layers are pruned; leave one out")
+            raise UserError("rates and layers both say which layers are pruned; leave one out")
         if self.power != 1 and not self.rates:
-            raise ValueError(
-                f"power is {self.power} without rates, whose power it is; leave it out"
-            )
+            raise UserError(f"power is {self.power} without rates, whose power it is; leave it out")
         self._drop_what_has_no_effect()
 
     def _drop_what_has_no_effect(self) -> None:
@@ -259,7 +274,7 @@ class Prune:
         told_elsewhere = bool(self.rates) or ":" in self.structure
         if (self.fraction is None) != told_elsewhere:
             way_out = "leave fraction out" if told_elsewhere else "give a fraction"
-            raise ValueError(
+            raise UserError(
                 f"fraction is {self.fraction} with structure {self.structure!r} and rates "
                 f"{self.rates!r}; {way_out}"
             )
@@ -267,7 +282,7 @@ class Prune:
             return
         object.__setattr__(self, "fraction", rounded(self.fraction))
         if not 0 < self.fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
                 "(the share of the remaining weights that this step removes)"
             )
@@ -319,7 +334,7 @@ class Retrain:
         if not self.drops:  # a factor of no drops
             object.__setattr__(self, "factor", None)
         if self.restore_momentum and method.weights == "fresh":
-            raise ValueError(
+            raise UserError(
                 f"restore_momentum with {self.method}, whose weights are fresh and have none; "
                 "leave it out"
             )
@@ -355,13 +370,13 @@ class Retrain:
             value = getattr(self, name)
             given = value is not None and value != ()
             if not fine:
-                raise ValueError(f"{name} is {value}; {allowed}")
+                raise UserError(f"{name} is {value}; {allowed}")
             if given and name not in (*method.needs, *method.takes):
-                raise ValueError(
+                raise UserError(
                     f"{name} is {value}, but {self.method} doesn't use it; leave {name} out"
                 )
             if not given and name in method.needs:
-                raise ValueError(f"{self.method} needs {name}: {allowed}")
+                raise UserError(f"{self.method} needs {name}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -434,16 +449,16 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
 def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     """A step further from ``parent``.
 
-    Raises ValueError if it asks for more than T to rewind, or for rates from beyond T.
+    Raises UserError if it asks for more than T to rewind, or for rates from beyond T.
     """
     dense_epochs = parent.protocol.epochs
     if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
     if retrain.rates_from is not None and retrain.rates_from > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
             f"allowed: whole numbers from 0 up to {dense_epochs}"
         )
@@ -453,7 +468,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
     if from_baseline and rewind_epoch > parent.baseline.train_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs takes weights of epoch {rewind_epoch}, "
             f"but the network was pruned at epoch {parent.baseline.train_epochs}: retrain for at "
             f"least {dense_epochs - parent.baseline.train_epochs} epochs, or prune later"
@@ -495,7 +510,7 @@ def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:
     """Refuse to train at a rate of 0."""
     rate = last_rate(protocol.schedule, protocol.epochs)
     if method_named(retrain.method).rate == "last" and retrain.lr is None and rate == 0:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} trains at the last rate of the schedule, which is 0 for the shape "
             f"{protocol.schedule.shape!r}; give it an lr, or the schedule a last_lr above 0"
         )
@@ -506,7 +521,7 @@ def _check_alike(parent: Stage, prune: Prune) -> None:
     for step in parent.chain[1:]:
         before = step.prune
         if before and before.structure == "filters" and before.filters_only != prune.filters_only:
-            raise ValueError(
+            raise UserError(
                 f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
                 f"{before.filters_only} at level {step.level}; choose one for the whole chain"
             )
@@ -569,7 +584,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     try:
         protocol = dict(data["protocol"])
         protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
-        for name in ("network_options", "optimizer_options"):
+        for name in ("network_options", "optimizer_options", "task_options"):
             if len(protocol.get(name, ())) > OPTIONS_LIMIT:
                 raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
         if len(data["steps"]) > STEPS_LIMIT:
@@ -611,12 +626,12 @@ def _is_whole(value: Any, least: int) -> bool:
 
 def _at_least(name: str, value: int, least: int) -> None:
     if not _is_whole(value, least):
-        raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
+        raise UserError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 
 def _true_or_false(name: str, value: bool) -> None:
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; allowed: True and False")
+        raise UserError(f"{name} is {value!r}; allowed: True and False")
 
 
 def _whole(value: Any) -> Any:
@@ -626,4 +641,4 @@ def _whole(value: Any) -> Any:
 
 def _one_of(name: str, value: str, allowed: Any) -> None:
     if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")
+        raise UserError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")

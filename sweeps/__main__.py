@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import tyro
 from rich.table import Table
 
+from rewind_ray.errors import exit_code
 from sweeps.commands.calibrate import calibrate_command
 from sweeps.commands.doctor import doctor_command
 from sweeps.commands.storage import storage_command
@@ -75,21 +77,23 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
     return int(any(outcomes.values()))
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Its exit code."""
     app = tyro.extras.SubcommandApp()
     app.command(list_command, name="list")
     app.command(smoke_command, name="smoke")
     app.command(doctor_command, name="doctor")
     app.command(calibrate_command, name="calibrate")
     app.command(storage_command, name="storage")
-    code = app.cli(
-        prog="python -m sweeps",
-        description=__doc__,
-        args=sys.argv[1:] or ["--help"],
-        config=(tyro.conf.FlagCreatePairsOff,),
+    return exit_code(
+        lambda: app.cli(
+            prog="python -m sweeps",
+            description=__doc__,
+            args=arguments or ["--help"],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     )
-    sys.exit(code or 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ from typing import Annotated
 
 import tyro
 
+from rewind_ray.errors import UserError
 from rewind_ray.result import ResultRow
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
@@ -65,7 +66,7 @@ def target_of(algorithm: Algorithm) -> float:
 def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: int) -> Stage:
     """The end of the longest chain that may be needed."""
     if not 0 < algorithm.share <= 1:
-        raise ValueError(f"--share is {algorithm.share:g}; allowed: above 0, up to 1")
+        raise UserError(f"--share is {algorithm.share:g}; allowed: above 0, up to 1")
     epochs = scaled(max(1, round(algorithm.share * full.epochs)), full.epochs, protocol)
     fresh = method_named(algorithm.method).weights == "fresh"
     restore_momentum = algorithm.restore_momentum and not fresh
@@ -124,7 +125,7 @@ def main(
 ) -> int:
     limit = algorithm.max_accuracy_drop
     if limit is not None and not 0 <= limit < 1:
-        raise ValueError(
+        raise UserError(
             f"--max-accuracy-drop is {limit:g}; allowed: fractions from 0 up to below 1 "
             "(0.01 is one point)"
         )

@@ -29,6 +29,7 @@ import tyro
 
 from analysis.questions.judge import MARGIN
 from analysis.table.metrics import margin_of
+from rewind_ray.errors import UserError
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -66,13 +67,13 @@ class Between:
         wrong = [alpha for alpha in self.alphas if not 0 < alpha < 1]
         if wrong or not self.alphas:
             told = f"{wrong[0]:g}" if wrong else "empty"
-            raise ValueError(
+            raise UserError(
                 f"--alphas is {told}; allowed: above 0 and below 1, the ends come along"
             )
         if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
-            raise ValueError(f"--shares is {self.shares}; allowed: above 0, up to 1")
+            raise UserError(f"--shares is {self.shares}; allowed: above 0, up to 1")
         if not self.densities and not self.fractions:
-            raise ValueError("neither --densities nor --fractions: nothing is pruned; give some")
+            raise UserError("neither --densities nor --fractions: nothing is pruned; give some")
         margin_of(self.margin)
 
 
@@ -131,7 +132,7 @@ def main(
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
     if protocol.validation == "none":
-        raise ValueError(
+        raise UserError(
             f"{training.protocol} has no validation set to choose alpha by: --validation 0.2 "
             "takes a fifth of the test set"
         )

@@ -20,11 +20,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rewind_ray.datasets import resolve
+from rewind_ray.errors import UserError
 from rewind_ray.optimizers import read_options
 from rewind_ray.protocols import protocol_named
 from rewind_ray.retraining import method_named
 from rewind_ray.schedule import SHAPES, Schedule
-from rewind_ray.spec import STREAMED, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
@@ -189,9 +190,9 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
     make_protocol = protocol_named(training.protocol)
-    streamed = make_protocol(training.network).augmentation in STREAMED
+    augmentation = make_protocol(training.network).augmentation
     dataset, folder, digest, image_size = resolve(
-        training.dataset, data, training.image_size, streamed
+        training.dataset, data, training.image_size, augmentation
     )
     place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
     if training.validation is not None:
@@ -201,9 +202,9 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
     if epochs < 1:
-        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+        raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
     if training.lr is not None and not 0 < training.lr < math.inf:
-        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
+        raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     schedule = chosen_schedule(training, protocol, epochs)
     changes = chosen_optimizer(training, protocol)
     return replace(protocol, epochs=epochs, schedule=schedule, **changes), folder
@@ -248,7 +249,7 @@ def chosen_optimizer(training: Training, protocol: Protocol) -> dict[str, Any]:
     name, options = protocol.optimizer, dict(protocol.optimizer_options)
     if training.optimizer is not None and training.optimizer != name:
         if training.lr is None:
-            raise ValueError(
+            raise UserError(
                 f"--optimizer {training.optimizer} without --lr: the protocol's rate of "
                 f"{protocol.schedule.lr:g} is one for {name}; give --lr, such as 0.001"
             )

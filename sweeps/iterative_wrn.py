@@ -25,6 +25,7 @@ from typing import Annotated
 
 import tyro
 
+from rewind_ray.errors import UserError
 from rewind_ray.protocols import mikler_wrn
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
 from sweeps.mikler2022 import METHODS, REWIND_EPOCH, SEEDS, WRN_DENSITIES, Rates, retrainings
@@ -52,7 +53,7 @@ def iterative_wrn(
 def steps_to(compression_ratio: float, fraction: float) -> int:
     """Smallest number of steps that compress at least this far."""
     if not compression_ratio > 1:
-        raise ValueError(f"--target-compression is {compression_ratio:g}; allowed: above 1")
+        raise UserError(f"--target-compression is {compression_ratio:g}; allowed: above 1")
     return math.ceil(round(math.log(compression_ratio) / -math.log1p(-fraction), 9))
 
 

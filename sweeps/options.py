@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rewind_ray.errors import UserError
+
 SEEDS_LIMIT = 10_000
 
 
@@ -49,22 +51,22 @@ class Options:
         for name in ("seeds", "max_concurrent"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(
+                raise UserError(
                     f"--{name.replace('_', '-')} is {value}; allowed: whole numbers from 1 up"
                 )
         if not self.storage.strip():
-            raise ValueError(
+            raise UserError(
                 "--storage is empty; give a folder, or a URI such as s3://bucket/folder"
             )
         if self.seeds is not None and self.seeds > SEEDS_LIMIT:
-            raise ValueError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
+            raise UserError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
         if not 0 < self.cpus_per_trial < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"
             )
         rate = self.updates_per_second
         if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"--updates-per-second is {rate:g}; allowed: numbers above 0")
+            raise UserError(f"--updates-per-second is {rate:g}; allowed: numbers above 0")
         gpu_share(self.gpus_per_trial)
 
     @property
@@ -79,7 +81,7 @@ class Options:
 
 
 def gpu_share(text: str) -> float | None:
-    """``1/4`` or ``0.25`` -> 0.25; None for ``auto``. Raises ValueError unless 0, or 1/n.
+    """``1/4`` or ``0.25`` -> 0.25; None for ``auto``. Raises UserError unless 0, or 1/n.
 
     Ray packs 1/n shares onto one GPU; others leave a part of it that nobody can use.
     """
@@ -89,11 +91,11 @@ def gpu_share(text: str) -> float | None:
     try:
         exact = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"--gpus-per-trial is {text!r}; {allowed}") from None
+        raise UserError(f"--gpus-per-trial is {text!r}; {allowed}") from None
     share = exact.limit_denominator(100)
     close = abs(share - exact) <= Fraction(1, 1000)
     if share == 0 == exact:
         return 0.0
     if not close or share.numerator != 1:
-        raise ValueError(f"--gpus-per-trial is {text!r}; {allowed}")
+        raise UserError(f"--gpus-per-trial is {text!r}; {allowed}")
     return float(share)

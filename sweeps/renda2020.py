@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rewind_ray.errors import UserError
 from rewind_ray.protocols import renda_cifar, renda_imagenet
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
@@ -202,7 +203,7 @@ def main(
     there = networks_of(figure, FIGURES[figure])
     for network in networks:
         if network not in there:
-            raise ValueError(f"{figure} has no network {network!r}; it has {', '.join(there)}")
+            raise UserError(f"{figure} has no network {network!r}; it has {', '.join(there)}")
     chosen = networks or there
     stages = list(renda2020(FIGURES[figure], chosen, options, seeds(options, SEEDS)))
     name = sweep_name(f"renda2020-{figure}", options)

@@ -23,11 +23,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rewind_ray.datasets import describe
-from rewind_ray.datasets.split import split_indices
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
+from rewind_ray.tasks import task_of
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -141,9 +141,9 @@ class Searching:
             value = getattr(self, name)
             if value < least:
                 flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
+                raise UserError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
         if not self.name or set(self.name) & set("/\\ "):
-            raise ValueError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
+            raise UserError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
 
 
 def goal_of(wanted: Wanted) -> Goal:
@@ -171,7 +171,7 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
     protocol, space, goal = made.protocol, made.space, made.goal
     target, budget = goal.target_compression, goal.budget_epochs
     if protocol.validation == "none":
-        raise ValueError(
+        raise UserError(
             f"the protocol of {protocol.network} on {protocol.dataset} has no validation set, and "
             "a search must not choose by the test set: --validation 0.2 takes a fifth of it"
         )
@@ -182,18 +182,18 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
             for structure, ratio in reach(space).items()
         )
         if most < target * (1 - LUMPS):
-            raise ValueError(
+            raise UserError(
                 f"--target-compression is {target:g}, but the space reaches {most:.4g} at most; "
                 "lower it, or allow larger fractions, more levels or another structure"
             )
     cheapest, _ = epochs_between(space, protocol, target)
     if budget is not None and cheapest > budget:
-        raise ValueError(
+        raise UserError(
             f"--budget-epochs is {budget}, but the cheapest recipe of the space takes {cheapest} "
             "epochs; raise it, or allow shorter retraining (--shares) or fewer levels"
         )
     if sampler == "grid" and endless_knobs(space):
-        raise ValueError(
+        raise UserError(
             f"--sampler grid with a range without step: {', '.join(endless_knobs(space))}; name "
             "its values, or give it a step"
         )
@@ -315,10 +315,9 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    info = describe(protocol.dataset, data, protocol.image_size)
-    validation = split_indices(protocol, info.num_train, info.num_test).val
-    assert validation is not None
-    return len(validation)
+    number = task_of(protocol, data).sizes().num_val
+    assert number is not None
+    return number
 
 
 def main(

@@ -9,6 +9,7 @@ from analysis.papers.content import Content
 from analysis.papers.material import Source
 from analysis.papers.registry import PaperFigure
 from analysis.reference import published
+from rewind_ray.errors import UserError
 
 FIGURES: dict[str, PaperFigure] = {
     **renda2020.FIGURES,
@@ -24,9 +25,9 @@ PAPERS = {
 
 
 def figure_named(name: str) -> PaperFigure:
-    """Raises ValueError, listing the known ones, for an unknown name."""
+    """Raises UserError, listing the known ones, for an unknown name."""
     if name not in FIGURES:
-        raise ValueError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
+        raise UserError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
     return FIGURES[name]
 
 

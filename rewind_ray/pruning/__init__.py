@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewind_ray.pruning.criteria import CRITERIA, Gradients, Scoring, magnitude, random, snip
 from rewind_ray.pruning.filters import remove_filters
-from rewind_ray.pruning.gradients import classification_gradients, loss_gradients
+from rewind_ray.pruning.gradients import loss_gradients
 from rewind_ray.pruning.masks import (
     Mask,
     apply_mask_,
@@ -28,7 +28,6 @@ __all__ = [
     "apply_mask_",
     "check_fits",
     "check_prune",
-    "classification_gradients",
     "dense_mask",
     "density",
     "empty_layers",

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from rewind_ray.errors import UserError
 
 SNIP_BATCHES = 1
 """Lee et al. 2019, §5: a single mini-batch of the training set."""
@@ -38,20 +39,5 @@ def loss_gradients(
                 total += gradient
             seen += 1
     if seen == 0:
-        raise ValueError("no training batch to take gradients of; the training set gave none")
+        raise UserError("no training batch to take gradients of; the training set gave none")
     return {name: total / seen for name, total in totals.items()}
-
-
-def classification_gradients(
-    network: nn.Module,
-    names: Iterable[str],
-    batches: Iterable[tuple[Tensor, Tensor]],
-    label_smoothing: float = 0.0,
-) -> dict[str, Tensor]:
-    """Of the cross-entropy. batches of images: (N, C, H, W), labels: (N,) int64."""
-
-    def loss(probe: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        return F.cross_entropy(probe(images), labels, label_smoothing=label_smoothing)
-
-    return loss_gradients(network, names, batches, loss)

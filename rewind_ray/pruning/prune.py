@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.criteria import CRITERIA, Gradients, Scoring
 from rewind_ray.pruning.filters import remove_filters
 from rewind_ray.pruning.layers import (
@@ -46,7 +47,7 @@ def pruned_mask(
     (matching) layer, of its filters rounded up; rates and N:M say themselves how much. ``seed`` and
     ``level`` are for the criterion ``random``, ``gradients`` for ``snip``. ``close`` is for
     filters: it takes from a mask the weights that read what is pruned, see
-    ``shrink.Channels.closed``, and they count as removed. Raises ValueError if nothing would be
+    ``shrink.Channels.closed``, and they count as removed. Raises UserError if nothing would be
     left, or for what doesn't fit the network.
     """
     check_prune(prune)
@@ -62,7 +63,7 @@ def pruned_mask(
     left = unpruned(mask)
     all_asked_for = prune.fraction is not None and round(prune.fraction * left) >= left
     if all_asked_for or unpruned(pruned) == 0:  # every layer may round up to all of its weights
-        raise ValueError(
+        raise UserError(
             f"pruning {_amount(prune)} of the {left} weights that are left leaves none; "
             "prune less, or stop the chain earlier"
         )
@@ -97,17 +98,17 @@ def _amount(prune: Prune) -> str:
 
 
 def check_prune(prune: Prune) -> None:
-    """Raises ValueError, listing what is known, for an unknown criterion or table of rates."""
+    """Raises UserError, listing what is known, for an unknown criterion or table of rates."""
     if prune.criterion not in CRITERIA:
-        raise ValueError(
+        raise UserError(
             f"unknown pruning criterion {prune.criterion!r}; known: {', '.join(CRITERIA)}"
         )
     if prune.rates and prune.rates not in RATES:
-        raise ValueError(f"unknown rates {prune.rates!r}; known: {', '.join(RATES)}")
+        raise UserError(f"unknown rates {prune.rates!r}; known: {', '.join(RATES)}")
 
 
 def check_fits(prune: Prune, parameters: Mapping[str, Tensor]) -> None:
-    """Raises ValueError if layers, rates or N:M don't fit the network's prunable parameters.
+    """Raises UserError if layers, rates or N:M don't fit the network's prunable parameters.
 
     Looks at names and shapes only, so the network may be on the meta device.
     """
@@ -120,7 +121,7 @@ def check_fits(prune: Prune, parameters: Mapping[str, Tensor]) -> None:
         names = [name for name in names if len(shapes[name]) == 4]
     if not names:
         kind = "convolution" if prune.structure == "filters" else "prunable layer"
-        raise ValueError(
+        raise UserError(
             f"layers {prune.layers!r} matches no {kind}; there are, for example, "
             f"{_some_layers(shapes, prune.structure)}"
         )
@@ -133,7 +134,7 @@ def _check_groups(prune: Prune, shapes: dict[str, tuple[int, ...]], m: int) -> N
     if odd:
         name, size = next(iter(odd.items()))
         more = f" (nor are {len(odd) - 1} others)" if len(odd) > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"the input of {layer_name(name)} is {size}, which is not divisible by the {m} of "
             f"{prune.structure}{more}; give a pattern of layers that leaves it out, such as "
             f"'stages.*'; the layers are {_some_layers(shapes, prune.structure)}"

@@ -29,6 +29,7 @@ from random import Random
 
 from torch import Tensor
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.layers import filters_left, layer_name, least_filters
 from rewind_ray.pruning.masks import Mask
 
@@ -133,11 +134,11 @@ def counted_convolutions(shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def check_rates_fit(name: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raises ValueError unless the rates are for a network of these kernels."""
+    """Raises UserError unless the rates are for a network of these kernels."""
     rates, counted = RATES[name], counted_convolutions(shapes)
     if len(counted) != rates.convolutions:
         known = ", ".join(f"{key} ({value.convolutions})" for key, value in RATES.items())
-        raise ValueError(
+        raise UserError(
             f"rates {name} are for a network of {rates.convolutions} convolutions (projections "
             f"not counted), and this one has {len(counted)}; there are {known}. Choose the "
             "network's own, or give a fraction and a pattern of layers instead of rates"
@@ -147,7 +148,7 @@ def check_rates_fit(name: str, shapes: dict[str, tuple[int, ...]]) -> None:
             continue
         layer, reader = counted[number - 1], counted[number]
         if shapes[layer][0] != shapes[reader][1]:
-            raise ValueError(
+            raise UserError(
                 f"rates {name} remove filters of {layer_name(layer)}, convolution {number}, which "
                 f"has {shapes[layer][0]}, but {layer_name(reader)} after it reads "
                 f"{shapes[reader][1]}; give a fraction and a pattern of layers instead of rates"

@@ -76,17 +76,17 @@ class Cut:
 # What a pruned filter takes with it
 
 
-def followers(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, list[str]]:
+def followers(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, list[str]]:
     """Name of each convolution's weight -> the BatchNorms that its channels run into.
 
     On the way there may be sums, activations and other BatchNorms, no other convolution. A
     BatchNorm after a sum (a pre-activated ResNet's) follows every convolution that is summed, and
     loses a channel when all of them have lost it. One that also follows something else than
-    convolutions is left out. input_shape: (C, H, W).
+    convolutions is left out. example: inputs of one forward pass.
 
     The names hold for the shrunk network too.
     """
-    return _followers(_trace(network, input_shape))
+    return _followers(_trace(network, example))
 
 
 def follower_mask(network: nn.Module, mask: Mask, followers: Mapping[str, list[str]]) -> Mask:
@@ -133,7 +133,7 @@ def _dead_channels(mask: Mask, followers: Mapping[str, list[str]]) -> dict[str, 
 # The cut
 
 
-def cut_of(network: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> Cut:
+def cut_of(network: nn.Module, mask: Mask, example: tuple[Tensor, ...]) -> Cut:
     """All channels that can be removed for good; the rest computes what the masked network did.
 
     mask: of kernels, BatchNorms and biases, ``{**mask, **follower_mask(...)}``: a filter whose
@@ -144,9 +144,9 @@ def cut_of(network: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> Cut:
     anything still reads. Channels that run through something unknown stay: grouped convolutions,
     concatenations, other normalisations, operations that make something of zeros.
 
-    network: of any weights; only its structure counts. input_shape: (C, H, W).
+    network: of any weights; only its structure counts. example: inputs of one forward pass.
     """
-    return channels_of(network, input_shape).cut(mask)
+    return channels_of(network, example).cut(mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +260,9 @@ def _first_read(coupled: _Coupled, mask: Mask) -> int:
     return int(read.to(torch.uint8).argmax())
 
 
-def channels_of(network: nn.Module, input_shape: tuple[int, ...]) -> Channels:
-    """network: of any weights; only its structure counts. input_shape: (C, H, W)."""
-    trace = _trace(network, input_shape)
+def channels_of(network: nn.Module, example: tuple[Tensor, ...]) -> Channels:
+    """network: of any weights; only its structure counts. example: inputs of one forward pass."""
+    trace = _trace(network, example)
     coupled = []
     for group in trace.groups():
         if not all(trace.is_cuttable(item.dep) for item in group):
@@ -281,13 +281,13 @@ def channels_of(network: nn.Module, input_shape: tuple[int, ...]) -> Channels:
     return Channels(tuple(coupled), names)
 
 
-def kept_kernels(network: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> Mask:
+def kept_kernels(network: nn.Module, mask: Mask, example: tuple[Tensor, ...]) -> Mask:
     """``mask``, and the kernels that can't be pruned but read channels that can be cut.
 
     mask: as of ``cut_of``. What ``flops.remaining_multiply_adds`` counts by.
     """
     kept = dict(mask)
-    for tensor, left in channels_of(network, input_shape)._left(mask):
+    for tensor, left in channels_of(network, example)._left(mask):
         if tensor.name not in mask and tensor.name.endswith(".weight") and len(tensor.shape) > 1:
             shape = [-1 if dim == tensor.dim else 1 for dim in range(len(tensor.shape))]
             whole = kept.get(tensor.name, torch.ones(tensor.shape, dtype=torch.bool))
@@ -450,14 +450,15 @@ class _Trace:
         ]
 
 
-def _trace(network: nn.Module, input_shape: tuple[int, ...]) -> _Trace:
+def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
     """Of a copy without data: nothing is computed."""
     copied = copy.deepcopy(network).to("meta").requires_grad_(True)
-    example = torch.zeros(1, *input_shape, device="meta")
+    dtype = next(copied.parameters()).dtype
+    inputs = tuple(
+        given.to("meta", dtype if given.is_floating_point() else given.dtype) for given in example
+    )
     with torch.enable_grad():
-        graph = tp.DependencyGraph().build_dependency(
-            copied, example.to(next(copied.parameters()).dtype), verbose=False
-        )
+        graph = tp.DependencyGraph().build_dependency(copied, inputs, verbose=False)
     return _Trace(graph, {module: name for name, module in copied.named_modules()})
 
 

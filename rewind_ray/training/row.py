@@ -15,7 +15,6 @@ from rewind_ray.result import ResultRow, drops_text
 from rewind_ray.retraining import METHODS, equal_flops, original_and_more, stays_at_first
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks import image
 from rewind_ray.training.run import StageRun
 
 FORWARD_AND_BACKWARD = 3
@@ -29,8 +28,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
     history = [run.metrics(epoch) for epoch in range(1, metrics["epoch"] + 1)]
     dense = task.meta_network()
-    flops_dense = sum(multiply_adds(dense, task.input_shape).values())
-    flops = multiply_adds(run.network, task.input_shape)
+    flops_dense = sum(multiply_adds(dense, task.example()).values())
+    flops = multiply_adds(run.network, task.example())
     flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
@@ -48,8 +47,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         baseline_id=stage.baseline.stage_id,
         network=stage.protocol.network,
         dataset=row_dataset(stage.protocol.dataset),
-        task=image.NAME,
-        metric=image.METRIC,
+        task=task.name,
+        metric=task.metric.name,
         seed=stage.seed,
         level=stage.level,
         structure=stage.prune.structure if stage.prune else None,

@@ -16,13 +16,14 @@ from rewind_ray.pruning.shrink import (
     channels_of,
     cut_of,
     follower_mask,
+    followers,
     kept_kernels,
     shrink_,
 )
 from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks.image import ImageTask
+from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import Progress, never
 from rewind_ray.training.optimizers import make_optimizer
 
@@ -62,7 +63,7 @@ class StageRun:
     job: Job
     runtime: Runtime
     ledger: Ledger
-    task: ImageTask
+    task: Task
     network: nn.Module
     optimizer: torch.optim.Optimizer
     parameters: dict[str, nn.Parameter]
@@ -76,6 +77,8 @@ class StageRun:
     what reads these of kernels that can't be pruned. Density doesn't count them."""
     cut: Cut | None
     """What was physically removed from the dense network."""
+    followers: dict[str, list[str]] | None = None
+    """See ``shrink.followers``; None: not yet needed."""
     threads: int
     target_epoch: int
     """The last epoch that is wanted."""
@@ -119,30 +122,25 @@ def data_seed(stage: Stage) -> int:
 
 def set_mask_(run: StageRun, mask: Mask) -> None:
     run.mask = in_order_of_modules(mask, run) if mask else {}
-    run.companions = companions_of(run.network, run.mask, run.stage, run.task.followers())
+    run.companions = companions_of(run, run.mask)
     if run.companions and run.mask.keys() < prunable_parameters(run.network, "kernels").keys():
-        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.input_shape)
+        kept = kept_kernels(run.network, {**run.mask, **run.companions}, run.task.example())
         run.companions = {n: m.to(run.task.device) for n, m in kept.items() if n not in run.mask}
 
 
-def companions_of(
-    network: nn.Module, mask: Mask, stage: Stage, followers: dict[str, list[str]]
-) -> Mask:
+def companions_of(run: StageRun, mask: Mask) -> Mask:
     """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
-    return follower_mask(network, mask, followers) if stage.filters_take_norms else {}
+    if not run.stage.filters_take_norms:
+        return {}
+    if run.followers is None:
+        run.followers = followers(run.task.meta_network(), run.task.example())
+    return follower_mask(run.network, mask, run.followers)
 
 
 def closing(run: StageRun) -> Callable[[Mask], Mask]:
     """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
-    channels = channels_of(run.network, run.task.input_shape)
-    followers = run.task.followers()
-
-    def close(mask: Mask) -> Mask:
-        return channels.closed(
-            mask, lambda part: companions_of(run.network, part, run.stage, followers)
-        )
-
-    return close
+    channels = channels_of(run.network, run.task.example())
+    return lambda mask: channels.closed(mask, lambda part: companions_of(run, part))
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -160,9 +158,8 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
     if run.cut is None and cut is None:
         return
     network = run.task.network(run.stage.seed)
-    run.network = shrink_(network, cut) if cut else network
-    run.network = run.network.to(memory_format=torch.channels_last)
-    run.parameters = prunable_parameters(run.network, run.stage.protocol.prunable)
+    run.network = run.task.placed(shrink_(network, cut)) if cut else network
+    run.parameters = run.task.prunable(run.network)
     run.optimizer = make_optimizer(run.network, run.stage.protocol)
     run.cut = cut
 
@@ -171,7 +168,7 @@ def shrink_run_(run: StageRun) -> None:
     """Cut out what the mask has left without use, and go on with the smaller network."""
     here = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
     mask = {**run.mask, **run.companions}
-    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.input_shape))
+    small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.example()))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
     checkpoint.load_optimizer_(run.network, run.optimizer, small.optimizer)

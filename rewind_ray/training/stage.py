@@ -16,9 +16,8 @@ from torch import nn
 
 from rewind_ray.pruning import (
     Mask,
-    classification_gradients,
     dense_mask,
-    prunable_parameters,
+    loss_gradients,
     pruned_mask,
     unchanged,
     unpruned,
@@ -37,9 +36,9 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
-from rewind_ray.tasks import image
+from rewind_ray.tasks import as_loss, load_task
 from rewind_ray.training.arithmetic import arithmetic, check_precision
-from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
+from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
 from rewind_ray.training.row import make_row
@@ -97,9 +96,9 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         ledger.drop_row(stage.stage_id, epoch)  # a damaged one
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
-    task = image.load_task(stage.protocol, runtime.data, device)
+    task = load_task(stage.protocol, runtime.data, device)
     network = task.network(stage.seed)
-    parameters = prunable_parameters(network, stage.protocol.prunable)
+    parameters = task.prunable(network)
     run = StageRun(
         job=job,
         runtime=runtime,
@@ -230,7 +229,7 @@ def begin_(run: StageRun) -> None:
         apply_masks_(run)
         run.removed_norm = removed_norm_of(parent, run.mask, run.companions)
         metrics["removed_norm"] = run.removed_norm
-        metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
+        metrics["pruned_accuracy"] = evaluate(run.task, run.network, "test")
         metrics |= recalibrated_accuracies(run)
         start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
         checkpoint.load_network_(run.network, start)
@@ -252,11 +251,11 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
         stage.prune,
         seed=stage.seed,
         level=stage.level,
-        gradients=lambda: classification_gradients(
+        gradients=lambda: loss_gradients(
             run.network,
             run.parameters,
-            run.task.batches(data_seed(stage), 0),
-            stage.protocol.label_smoothing,
+            run.task.batches("train", data_seed(stage), 0),
+            lambda probe, batch: as_loss(run.task.loss(probe, batch), batch).mean,
         ),
         close=closing(run) if stage.prune.structure == "filters" else unchanged,
     )
@@ -270,9 +269,10 @@ def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
     """
     if not batch_norms(run.network):
         return dict.fromkeys(RECALIBRATED)
-    batches = run.task.batches(data_seed(run.stage), 0)
-    probe = recalibrated(run.network, batches, run.stage.protocol.precision)
-    return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
+    batches = run.task.batches("train", data_seed(run.stage), 0)
+    precision = run.stage.protocol.precision
+    probe = recalibrated(run.network, batches, run.task.loss, precision)
+    return {name: evaluate(run.task, probe, part) for name, part in RECALIBRATED.items()}
 
 
 def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
@@ -374,7 +374,7 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
         "train_accuracy": trained.train_accuracy,
         "lr": trained.last_lr,
         "train_seconds": trained.train_seconds,
-        "images_per_second": trained.images_per_second,
+        "examples_per_second": trained.examples_per_second,
     }
     metrics = save_point(run, metrics)
     if run.progress.updates:
@@ -411,12 +411,12 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
     return train_epoch(
         network=run.network,
         optimizer=run.optimizer,
-        batches=task.batches(data_seed(stage), run.epoch),
+        batches=task.batches("train", data_seed(stage), run.epoch),
+        batch_loss=task.loss,
         learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
         parameters=dict(run.network.named_parameters()),
         mask={**run.mask, **run.companions},
         precision=stage.protocol.precision,
-        label_smoothing=stage.protocol.label_smoothing,
         progress=run.progress,
         stop=run.stop,
     )
@@ -467,8 +467,8 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     metrics = {
         "epoch": run.epoch,
         **metrics,
-        "val_accuracy": None if run.diverged else run.task.accuracy(run.network, "val"),
-        "test_accuracy": None if run.diverged else run.task.accuracy(run.network, "test"),
+        "val_accuracy": None if run.diverged else evaluate(run.task, run.network, "val"),
+        "test_accuracy": None if run.diverged else evaluate(run.task, run.network, "test"),
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,

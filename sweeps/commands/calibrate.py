@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import resource
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,9 +18,11 @@ import tyro
 from rewind_ray.datasets.batches import epoch_batches
 from rewind_ray.datasets.catalog import ImageData
 from rewind_ray.datasets.image_set import prepare
+from rewind_ray.errors import UserError
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import dense_mask, prunable_parameters
+from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.epoch import train_epoch
 
@@ -88,7 +89,16 @@ def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:
 
     def train(epoch: int) -> None:
         batches = islice(epoch_batches(images, seed=0, epoch=epoch), UPDATES)
-        train_epoch(network, optimizer, batches, lambda _: 0.1, parameters, mask, trial.precision)
+        train_epoch(
+            network=network,
+            optimizer=optimizer,
+            batches=batches,
+            batch_loss=classification_loss,
+            learning_rate=lambda _: 0.1,
+            parameters=parameters,
+            mask=mask,
+            precision=trial.precision,
+        )
 
     train(0)
     barrier.wait(PATIENCE_SECONDS)
@@ -223,18 +233,16 @@ def calibrate_command(
         as_json: print only JSON on stdout
     """
     if network not in NETWORKS:
-        print(
-            f"error: unknown --network {network!r}; known: {', '.join(NETWORKS)}", file=sys.stderr
-        )
-        return 2
+        raise UserError(f"unknown --network {network!r}; known: {', '.join(NETWORKS)}")
     if not at_once or min(at_once) < 1 or seconds <= 0:
-        print("error: --at-once are numbers from 1 up, --seconds is above 0", file=sys.stderr)
-        return 2
+        raise UserError(
+            f"--at-once is {' '.join(map(str, at_once)) or 'empty'} and --seconds is {seconds:g}; "
+            "allowed: whole numbers from 1 up, and seconds above 0"
+        )
     if device == "auto":
         device = "cuda" if address or torch.cuda.is_available() else "cpu"
     if device == "cuda" and not address and not torch.cuda.is_available():
-        print("error: torch sees no GPU here; --device cpu measures the CPU", file=sys.stderr)
-        return 1
+        raise UserError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
     settings = (network, precision, at_once, seconds, device)
     measured = calibrate_on(address, settings) if address else calibrate(*settings)
     best = best_of(measured)

@@ -9,7 +9,6 @@ import platform
 import shutil
 import stat
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -340,7 +339,7 @@ def clear_marks(storage: str, token: str) -> None:
 
 
 def needed_by(sweep: str, storage: str, keep: str) -> int:
-    """Bytes that a recorded sweep has still to write. Raises ValueError for an unknown sweep."""
+    """Bytes that a recorded sweep has still to write. Raises UserError for an unknown sweep."""
     from sweeps.plan.estimate import disk_bytes
     from sweeps.plan.graph import build_graph, unfinished
 
@@ -368,12 +367,8 @@ def doctor_command(
         keep: rewind points that it keeps
         as_json: print only JSON on stdout
     """
-    try:
-        needed = needed_by(sweep, storage, keep) if sweep else None
-        findings = examine(storage, address, needed)
-    except (ValueError, ConnectionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    needed = needed_by(sweep, storage, keep) if sweep else None
+    findings = examine(storage, address, needed)
     show(findings, as_json)
     return int(any(finding.verdict == "error" for finding in findings))
 

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rewind_ray.errors import DONE, FAILED, MissingFile
 from rewind_ray.store.housekeeping import (
     REASONS,
     Amount,
@@ -36,10 +37,9 @@ from rewind_ray.store.housekeeping import (
     to_verify,
     verify,
 )
-from rewind_ray.store.ledger import DamagedRecord, Ledger
-from rewind_ray.text import printable, printable_lines
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.text import printable
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
 SHOWN = 20
 """Paths of a kind that are printed; --json prints all."""
 KINDS = {
@@ -110,25 +110,20 @@ Action = (
 def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
     """A storage: what is in it, what of it no sweep needs, and whether it is sound."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        match action:
-            case Status():
-                return show_status(action)
-            case Gc():
-                return collect_garbage(action)
-            case Verify():
-                return verify_storage(action)
-    except (ValueError, OSError) as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-        typed = isinstance(error, (ValueError, FileNotFoundError))
-        return WRONG_USAGE if typed and not isinstance(error, DamagedRecord) else FAILED
+    match action:
+        case Status():
+            return show_status(action)
+        case Gc():
+            return collect_garbage(action)
+        case Verify():
+            return verify_storage(action)
 
 
 def existing(uri: str) -> Ledger:
-    """Raises FileNotFoundError where no storage is."""
+    """Raises MissingFile where no storage is."""
     ledger = Ledger(uri)
     if not ledger.stage_ids() and not ledger.sweeps():
-        raise FileNotFoundError(f"no stages and no sweeps in {uri}; give the root of a storage")
+        raise MissingFile(f"no stages and no sweeps in {uri}; give the root of a storage")
     return ledger
 
 

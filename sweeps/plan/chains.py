@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from rewind_ray.errors import UserError
 from rewind_ray.network_options import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
@@ -21,7 +22,7 @@ def one_shot(
     """Each density by a single step from the baseline; ``prune`` says how, its fraction aside."""
     for density in densities:
         if not 0 < density < 1:
-            raise ValueError(f"density is {density:g}; allowed: above 0 and below 1")
+            raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
         yield retrain_stage(baseline, replace(prune, fraction=1 - density), retrain)
 
 

@@ -13,14 +13,11 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from rewind_ray.datasets import describe
-from rewind_ray.datasets.image_set import steps_per_epoch
-from rewind_ray.datasets.split import split_indices
-from rewind_ray.pruning import check_fits, check_prune, prunable_parameters
+from rewind_ray.pruning import check_fits, check_prune
 from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
-from rewind_ray.tasks.image import meta_network
+from rewind_ray.tasks import task_of
 from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
@@ -43,35 +40,34 @@ class Size:
     point_bytes: int
     updates: int
     """An epoch's."""
-    num_test: int
-    """Images that test."""
+    num_test: int | None
+    """Examples that test; None: unknown."""
 
 
 @cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
-    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
-    info = describe(protocol.dataset, data, protocol.image_size)
-    network = meta_network(protocol, info)
+    """Raises UserError or FileNotFoundError if the data or the network can't be had."""
+    task = task_of(protocol, data)
+    network, sizes = task.meta_network(), task.sizes()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
-    mask = sum(p.numel() for p in prunable_shapes(protocol, data).values()) // 8
-    split = split_indices(protocol, info.num_train, info.num_test)
+    mask = sum(p.numel() for p in task.prunable(network).values()) // 8
     return Size(
         point_bytes=(1 + tensors_of_a_weight(protocol)) * weights + buffers + mask,
-        updates=steps_per_epoch(protocol, len(split.train)),
-        num_test=len(split.test),
+        updates=sizes.steps_per_epoch,
+        num_test=sizes.num_test,
     )
 
 
 @cache
 def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
-    """The prunable kernels, without memory for their weights."""
-    info = describe(protocol.dataset, data, protocol.image_size)
-    return prunable_parameters(meta_network(protocol, info), protocol.prunable)
+    """The prunable parameters, without memory for their weights."""
+    task = task_of(protocol, data)
+    return task.prunable(task.meta_network())
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
-    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    """Refuse, before anything trains, what could not be trained. Raises UserError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
@@ -234,7 +230,8 @@ def seeds_lines(graph: Graph, data: str | None = None) -> list[str]:
     if not pairs:
         return []
     sizes = [size_of(protocol, data) for protocol in {n.stage.protocol for n in graph.values()}]
-    scatter = max(PAIRED_DEVIATION, IMAGES_DEVIATION / min(size.num_test for size in sizes))
+    tested = [size.num_test for size in sizes if size.num_test is not None]
+    scatter = max([PAIRED_DEVIATION, *(IMAGES_DEVIATION / number for number in tested)])
     least = least_shown(seeds, pairs, scatter)
     what = "no difference can be shown"
     if seeds > 1:

@@ -13,12 +13,13 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from rewind_ray.errors import DONE, FAILED, INTERRUPTED, exit_code
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import STREAMED, Stage
+from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
-from rewind_ray.text import printable_lines
+from rewind_ray.tasks import task_of
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
@@ -29,7 +30,6 @@ from sweeps.run.progress import Progress
 from sweeps.run.provenance import code_digest, git_commit
 from sweeps.run.summary import show_results
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 DRY_RUN_PATIENCE_SECONDS = 10.0
 """For a storage that doesn't answer."""
 
@@ -47,24 +47,17 @@ class Sweep:
 
 
 def command(main: Callable[..., int]) -> None:
-    """Parse the command line for ``main`` and run it. Exits with main's code, 2 for bad input."""
+    """Parse the command line for ``main``, run it and exit with its code."""
     spec = sys.modules["__main__"].__spec__
-    try:
-        code = tyro.cli(
+    code = exit_code(
+        lambda: tyro.cli(
             main,
             prog=f"python -m {spec.name}" if spec else None,
             description=sys.modules[main.__module__].__doc__,
             config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-        code = WRONG_USAGE
-    except OSError as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-        code = FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        code = INTERRUPTED
+        ),
+        interrupted="interrupted; the same command continues",
+    )
     sys.exit(code)
 
 
@@ -203,12 +196,8 @@ def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
 
 def prepare_data(sweep: Sweep) -> None:
     """Download or decode once, here, and not in every worker."""
-    from rewind_ray.datasets import load
-
-    protocols = {stage.protocol for stage in sweep.stages}
-    in_memory = [p for p in protocols if p.augmentation not in STREAMED]
-    for dataset, size in {(protocol.dataset, protocol.image_size) for protocol in in_memory}:
-        load(dataset, sweep.data, size)
+    for protocol in {stage.protocol for stage in sweep.stages}:
+        task_of(protocol, sweep.data).prepare()
 
 
 def report_trouble(scheduler: Scheduler, console: Console) -> None:

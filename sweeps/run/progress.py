@@ -167,11 +167,11 @@ class Progress:
     def render(self) -> Group:
         running = list(self.running.values())
         table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-        for column in ("running", "epoch", "", "test", "loss", "images/s"):
+        for column in ("running", "epoch", "", "test", "loss", "examples/s"):
             table.add_column(column, no_wrap=True)
         for item in running[:RUNNING_SHOWN]:
             metrics = item.metrics
-            loss, speed = metrics.get("train_loss"), metrics.get("images_per_second")
+            loss, speed = metrics.get("train_loss"), metrics.get("examples_per_second")
             table.add_row(
                 stage_title(item.node.stage),
                 f"{item.epoch}/{item.node.epochs}",

@@ -23,6 +23,7 @@ from ray import tune
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
+from rewind_ray.errors import UserError
 from rewind_ray.store.leases import Heartbeat, Watch, this_driver
 from rewind_ray.training.failures import is_full
 from rewind_ray.training.run import Runtime
@@ -79,7 +80,7 @@ def train_graph(
         gpus = 1.0 if resources.get("GPU") else 0.0
     if shortage := shortage_of(options.cpus_per_trial, gpus, resources):
         if options.address == "local":
-            raise ValueError(shortage)
+            raise UserError(shortage)
         progress.note(f"{shortage}. Waiting for the cluster to grow")
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
     driver = this_driver()

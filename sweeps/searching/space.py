@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.trial import BaseTrial
 
+from rewind_ray.errors import UserError
 from rewind_ray.retraining import METHODS, Method, method_named
 from rewind_ray.spec import (
     STRUCTURES,
@@ -42,11 +43,11 @@ class Range:
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low <= self.high < math.inf:
-            raise ValueError(f"a range from {self.low} to {self.high}; low is at most high")
+            raise UserError(f"a range from {self.low} to {self.high}; low is at most high")
         if self.step is not None and (self.log or not self.step > 0):
-            raise ValueError(f"a step of {self.step}; allowed: above 0, and not with log")
+            raise UserError(f"a step of {self.step}; allowed: above 0, and not with log")
         if self.log and not self.low > 0:
-            raise ValueError(f"a logarithmic range from {self.low}; allowed: above 0")
+            raise UserError(f"a logarithmic range from {self.low}; allowed: above 0")
 
     @property
     def whole(self) -> bool:
@@ -97,9 +98,9 @@ class Space:
                 check_values(name, knob)
         most = self.max_compression
         if not isinstance(most, (int, float)) or not 1 < most < math.inf:
-            raise ValueError(f"max_compression is {most!r}; allowed: numbers above 1")
+            raise UserError(f"max_compression is {most!r}; allowed: numbers above 1")
         if not isinstance(self.layers, str):
-            raise ValueError(f"layers is {self.layers!r}; allowed: a pattern such as 'stages.*'")
+            raise UserError(f"layers is {self.layers!r}; allowed: a pattern such as 'stages.*'")
 
 
 def number_between(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
@@ -130,21 +131,21 @@ WHOLE = ("levels", "decays")
 def check_values(name: str, values: tuple[Any, ...]) -> None:
     allowed, words = KNOBS[name]
     if not values:
-        raise ValueError(f"the space has no {name}; give at least one of: {words}")
+        raise UserError(f"the space has no {name}; give at least one of: {words}")
     wrong = [value for value in values if not allowed(value)]
     if wrong:
-        raise ValueError(f"{name} has {wrong[0]!r}; allowed: {words}")
+        raise UserError(f"{name} has {wrong[0]!r}; allowed: {words}")
     if len(set(values)) < len(values):
-        raise ValueError(f"{name} has a value twice: {', '.join(map(str, values))}")
+        raise UserError(f"{name} has a value twice: {', '.join(map(str, values))}")
 
 
 def check_range(name: str, knob: Range) -> None:
     allowed, words = KNOBS[name]
     for value in (knob.low, knob.high):
         if not allowed(value):
-            raise ValueError(f"{name} goes to {value}; allowed: {words}")
+            raise UserError(f"{name} goes to {value}; allowed: {words}")
     if name in WHOLE and not knob.whole:
-        raise ValueError(f"{name} has a range of fractions; allowed: {words}, with a whole step")
+        raise UserError(f"{name} has a range of fractions; allowed: {words}, with a whole step")
 
 
 def default_space(protocol: Protocol) -> Space:
@@ -157,7 +158,7 @@ def default_space(protocol: Protocol) -> Space:
 
 
 def read_space(path: str, default: Space) -> Space:
-    """``default``, with the knobs that a TOML file sets. Raises ValueError, naming the file.
+    """``default``, with the knobs that a TOML file sets. Raises UserError, naming the file.
 
     A knob is a list of values, or a table with low, high, and step or log.
     """
@@ -165,9 +166,9 @@ def read_space(path: str, default: Space) -> Space:
         table = tomllib.loads(Path(path).expanduser().read_text())
         return narrowed(default, {name: knob_of(name, value) for name, value in table.items()})
     except FileNotFoundError:
-        raise ValueError(f"there is no space file {path}") from None
+        raise UserError(f"there is no space file {path}") from None
     except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"space file {path}: {error}") from error
+        raise UserError(f"space file {path}: {error}") from error
 
 
 def knob_of(name: str, value: Any) -> Any:
@@ -175,7 +176,7 @@ def knob_of(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         unknown = set(value) - {item.name for item in fields(Range)}
         if unknown or not {"low", "high"} <= set(value):
-            raise ValueError(
+            raise UserError(
                 f"{name} = {value}; a range has low, high, and step or log; for values give a list"
             )
         return Range(**value)
@@ -187,9 +188,9 @@ def narrowed(space: Space, knobs: dict[str, Any]) -> Space:
     known = [item.name for item in fields(Space)]
     for name, value in knobs.items():
         if name not in known:
-            raise ValueError(f"unknown knob {name!r}; known: {', '.join(known)}")
+            raise UserError(f"unknown knob {name!r}; known: {', '.join(known)}")
         if name in KNOBS and not isinstance(value, (tuple, Range, type(None))):
-            raise ValueError(f"{name} is {value!r}; give a list, or a range with low and high")
+            raise UserError(f"{name} is {value!r}; give a list, or a range with low and high")
     return replace(space, **{name: value for name, value in knobs.items() if value is not None})
 
 

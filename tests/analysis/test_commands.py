@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from analysis.__main__ import DONE, main
+from analysis.__main__ import main
 from analysis.commands import COMMANDS
 from analysis.table.rows import write_rows
+from rewind_ray.errors import DONE
 from rewind_ray.store.ledger import Ledger
 
 

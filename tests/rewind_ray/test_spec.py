@@ -66,14 +66,14 @@ def golden_stages() -> dict[str, Stage]:
 
 
 GOLDEN = {
-    "mikler resnet20": "e3add3c1bd879927",
-    "digits": "3eacc9eb13e9592d",
-    "digits, rates rewound": "d67bc4b7469d7a85",
-    "mikler resnet20, a level": "a9238f4dee167998",
-    "mikler resnet20, two levels": "0b3e4138c77d4b24",
-    "renda resnet56": "a050e555b6c59011",
-    "renda resnet56, filters": "826623778e56c48d",
-    "mikler wrn": "d43719f4cf21511a",
+    "mikler resnet20": "b8175e07620cc1e6",
+    "digits": "3f126892491317ed",
+    "digits, rates rewound": "0a0712bb2ba1a0c9",
+    "mikler resnet20, a level": "563c3ba77de58cfd",
+    "mikler resnet20, two levels": "bc95e811ed34f757",
+    "renda resnet56": "cb52047c0ee0ea5a",
+    "renda resnet56, filters": "e9f48d54a5659570",
+    "mikler wrn": "e8d1e6fef6ed03ea",
 }
 
 
@@ -118,7 +118,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "augmentation": st.sampled_from(list(AUGMENTATIONS)),
     "validation": st.sampled_from(["test", "train"]),
     "validation_fraction": st.sampled_from([0.2, 0.25]),
-    "prunable": st.sampled_from(list(PRUNABLE)),
+    "prunable": st.sampled_from([*PRUNABLE, "stages.*.weight"]),
     "precision": st.sampled_from(sorted(PRECISIONS)),
     "initial_weights": st.sampled_from(list(INITIAL_WEIGHTS)),
     "network_options": st.sampled_from(
@@ -133,6 +133,10 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
             (("batch_norm_decay", 0.9), ("projection_batch_norm", True)),
             [["projection_batch_norm", True], ["batch_norm_decay", 0.9]],
         ]
+    ),
+    "task": st.sampled_from(["image_classification", "my_tasks:Segmentation"]),
+    "task_options": st.sampled_from(
+        [(), {}, {"width": 1}, {"width": 1.0}, (("width", 1), ("deep", True))]
     ),
     "data_digest": st.sampled_from(["", "0123"]),
     "image_size": st.sampled_from([None, 8, 16]),

@@ -21,6 +21,7 @@ from sweeps import mikler2022
 from sweeps.iterative_wrn import iterative_wrn
 from sweeps.mikler2022 import FIGURES, METHODS, REWIND_EPOCH, retrainings
 from sweeps.plan.graph import build_graph
+from tests.rewind_ray.examples import one_image
 
 STEPS = 2000
 RESNETS = ("fig1", "fig2", "fig3", "fig4", "table5")
@@ -199,7 +200,9 @@ def test_keras_padding(name, side):
             expected = (convolution.weight * window).sum(dim=(1, 2, 3))
             torch.testing.assert_close(found[0, :, row, column], expected, rtol=1e-4, atol=1e-4)
     plain = build_network(name, 10, 3, {})
-    assert multiply_adds(network, (3, 32, 32)) == multiply_adds(plain, (3, 32, 32))
+    assert multiply_adds(network, one_image((3, 32, 32))) == multiply_adds(
+        plain, one_image((3, 32, 32))
+    )
     one_by_one = [m for m in network.modules() if getattr(m, "kernel_size", None) == (1, 1)]
     picked = one_by_one[-1]
     image = torch.randn(1, picked.in_channels, side, side)

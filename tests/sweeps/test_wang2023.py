@@ -22,6 +22,7 @@ from rewind_ray.training.stage import epoch_rates
 from sweeps import wang2023
 from sweeps.plan.graph import build_graph
 from sweeps.wang2023 import S42, SXA, SXB, TABLE5, TABLES
+from tests.rewind_ray.examples import one_image
 
 PUBLISHED = Path(__file__).parents[2] / "analysis/reference/wang2023_tables.csv"
 TABLE_7_PRUNES = {0.3: 0.1, 0.5: 0.3, 0.7: 0.5, 0.9: 0.7}
@@ -85,15 +86,15 @@ def small_network(protocol, ratio):
     initialise_(network, 0, protocol.initial_weights)
     sizes = []
     for _ in range(2):
-        flops = sum(multiply_adds(network, (3, side, side)).values())
+        flops = sum(multiply_adds(network, one_image((3, side, side))).values())
         sizes.append((flops, sum(p.numel() for p in network.parameters())))
         parameters = prunable_parameters(network, protocol.prunable)
         if len(sizes) == 1:
             prune = wang2023.filters(protocol, ratio)
             mask = pruned_mask(parameters, dense_mask(parameters), prune)
             shape = (3, side, side)
-            norms = follower_mask(network, mask, followers(network, shape))
-            shrink_(network, cut_of(network, {**mask, **norms}, shape))
+            norms = follower_mask(network, mask, followers(network, one_image(shape)))
+            shrink_(network, cut_of(network, {**mask, **norms}, one_image(shape)))
     return sizes
 
 

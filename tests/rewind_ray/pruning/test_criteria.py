@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import (
     Mask,
-    classification_gradients,
     dense_mask,
+    loss_gradients,
     prunable_parameters,
     pruned_mask,
     unpruned,
@@ -38,6 +38,11 @@ def batches(count: int, size: int = 8) -> list[tuple[Tensor, Tensor]]:
         )
         for _ in range(count)
     ]
+
+
+def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    images, labels = batch
+    return F.cross_entropy(network(images), labels)
 
 
 # Random
@@ -104,7 +109,7 @@ def test_snip_removes_the_least_gradient_times_weight() -> None:
         parameters,
         dense_mask(parameters),
         Prune(fraction=0.6, criterion="snip"),
-        gradients=lambda: classification_gradients(network, parameters, batches(3)),
+        gradients=lambda: loss_gradients(network, parameters, batches(3), loss),
     )
 
     assert torch.equal(torch.cat([kept.flatten() for kept in pruned.values()]), expected)
@@ -114,7 +119,7 @@ def test_gradients_leave_the_network_as_it_was() -> None:
     network, parameters = network_and_parameters()
     network.eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    classification_gradients(network, parameters, batches(1))
+    loss_gradients(network, parameters, batches(1), loss)
     assert all(torch.equal(before[n], tensor) for n, tensor in network.state_dict().items())
     assert not network.training
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -123,7 +128,7 @@ def test_gradients_leave_the_network_as_it_was() -> None:
 def test_no_batches_are_refused() -> None:
     network, parameters = network_and_parameters()
     with pytest.raises(ValueError, match="no training batch"):
-        classification_gradients(network, parameters, [])
+        loss_gradients(network, parameters, [], loss)
 
 
 def test_snip_without_data_is_refused() -> None:
@@ -144,7 +149,7 @@ def test_masks_of_every_criterion_are_nested(criterion: str) -> None:
             mask,
             Prune(fraction=0.4, criterion=criterion),
             level=level,
-            gradients=lambda: classification_gradients(network, parameters, batches(1)),
+            gradients=lambda: loss_gradients(network, parameters, batches(1), loss),
         )
         assert unpruned(deeper) == unpruned(mask) - round(0.4 * unpruned(mask))
         assert all(not (kept & ~mask[name]).any() for name, kept in deeper.items())

@@ -26,6 +26,7 @@ from rewind_ray.store.checkpoint import (
     to_bytes,
     unpack_bits,
 )
+from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training.epoch import train_epoch
 
 
@@ -54,7 +55,16 @@ def train_(network: nn.Module, optimizer: torch.optim.SGD, mask: Mask, seed: int
         for _ in range(3)
     ]
     parameters = prunable_parameters(network, "kernels")
-    train_epoch(network, optimizer, batches, lambda _: 0.05, parameters, mask, "fp32")
+    train_epoch(
+        network,
+        optimizer,
+        batches,
+        classification_loss,
+        lambda _: 0.05,
+        parameters,
+        mask,
+        "fp32",
+    )
 
 
 @pytest.fixture

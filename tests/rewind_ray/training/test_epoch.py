@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Protocol, Prune
+from rewind_ray.tasks import Metric, Task
+from rewind_ray.tasks.image import accuracy, classification_loss
 from rewind_ray.training.epoch import evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from tests.rewind_ray.tiny_stages import tiny
@@ -42,6 +45,25 @@ def random_batches(number: int, size: int = 16) -> Batches:
     ]
 
 
+class OfBatches(Task):
+    """Images and labels given as batches."""
+
+    metric = Metric("accuracy")
+
+    def __init__(self, batches: Batches, precision: str) -> None:
+        super().__init__(tiny(precision=precision), None, torch.device("cpu"))
+        self.given = batches
+
+    def evaluate(self, network: nn.Module, part: str) -> float:
+        return accuracy(network, self.given)
+
+
+def measured(network: nn.Module, batches: Batches, precision: str) -> float:
+    found = evaluate(OfBatches(batches, precision), network, "test")
+    assert found is not None
+    return found
+
+
 def half_mask(network: nn.Module) -> Mask:
     parameters = prunable_parameters(network, "kernels")
     return pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.5))
@@ -59,6 +81,7 @@ def train(
         network=network,
         optimizer=optimizer or make_optimizer(network, protocol),
         batches=batches,
+        batch_loss=classification_loss,
         learning_rate=rate,
         parameters=prunable_parameters(network, protocol.prunable),
         mask=mask,
@@ -130,11 +153,11 @@ def test_smoothed_labels_are_spread_over_all_classes() -> None:
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
         batches=batches,
+        batch_loss=partial(classification_loss, label_smoothing=0.1),
         learning_rate=lambda _: 0.05,
         parameters={},
         mask={},
         precision="fp32",
-        label_smoothing=0.1,
     )
     wanted = 0.9 * nn.functional.one_hot(labels, 10) + 0.1 / 10
     loss = -(wanted * theirs.train()(images).log_softmax(dim=1)).sum(dim=1).mean()
@@ -193,16 +216,16 @@ def test_an_empty_mask_prunes_nothing() -> None:
         assert (parameter != 0).all()
 
 
-def test_the_speed_is_images_over_seconds() -> None:
+def test_the_speed_is_examples_over_seconds() -> None:
     metrics = train(new_network(), random_batches(3), lambda _: 0.01, {}, tiny())
     assert metrics.train_seconds > 0
-    assert metrics.images_per_second * metrics.train_seconds == pytest.approx(48)
+    assert metrics.examples_per_second * metrics.train_seconds == pytest.approx(48)
 
 
 def test_training_leaves_evaluation_behind() -> None:
     """BatchNorm follows the batches although the network was just evaluated."""
     network = new_network()
-    evaluate(network, random_batches(1), "fp32")
+    measured(network, random_batches(1), "fp32")
     before = network.norm.running_mean.clone()  # type: ignore[union-attr, operator]
     train(network, random_batches(1), lambda _: 0.01, {}, tiny())
     assert not torch.equal(network.norm.running_mean, before)  # type: ignore[arg-type, union-attr]
@@ -230,8 +253,8 @@ def test_bf16_trains_and_keeps_everything_in_fp32() -> None:
     network.dense.register_forward_hook(  # type: ignore[union-attr, operator]
         lambda _module, _inputs, out: inputs.append(out.dtype)
     )
-    evaluate(network, batches[:1], "bf16")
-    evaluate(network, batches[:1], "fp32")
+    measured(network, batches[:1], "bf16")
+    measured(network, batches[:1], "fp32")
     assert inputs == [torch.bfloat16, torch.float32]
 
 
@@ -245,7 +268,7 @@ def test_accuracy_is_sklearns() -> None:
     images, labels = random_batches(1, size=101)[0]
     labels[:40] = network.eval()(images[:40]).argmax(1)  # some are right
     parts = [slice(0, 60), slice(60, 100), slice(100, 101)]
-    found = evaluate(network, [(images[part], labels[part]) for part in parts], "fp32")
+    found = measured(network, [(images[part], labels[part]) for part in parts], "fp32")
     predicted = network.eval()(images).argmax(1)
     assert found == accuracy_score(labels.numpy(), predicted.numpy())
     assert 0.3 < found < 1
@@ -255,6 +278,6 @@ def test_evaluating_changes_nothing() -> None:
     network = new_network()
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    evaluate(network, random_batches(2), "fp32")
+    measured(network, random_batches(2), "fp32")
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])

@@ -236,10 +236,10 @@ def test_seeds_have_batches_of_their_own() -> None:
 def test_an_epoch_of_batches_does_not_depend_on_those_before(lab: Lab) -> None:
     run = start_stage(lab.job(dense_stage(tiny(), 0)), lab.runtime())
     run_epoch(run)
-    fresh = [labels for _, labels in run.task.batches(data_seed(run.stage), 4)]
+    fresh = [labels for _, labels in run.task.batches("train", data_seed(run.stage), 4)]
     for epoch in range(4):
-        list(run.task.batches(data_seed(run.stage), epoch))
-    again = [labels for _, labels in run.task.batches(data_seed(run.stage), 4)]
+        list(run.task.batches("train", data_seed(run.stage), epoch))
+    again = [labels for _, labels in run.task.batches("train", data_seed(run.stage), 4)]
     assert all(torch.equal(a, b) for a, b in zip(fresh, again, strict=True))
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from rewind_ray.errors import UserError
 from sweeps.commands.doctor import (
     doctor_command,
     facts_of_node,
@@ -102,9 +103,9 @@ def test_an_unwritable_storage_is_exit_code_1(tmp_path, capsys):
     assert [line["check"] for line in lines if line["verdict"] == "error"] == ["storage"]
 
 
-def test_an_unknown_sweep_is_wrong_usage(tmp_path, capsys):
-    assert doctor_command(storage=str(tmp_path), sweep="nothing") == 2
-    assert "no sweep 'nothing'" in capsys.readouterr().err
+def test_an_unknown_sweep_is_wrong_usage(tmp_path):
+    with pytest.raises(UserError, match="no sweep 'nothing'"):
+        doctor_command(storage=str(tmp_path), sweep="nothing")
 
 
 @pytest.mark.slow
