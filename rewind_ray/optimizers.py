@@ -42,7 +42,7 @@ class OptimizerKind:
     source: str
 
 
-def sgd(groups: Iterable[Any], *, momentum: float, nesterov: bool, **common: float) -> Optimizer:
+def sgd(groups: Iterable[Any], *, momentum: float, nesterov: bool, **common: Any) -> Optimizer:
     from torch.optim import SGD
 
     nesterov = nesterov and momentum > 0
@@ -50,7 +50,7 @@ def sgd(groups: Iterable[Any], *, momentum: float, nesterov: bool, **common: flo
 
 
 def adam(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: float
+    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import Adam
 
@@ -58,7 +58,7 @@ def adam(
 
 
 def adamw(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: float
+    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import AdamW
 
