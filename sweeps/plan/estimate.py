@@ -19,6 +19,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from rewind_ray.structures import DEFAULT_STRUCTURE
 from rewind_ray.tasks import task_of
+from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
 
@@ -64,7 +65,7 @@ def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.P
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
     mask = sum(p.numel() for p in prunable.values()) // 8
     size = Size(
-        point_bytes=2 * weights + buffers + mask,  # weights and momentum
+        point_bytes=(1 + tensors_of_a_weight(protocol)) * weights + buffers + mask,
         updates=sizes.steps_per_epoch,
         num_test=sizes.num_test,
     )
