@@ -89,7 +89,7 @@ def run_one_of(
     for name in named:
         function = command_named(package, name)
         summary = (function.__doc__ or "").partition("\n")[0]
-        app.command(function, name=name, help=summary)
+        app.command(name=name, help=summary)(function)
         docstring = function.__doc__ if named == list(typed[:1]) else docstring
     code: int | None = run_cli(app.cli, f"python -m {package}", docstring, typed or ["--help"])
     return code

@@ -77,7 +77,7 @@ def test_the_head_of_a_cluster_dies_and_the_sweep_ends_within_a_minute(storage):
         sweep = start(*QUICKSTART, "--storage", str(storage), "--address", cluster.address)
         wait_until(lambda: len(rows(storage)) >= 1, 5 * MINUTE)
         cluster.head_node.kill_gcs_server(check_alive=False)
-        _, stderr = sweep.communicate(timeout=MINUTE)
+        stdout, stderr = sweep.communicate(timeout=MINUTE)
     finally:
         cluster.shutdown()
     assert sweep.returncode == 1, stdout + stderr
