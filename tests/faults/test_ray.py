@@ -58,7 +58,7 @@ def test_the_control_service_dies_and_the_sweep_ends_within_a_minute(sweep, stor
     expected, _ = undisturbed
     processes = descendants(sweep.pid)
     kill(sweep, GCS)
-    stdout, stderr = sweep.communicate(timeout=MINUTE)
+    _, stderr = sweep.communicate(timeout=MINUTE)
     if sweep.returncode:  # the driver waited in a call of Ray's that never returns
         assert sweep.returncode == 1
         assert "GCS" in stderr and "the same command continues" in stderr
