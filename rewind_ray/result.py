@@ -92,7 +92,7 @@ class ResultRow:
     prune_rounds: int | None
     """Times that the criterion scored what was left on the way to prune_fraction."""
     optimizer: str | None
-    """Name of the optimizer: sgd."""
+    """Name of the optimizer: sgd, adam or adamw."""
     train_epochs: int
     """Epochs this stage was to be trained for; one that diverged was trained for fewer."""
     search_cost_epochs: int

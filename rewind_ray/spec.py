@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from rewind_ray.errors import UserError
 from rewind_ray.network_options import not_default, options_of
+from rewind_ray.optimizers import all_options, changed_options, keeps_state
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
-from rewind_ray.schedule import Schedule, rounded
+from rewind_ray.schedule import Schedule, last_rate, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
 from rewind_ray.structures import DEFAULT_STRUCTURE, Structure, structure_named, with_option
 from rewind_ray.task_options import TASK_OPTIONS
@@ -25,8 +26,8 @@ from rewind_ray.text import printable
 T = TypeVar("T")
 
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
-"""Of a description that is read: pruning steps, and options of the network and the task."""
-NUMERICS = 2
+"""Of a description that is read: pruning steps, and options of network, optimizer and task."""
+NUMERICS = 3
 """In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
 changes, so that no result of another meaning is taken for one of this."""
 
@@ -97,14 +98,18 @@ class Protocol:
     schedule: Schedule
     batch_size: int
     weight_decay: float
-    """w' = w - lr * (gradient + weight_decay * w), on the parameters that ``decayed`` names.
+    """c, on the parameters that ``decayed`` names. With SGD w' = w - lr * (gradient + c * w); Adam
+    adds c * w to the gradient, too, before it takes its moments; AdamW multiplies w by 1 - lr * c
+    instead (``rewind_ray.optimizers``).
 
-    A loss term c * sum(w^2) has the gradient 2c * w, so c is half of this number;
-    TensorFlow's c * l2_loss is c * sum(w^2) / 2, and c is this number.
+    A loss term a * sum(w^2) has the gradient 2a * w, so a is half of this number;
+    TensorFlow's a * l2_loss is a * sum(w^2) / 2, and a is this number.
     """
     decayed: str = "all"
-    momentum: float = 0.9
-    nesterov: bool = True
+    optimizer: str = "sgd"
+    """Name in ``rewind_ray.optimizers.OPTIMIZERS``."""
+    optimizer_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """Options of the optimizer that differ from its defaults; a dict may be given."""
     steps_per_epoch: int | None = None
     """Updates an epoch; None: a full pass, the incomplete last batch left out."""
     augmentation: str = "none"
@@ -124,13 +129,18 @@ class Protocol:
     train_examples: int | None = None
     """Train on this many, a fixed random choice; None: on all."""
     test_examples: int | None = None
-    """Likewise for the test set, before the validation part is taken from it."""
+    """Test on this many, before the validation part is taken from them; None: on all."""
     standardisation: str = "dataset"
     label_smoothing: float = 0.0
     """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
 
+    @property
+    def optimizer_settings(self) -> dict[str, bool | int | float | str]:
+        """Options of the optimizer, the defaults among them."""
+        return all_options(self.optimizer, dict(self.optimizer_options))
+
     def __post_init__(self) -> None:
-        for name in ("weight_decay", "momentum", "validation_fraction", "label_smoothing"):
+        for name in ("weight_decay", "validation_fraction", "label_smoothing"):
             object.__setattr__(self, name, rounded(getattr(self, name)))
         for name, defaults in (
             ("network_options", options_of(self.network)),
@@ -139,6 +149,8 @@ class Protocol:
             given = {option: _whole(value) for option, value in dict(getattr(self, name)).items()}
             options = sorted(not_default(given, defaults).items())
             object.__setattr__(self, name, tuple(options))
+        changed = changed_options(self.optimizer, dict(self.optimizer_options))
+        object.__setattr__(self, "optimizer_options", tuple(sorted(changed.items())))
         for name in ("network", "dataset", "task", "prunable"):
             text = getattr(self, name)
             if printable(text) != text:
@@ -148,7 +160,6 @@ class Protocol:
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        _true_or_false("nesterov", self.nesterov)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
@@ -171,10 +182,6 @@ class Protocol:
             raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
             )
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
-        if self.nesterov and self.momentum == 0:
-            raise UserError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
         if self.weight_decay == 0:  # nothing decays, whatever is named
@@ -183,6 +190,11 @@ class Protocol:
             raise UserError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
                 f"{self.epochs}; drops come before the end"
+            )
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.schedule.warmup_epochs}, and training ends at epoch "
+                f"{self.epochs}; a warm-up ends before that"
             )
 
 
@@ -289,8 +301,9 @@ class Retrain:
     epochs: int
     """t, in epochs of the protocol."""
     restore_momentum: bool = False
-    """Start with the momentum that belongs to the starting weights, instead of with none.
-    Renda et al.'s code restored it, with all variables; Mikler's started from none."""
+    """Start with the optimizer's state that belongs to the starting weights (momentum, of Adam the
+    moments and the count of updates), instead of with none. Renda et al.'s code restored it, with
+    all variables; Mikler's started from none."""
     lr: float | None = None
     """A rate other than the schedule's: the fixed one of ``finetune``, the top one of others."""
     alpha: float | None = None
@@ -472,6 +485,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     if origin == "baseline":
         start = rewind_epoch
     retrain = without_defaults(retrain, parent.protocol, start)
+    _check_last_rate(retrain, parent.protocol)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -494,9 +508,20 @@ def without_defaults(retrain: Retrain, protocol: Protocol, start: int | None) ->
         retrain = replace(retrain, lr=None)
     if retrain.rates_from == protocol.epochs - retrain.epochs:
         retrain = replace(retrain, rates_from=None)
-    if protocol.momentum == 0 or start == 0:  # there is none to restore
+    has_state = keeps_state(protocol.optimizer, dict(protocol.optimizer_options))
+    if not has_state or start == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
+
+
+def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:
+    """Refuse to train at a rate of 0."""
+    rate = last_rate(protocol.schedule, protocol.epochs)
+    if method_named(retrain.method).rate == "last" and retrain.lr is None and rate == 0:
+        raise UserError(
+            f"{retrain.method} trains at the last rate of the schedule, which is 0 for the shape "
+            f"{protocol.schedule.shape!r}; give it an lr, or the schedule a last_lr above 0"
+        )
 
 
 def _check_alike(parent: Stage, prune: Prune) -> None:
@@ -569,7 +594,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     try:
         protocol = dict(data["protocol"])
         protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
-        for name in ("network_options", "task_options"):
+        for name in ("network_options", "optimizer_options", "task_options"):
             if len(protocol.get(name, ())) > OPTIONS_LIMIT:
                 raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
         if len(data["steps"]) > STEPS_LIMIT:

@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
 from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -35,18 +36,15 @@ from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
 from sweeps.run.launch import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
     Sweep,
     command,
-    make_console,
     prepare_data,
     record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
 )
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -288,6 +286,7 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+    listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchProgress

@@ -21,6 +21,7 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import Progress, never
+from rewind_ray.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,7 @@ class StageRun:
     ledger: Ledger
     task: Task
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     parameters: dict[str, nn.Parameter]
     """The prunable ones."""
     num_prunable: int
@@ -103,38 +104,6 @@ class StageRun:
         if epoch not in self.history:
             self.history[epoch] = self.ledger.read_metrics(self.stage.stage_id, epoch)
         return self.history[epoch]
-
-
-def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
-    protocol = stage.protocol
-    decayed, others = decayed_parameters(network, protocol.decayed)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=protocol.schedule.lr,
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov,
-        weight_decay=protocol.weight_decay,
-        foreach=True,
-    )
-
-
-def decayed_parameters(
-    network: nn.Module, decayed: str
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters with weight decay and those without; decayed: one of ``spec.DECAYED``."""
-    spared: set[nn.Parameter] = set()
-    if decayed != "all":
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                spared.update(module.parameters(recurse=False))
-            elif decayed == "kernels":
-                spared.update(p for p in module.parameters(recurse=False) if p.dim() < 2)
-    parameters = list(network.parameters())
-    return [p for p in parameters if p not in spared], [p for p in parameters if p in spared]
 
 
 def data_seed(stage: Stage) -> int:
@@ -191,7 +160,7 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
     network = run.task.network(run.stage.seed)
     run.network = run.task.placed(shrink_(network, cut)) if cut else network
     run.parameters = run.task.prunable(run.network)
-    run.optimizer = make_optimizer(run.network, run.stage)
+    run.optimizer = make_optimizer(run.network, run.stage.protocol)
     run.cut = cut
 
 
@@ -202,5 +171,5 @@ def shrink_run_(run: StageRun) -> None:
     small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.example()))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
-    checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)
+    checkpoint.load_optimizer_(run.network, run.optimizer, small.optimizer)
     set_mask_(run, small.mask)
