@@ -142,7 +142,7 @@ def test_wrong_usage_of_the_export(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("broken", "start"),
     [
-        ("sweeps.quickstart:run_sweep", "sweeps.run.launch:command(broken.main)"),
+        ("sweeps.quickstart:run_recipe", "sweeps.run.launch:command(broken.main)"),
         ("analysis.commands.pareto:read_rows", "analysis.__main__:main(['pareto', 'rows.csv'])"),
         ("rewind_ray.export.command:find_stage", "rewind_ray.export.command:main(['4f0c'])"),
         ("sweeps.commands.storage:existing", "sweeps.__main__:main(['storage', 'gc', 'x'])"),
