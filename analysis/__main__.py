@@ -6,17 +6,20 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from analysis.commands import COMMANDS
-from rewind_ray.command_line import exit_code, run_one_of
+from analysis.commands import COMMANDS, overview
+from rewind_ray.command_line import DONE, exit_code, run_one_of
 
 log = logging.getLogger("analysis")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code."""
+    """The exit code. Without arguments, list the commands."""
+    if not arguments:
+        print(overview(), flush=True)
+        return DONE
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    return exit_code(lambda: run_one_of("analysis", COMMANDS, __doc__, arguments))
+    return exit_code(lambda: run_one_of("analysis", list(COMMANDS), __doc__, arguments))
 
 
 if __name__ == "__main__":

@@ -68,20 +68,28 @@ def run_cli(
         raise
 
 
+def command_named(package: str, name: str) -> Callable[..., Any]:
+    """``PACKAGE.commands.NAME.NAME_command``, imported now."""
+    module = name.replace("-", "_")
+    function: Callable[..., Any] = getattr(
+        import_module(f"{package}.commands.{module}"), f"{module}_command"
+    )
+    return function
+
+
 def run_one_of(
     package: str, names: Sequence[str], docstring: str | None, typed: Sequence[str]
 ) -> int | None:
-    """Run the command of a package that was typed, ``PACKAGE.commands.NAME.NAME_command``.
+    """Run the command of a package that was typed; see ``command_named``.
 
     Only that one is imported, as some take seconds; all for the list of them.
     """
     app = SubcommandApp()
     named = list(typed[:1]) if typed and typed[0] in names else list(names)
     for name in named:
-        module = name.replace("-", "_")
-        function = getattr(import_module(f"{package}.commands.{module}"), f"{module}_command")
+        function = command_named(package, name)
         summary = (function.__doc__ or "").partition("\n")[0]
-        app.command(function, name=name, help=summary)
+        app.command(name=name, help=summary)(function)
         docstring = function.__doc__ if named == list(typed[:1]) else docstring
     code: int | None = run_cli(app.cli, f"python -m {package}", docstring, typed or ["--help"])
     return code

@@ -24,7 +24,7 @@ from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from sweeps.run.provenance import code_digest
-from sweeps.run.token import token_path
+from sweeps.run.ray_access import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 CLOCK_SECONDS = 5.0

@@ -49,7 +49,7 @@ def smoke(protocol: Protocol) -> Protocol:
     """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most."""
     epochs = min(protocol.epochs, SMOKE_EPOCHS)
     schedule = protocol.schedule
-    drops = sorted({share_of(epochs, drop / protocol.epochs) for drop in schedule.drops})
+    drops = {share_of(epochs, drop / protocol.epochs) for drop in schedule.drops}
     kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
     network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
     options = dict(protocol.network_options)
@@ -67,12 +67,18 @@ def smoke(protocol: Protocol) -> Protocol:
         batch_size=32,
         epochs=epochs,
         steps_per_epoch=2,
-        schedule=Schedule(
-            lr=schedule.lr,
-            drops=tuple(drop for drop in drops if drop < epochs),
-            factor=schedule.factor,
-            warmup_epochs=schedule.warmup_epochs * epochs / protocol.epochs,
-        ),
+        schedule=moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs)),
+    )
+
+
+def moved(schedule: Schedule, of: int, epochs: int, drops: Iterable[float]) -> Schedule:
+    """The schedule of a training of ``of`` epochs for one of ``epochs``, with these drops."""
+    drops = tuple(drops)
+    return replace(
+        schedule,
+        shape="steps" if drops else schedule.shape,
+        drops=drops,
+        warmup_epochs=schedule.warmup_epochs * epochs / of,
     )
 
 

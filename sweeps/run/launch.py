@@ -30,6 +30,7 @@ from sweeps.plan.naming import stage_title
 from sweeps.run.dispatcher import Scheduler, State
 from sweeps.run.progress import Progress
 from sweeps.run.provenance import code_digest, git_commit
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
 DRY_RUN_PATIENCE_SECONDS = 10.0
@@ -105,6 +106,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 def train(
     sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
 ) -> int:
+    listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph

@@ -60,6 +60,9 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.compare", "--epochs", "0"), "--epochs is 0"),
         (("sweeps.compare", "--lr", "0"), "--lr is 0"),
         (("sweeps.compare", "--lr", "nan"), "--lr is nan"),
+        (("sweeps.compare", "--optimizer", "lion"), "adamw"),
+        (("sweeps.compare", "--optimizer-options", "beta1=0.5"), "momentum, nesterov"),
+        (("sweeps.compare", "--schedule", "cosine", "--drops", "2"), "steps"),
     ],
 )
 def test_wrong_usage_is_told_with_what_is_allowed(arguments, told, storage, typed):

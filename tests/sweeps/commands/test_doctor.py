@@ -14,7 +14,7 @@ from sweeps.commands.doctor import (
     facts_of_node,
     token_mode,
 )
-from sweeps.run.token import keep_token_private
+from sweeps.run.ray_access import keep_token_private
 from tests.sweeps.running import run
 
 
