@@ -5,6 +5,7 @@
     <root>/
       stages/<stage_id>/
         spec.json, lease.json
+        init.safetensors                        trained weights that a dense network was given
         partial.safetensors, partial.json       an epoch broken off
         epochs/0004.safetensors, 0004.json      a rewind point, and the metrics that make it one
         rows/0182.json                          the result at a length that was asked for
@@ -37,6 +38,7 @@ EPOCHS_LIMIT = 10**9
 STAGE_FILES = {
     "spec.json": "spec",
     "lease.json": "lease",
+    "init.safetensors": "init",
     "partial.json": "partial",
     "partial.safetensors": "partial tensors",
 }
@@ -66,6 +68,9 @@ class Layout:
 
     def lease(self, stage_id: str) -> str:
         return f"{self.stage(stage_id)}/lease.json"
+
+    def init(self, stage_id: str) -> str:
+        return f"{self.stage(stage_id)}/init.safetensors"
 
     def partial_tensors(self, stage_id: str) -> str:
         return f"{self.stage(stage_id)}/partial.safetensors"
@@ -209,8 +214,8 @@ class Entry:
     """A file of the storage, and what it is by its name."""
 
     kind: str
-    """spec, tensors, metrics, row, partial, partial tensors, lease, sweep, driver, tensorboard,
-    tune, figures, temporary or other."""
+    """spec, init, tensors, metrics, row, partial, partial tensors, lease, sweep, driver,
+    tensorboard, tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
     epoch: int

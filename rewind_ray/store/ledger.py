@@ -128,6 +128,13 @@ class Ledger:
     def stage_ids(self) -> list[str]:
         return layout.stage_ids(list_names(self.filesystem, self.layout.stages))
 
+    def write_init(self, stage_id: str, weights: bytes) -> None:
+        """Trained weights that the dense network of the stage is given; see ``Protocol.init``."""
+        write_atomically(self.filesystem, self.layout.init(stage_id), weights, self.fence)
+
+    def read_init(self, stage_id: str) -> bytes:
+        return read_bytes(self.filesystem, self.layout.init(stage_id), POINT_LIMIT)
+
     # rewind points
 
     def write_point(
