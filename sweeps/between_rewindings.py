@@ -140,7 +140,9 @@ def main(
         end for seed in seeds(options, SEEDS) for end in between_rewindings(protocol, between, seed)
     ]
     name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=[stage for _, _, stage in ends], data=folder)
+    sweep = Sweep(
+        name=name, stages=[stage for _, _, stage in ends], data=folder, init=training.init
+    )
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code

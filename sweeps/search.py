@@ -45,6 +45,7 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
+    store_init,
 )
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
@@ -263,7 +264,10 @@ def run_search(
         markup=False,
     )
     check_disk(search.scheduler.graph, ledger, options.keep, folder)
-    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
+    sweep = Sweep(
+        name=name, stages=[dense_stage(protocol, seed=0)], data=folder, init=training.init
+    )
+    store_init(sweep, ledger)
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE

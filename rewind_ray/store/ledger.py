@@ -128,14 +128,14 @@ class Ledger:
     def stage_ids(self) -> list[str]:
         return layout.stage_ids(list_names(self.filesystem, self.layout.stages))
 
-    def write_init(self, stage_id: str, weights: bytes) -> None:
-        """Trained weights that the dense network of the stage is given; see ``Protocol.init``."""
-        write_atomically(self.filesystem, self.layout.init(stage_id), weights, self.fence)
-
-    def read_init(self, stage_id: str) -> bytes:
-        return read_bytes(self.filesystem, self.layout.init(stage_id), POINT_LIMIT)
-
     # rewind points
+
+    def write_init(self, digest: str, weights: bytes) -> None:
+        """Trained weights that dense networks are given; see ``Protocol.init``."""
+        write_atomically(self.filesystem, self.layout.init(digest), weights, self.fence)
+
+    def read_init(self, digest: str) -> bytes:
+        return read_bytes(self.filesystem, self.layout.init(digest), POINT_LIMIT)
 
     def write_point(
         self, stage_id: str, epoch: int, tensors: bytes, metrics: dict[str, Any]

@@ -9,13 +9,17 @@ identity      digests of what is the user's own, taken by the driver and checked
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
+from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.importing import import_object, is_import_path
+from rewind_ray.models.own import load_weights_
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.identity import check_identity, check_network, own_digests
 from rewind_ray.tasks.task import Batch, Loss, Metric, Sizes, Task, as_loss
@@ -75,6 +79,17 @@ def identified(protocol: Protocol, data: str | None) -> Protocol:
     return replace(protocol, **own_digests(task))
 
 
+def adopting(
+    protocol: Protocol, data: str | None, weights: Mapping[str, Tensor], what: str
+) -> Protocol:
+    """For a dense network that has these trained weights from the start, and isn't trained.
+
+    what: where they are from, for messages. Raises UserError, naming what doesn't fit the network.
+    """
+    load_weights_(task_of(protocol, data).network(0), weights, what)
+    return replace(protocol, init=tensors_digest(weights))
+
+
 __all__ = [
     "TASKS",
     "Batch",
@@ -82,6 +97,7 @@ __all__ = [
     "Metric",
     "Sizes",
     "Task",
+    "adopting",
     "as_loss",
     "identified",
     "load_task",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from rewind_ray.datasets.split import split_indices
 from rewind_ray.datasets.stream import StreamSet
 from rewind_ray.importing import is_import_path
 from rewind_ray.models import build_network
+from rewind_ray.network_options import Option
 from rewind_ray.spec import Protocol
+from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.tasks.classifying import accuracy, classification_loss, fresh_network, own_network
 from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
@@ -25,6 +28,8 @@ class ImageClassification(Task):
     """Images from a catalogued data set or a folder, networks from ``rewind_ray.models``."""
 
     metric = Metric("accuracy")
+    option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["image_classification"]
+    """split: share of a folder without test/ that tests."""
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """Raises ValueError or FileNotFoundError for a data set that is unknown, or a folder that
@@ -34,7 +39,8 @@ class ImageClassification(Task):
         size = protocol.image_size
         if self.streamed and size is None:
             size = STREAMED_IMAGE_SIZE
-        self.info = describe(protocol.dataset, data, size)
+        self.split = float(self.options["split"])
+        self.info = describe(protocol.dataset, data, size, self.split)
 
     # Data
 
@@ -43,10 +49,10 @@ class ImageClassification(Task):
         """In memory, or read from files in every epoch; and the classes' names."""
         protocol = self.protocol
         if self.streamed:
-            listing = list_streamed(protocol.dataset, self.data)
+            listing = list_streamed(protocol.dataset, self.data, self.split)
             size = self.info.image_size
             return stream.prepare(protocol, listing, size, self.device), listing.classes
-        pixels = load(protocol.dataset, self.data, protocol.image_size)
+        pixels = load(protocol.dataset, self.data, protocol.image_size, self.split)
         return image_set.prepare(protocol, pixels, self.device), pixels.classes
 
     @property
@@ -74,7 +80,7 @@ class ImageClassification(Task):
 
     def prepare(self) -> None:
         if not self.streamed:
-            load(self.protocol.dataset, self.data, self.protocol.image_size)
+            load(self.protocol.dataset, self.data, self.protocol.image_size, self.split)
 
     def load(self) -> None:
         assert self._loaded

@@ -242,7 +242,7 @@ def begin_(run: StageRun) -> None:
         if stage.prune.shrink:
             shrink_run_(run)
     elif stage.protocol.init not in ("", BUILDER):
-        given = run.ledger.read_init(stage.stage_id)
+        given = run.ledger.read_init(stage.protocol.init)
         weights = weights_from_bytes(given, stage.protocol.init)
         load_weights_(run.network, weights, "the stage")
     save_point(run, metrics)

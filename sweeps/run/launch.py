@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rewind_ray.errors import DONE, FAILED, INTERRUPTED, exit_code
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import Stage
+from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
@@ -42,6 +42,8 @@ class Sweep:
     """The ends of its chains; ancestors come along."""
     data: str | None = None
     """Folder of the data set's files, absolute."""
+    init: str | None = None
+    """File of trained weights, where the protocols have some; see ``Protocol.init``."""
     stop: Callable[[Stage, ResultRow], bool] | None = None
     """Whether a chain ends with this row, and what comes after it isn't needed."""
 
@@ -77,6 +79,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    store_init(sweep, ledger)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     scheduler = Scheduler(graph, ledger, sweep.stop)
     already = scheduler.counts[State.DONE]
@@ -192,6 +195,18 @@ def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
         }
     except (AttributeError, KeyError, TypeError, ValueError):
         return {"code": [], "stages": {}}
+
+
+def store_init(sweep: Sweep, ledger: Ledger) -> None:
+    """Put the trained weights where all workers find them."""
+    wanted = {stage.protocol.init for stage in sweep.stages} - {"", BUILDER}
+    if not wanted:
+        return
+    from rewind_ray.models.own import read_weights, weights_bytes
+
+    assert sweep.init is not None
+    (digest,) = wanted
+    ledger.write_init(digest, weights_bytes(read_weights(sweep.init)))
 
 
 def prepare_data(sweep: Sweep) -> None:
