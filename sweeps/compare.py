@@ -268,15 +268,12 @@ def chosen_data(
     options = read_options(training.task_option, "--task-option")
     if training.split:
         options["split"] = training.split
-    own_data = is_import_path(training.dataset)
-    if training.task is not None or own_data:
+    if training.task is not None or is_import_path(training.dataset):
         place: dict[str, Any] = {
             "task": training.task or "classification",
             "task_options": options,
             "augmentation": training.augmentation or "none",
         }
-        if own_data and not usual.validation_fraction:
-            place["validation"] = "none"
         return training.dataset, None if data is None else os.path.abspath(data), place
     augmentation = training.augmentation or usual.augmentation
     dataset, folder, digest, image_size = resolve(

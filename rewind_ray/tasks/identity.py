@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,7 +12,6 @@ from rewind_ray.digests import code_digest, network_digest, tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.models.own import own_builder
-from rewind_ray.pruning.masks import prunable_parameters
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.task import Task
 
@@ -125,10 +125,14 @@ def _check_forward(task: Task, network: nn.Module) -> None:
         )
 
 
-def uncovered(network: nn.Module, protocol: Protocol) -> str | None:
+def uncovered(
+    network: nn.Module,
+    prunable: Callable[[nn.Module], dict[str, nn.Parameter]],
+    protocol: Protocol,
+) -> str | None:
     """A warning that says what pruning leaves out; None where it reaches nearly all parameters."""
     everything = dict(network.named_parameters())
-    reached = prunable_parameters(network, protocol.prunable)
+    reached = prunable(network)
     total = sum(parameter.numel() for parameter in everything.values())
     share = sum(parameter.numel() for parameter in reached.values()) / total
     if share >= COVERED:
