@@ -27,7 +27,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -319,7 +319,7 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    number = task_of(protocol, data).sizes().num_val
+    number = planned_task(protocol, data).sizes().num_val
     assert number is not None
     return number
 

@@ -66,6 +66,16 @@ def load_task(protocol: Protocol, data: str | None, device: torch.device) -> Tas
     return task
 
 
+@lru_cache(maxsize=2)
+def planned_task(protocol: Protocol, data: str | None) -> Task:
+    """The protocol's task, to describe it and to count before anything is trained. The user's own
+    is loaded: it may know its sizes no sooner."""
+    task = task_of(protocol, data)
+    if is_import_path(protocol.task):
+        task.load()
+    return task
+
+
 def identified(protocol: Protocol, data: str | None) -> Protocol:
     """With digests of what in it is the user's own; nothing is computed for a built-in protocol.
 
@@ -86,7 +96,7 @@ def adopting(
 
     what: where they are from, for messages. Raises UserError, naming what doesn't fit the network.
     """
-    load_weights_(task_of(protocol, data).network(0), weights, what)
+    load_weights_(planned_task(protocol, data).network(0), weights, what)
     return replace(protocol, init=tensors_digest(weights))
 
 
@@ -101,6 +111,7 @@ __all__ = [
     "as_loss",
     "identified",
     "load_task",
+    "planned_task",
     "task_class",
     "task_of",
 ]

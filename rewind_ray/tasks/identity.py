@@ -91,7 +91,7 @@ def check_network(task: Task) -> None:
                 "booleans, or no buffer"
             )
     if not task.prunable(network):
-        kinds = sorted({type(m).__name__ for m in network.modules() if any(m.parameters(False))})
+        kinds = sorted({type(m).__name__ for m in network.modules() if list(m.parameters(False))})
         raise UserError(
             f"network {name} has no weights that may be pruned by {protocol.prunable!r}; it has "
             f"parameters in {', '.join(kinds)}: choose some by a pattern of names, such as "

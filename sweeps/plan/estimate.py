@@ -17,7 +17,7 @@ from rewind_ray.pruning import check_fits, check_prune
 from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
 
@@ -46,7 +46,7 @@ class Size:
 @cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
     """Raises UserError or FileNotFoundError if the data or the network can't be had."""
-    task = task_of(protocol, data)
+    task = planned_task(protocol, data)
     network, sizes = task.meta_network(), task.sizes()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
@@ -61,7 +61,7 @@ def size_of(protocol: Protocol, data: str | None) -> Size:
 @cache
 def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
     """The prunable parameters, without memory for their weights."""
-    task = task_of(protocol, data)
+    task = planned_task(protocol, data)
     return task.prunable(task.meta_network())
 
 

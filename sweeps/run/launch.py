@@ -21,7 +21,7 @@ from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task, task_of
 from rewind_ray.tasks.identity import uncovered
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
@@ -229,7 +229,7 @@ def left_out(graph: Graph, data: str | None) -> list[str]:
     warnings = []
     for protocol in {node.stage.protocol for node in graph.values()}:
         if is_import_path(protocol.network) or is_import_path(protocol.task):
-            task = task_of(protocol, data)
+            task = planned_task(protocol, data)
             warnings.append(uncovered(task.meta_network(), task.prunable, protocol))
     return [warning for warning in warnings if warning is not None]
 
