@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,27 +32,25 @@ from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
-from rewind_ray.errors import DataError, UserError, exit_code
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    cut_of,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.structures import with_option
 from rewind_ray.tasks import task_of
 from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
@@ -196,12 +195,13 @@ def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
 
 def check_filters(stage: Stage) -> None:
     """Raises UserError if there are no filters to cut out."""
-    structures = {step.prune.structure for step in stage.chain if step.prune}
-    if "filters" not in structures:
-        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
+    if not any(step.prunes_channels for step in stage.chain):
+        structures = sorted({step.prune.structure for step in stage.chain if step.prune})
+        pruned = f"pruned {', '.join(structures)}" if structures else "dense"
+        cuttable = " or ".join(with_option("shrink"))
         raise UserError(
             f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
-            "--shrink out, or export a stage of structure filters"
+            f"--shrink out, or export a stage of structure {cuttable}"
         )
 
 
@@ -222,7 +222,7 @@ def masked_network(
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
-    if mask and stage.filters_take_norms:
+    if mask and stage.channels_take_norms:
         mask = {**mask, **follower_mask(network, mask, followers(network, task.example()))}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
@@ -293,7 +293,7 @@ def sizes(
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
-    if stage.filters_take_norms:
+    if stage.channels_take_norms:
         mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,
@@ -502,11 +502,10 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     return exit_code(
-        lambda: tyro.cli(
-            export_command,
-            prog="python -m rewind_ray.export",
-            description=__doc__,
-            args=arguments or ["--help"],
-            config=(FlagCreatePairsOff,),
+        lambda: run_cli(
+            partial(tyro.cli, export_command),
+            "python -m rewind_ray.export",
+            __doc__,
+            arguments or ["--help"],
         )
     )

@@ -17,7 +17,9 @@ from rewind_ray.pruning import check_fits, check_prune
 from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
+from rewind_ray.structures import DEFAULT_STRUCTURE
 from rewind_ray.tasks import planned_task
+from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
 
@@ -43,26 +45,31 @@ class Size:
     """Examples that test; None: unknown."""
 
 
-@cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
     """Raises UserError or FileNotFoundError if the data or the network can't be had."""
+    return _planned(protocol, data)[0]
+
+
+def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
+    """The prunable parameters, without memory for their weights."""
+    return _planned(protocol, data)[1]
+
+
+@cache
+def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.Parameter]]:
     task = planned_task(protocol, data)
-    network, sizes = task.meta_network(), task.sizes()
+    sizes = task.sizes()  # first: a task that must load its data for them has it for the network
+    network = task.meta_network()
+    prunable = task.prunable(network)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
-    mask = sum(p.numel() for p in task.prunable(network).values()) // 8
-    return Size(
-        point_bytes=2 * weights + buffers + mask,  # weights and momentum
+    mask = sum(p.numel() for p in prunable.values()) // 8
+    size = Size(
+        point_bytes=(1 + tensors_of_a_weight(protocol)) * weights + buffers + mask,
         updates=sizes.steps_per_epoch,
         num_test=sizes.num_test,
     )
-
-
-@cache
-def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
-    """The prunable parameters, without memory for their weights."""
-    task = planned_task(protocol, data)
-    return task.prunable(task.meta_network())
+    return size, prunable
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
@@ -163,7 +170,7 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
         how = f"{stage.prune.rates}, {how}"
     if stage.prune.layers:
         how = f"{stage.prune.layers}, {how}"
-    if stage.prune.structure != "unstructured":
+    if stage.prune.structure != DEFAULT_STRUCTURE:
         how = f"{stage.prune.structure}, {how}"
     rewind_epoch = stage.rewind_epoch
     back = "" if rewind_epoch is None else f"{rewind_epoch} of {stage.protocol.epochs}"
