@@ -77,7 +77,7 @@ def add(stage: Stage, graph: Graph) -> None:
     node = graph.setdefault(stage.stage_id, Node(stage=stage))
     node.row_epochs.add(stage.train_epochs)
     if stage.parent is not None:
-        graph[stage.baseline.stage_id].row_epochs.add(stage.protocol.epochs)
+        graph[stage.baseline.stage_id].row_epochs.add(stage.protocol.dense_epochs)
     if stage.parent is None or stage.retrain is None or not is_new:
         return
     parent = graph[stage.parent.stage_id]

@@ -32,6 +32,7 @@ from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
 from sweeps.run.dispatcher import ENDED, Scheduler, State
+from sweeps.run.own_code import runtime_env
 from sweeps.run.progress import Progress
 from sweeps.run.ray_access import keep_token_private
 from sweeps.run.ray_watch import RayWatch, own_node_trouble
@@ -54,11 +55,16 @@ MAX_FAILURES = 8
 in the code needs."""
 
 
-def start_ray(address: str) -> None:
-    """Connect to a cluster, or start Ray in this process's charge, without its dashboard."""
+def start_ray(address: str, environment: dict[str, Any] | None = None) -> None:
+    """Connect to a cluster, or start Ray in this process's charge. Without its dashboard.
+
+    environment: Ray's ``runtime_env``.
+    """
     if ray.is_initialized():
         return
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if environment:
+        quiet["runtime_env"] = environment
     if address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
@@ -77,7 +83,8 @@ def train_graph(
 ) -> None:
     """Train all that is missing, and what ``source`` adds. Returns when nothing can run any more,
     or after Ctrl-C."""
-    start_ray(options.address)
+    protocols = {node.stage.protocol for node in scheduler.graph.values()}
+    start_ray(options.address, runtime_env(protocols, options.address))
     gpus = gpu_share(options.gpus_per_trial)
     resources = ray.cluster_resources()
     if gpus is None:
