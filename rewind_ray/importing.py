@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,28 @@ def is_import_path(text: str) -> bool:
     )
 
 
+_given: dict[str, Any] = {}
+
+
+def give(path: str, thing: Any) -> str:
+    """Let ``import_object`` find a thing of this process that no module holds. The path."""
+    _given[path] = thing
+    return path
+
+
+def path_of(function: Any) -> str:
+    """The import path of a function or class; one that can't be imported by it is given.
+
+    Such as one of a script, of a notebook or inside another function.
+    """
+    parts = [part.strip("<>") for part in function.__qualname__.split(".")]
+    path = f"{function.__module__}{SEPARATOR}{'.'.join(parts)}"
+    module = sys.modules.get(function.__module__)
+    for part in parts:
+        module = getattr(module, part, None)
+    return path if module is function else give(path, function)
+
+
 def import_object(path: str, what: str) -> Any:
     """What ``package.module:name`` names; what: the kind of thing, for error messages.
 
@@ -29,6 +52,8 @@ def import_object(path: str, what: str) -> Any:
     somebody else wrote. Raises UserError where there is no such module or name. An exception
     that the module itself raises is passed on.
     """
+    if path in _given:
+        return _given[path]
     if not is_import_path(path):
         raise UserError(
             f"{what} {path!r} is no import path; write package.module:name, such as "

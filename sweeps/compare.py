@@ -93,9 +93,9 @@ class Training:
     protocol's if left out."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side that a folder's images are resized to; that of its first image if left out."""
-    protocol: str = "renda_cifar"
-    """Training protocol: renda_cifar, mikler_resnet, mikler_wrn, digits, ... It gives what no
-    other flag says."""
+    protocol: str | None = None
+    """Training protocol, for all that no other flag says: renda_cifar, mikler_resnet, mikler_wrn,
+    digits, ...; if left out renda_cifar, and plain for networks or data of your own."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
@@ -258,9 +258,11 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
 
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
-    make_protocol = protocol_named(training.protocol)
+    own = (training.network, training.dataset, training.task or "")
+    usual = "plain" if any(map(is_import_path, own)) else "renda_cifar"
+    make_protocol = protocol_named(training.protocol or usual)
     check_names(training)
-    dataset, folder, place = chosen_data(training, data, make_protocol(training.network))
+    dataset, folder, place = chosen_data(training, data, make_protocol(training.network, "cifar10"))
     if training.validation is not None:
         place |= {
             "validation": "test" if training.validation else "none",
@@ -291,7 +293,8 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
     shape = training.schedule or ("steps" if training.drops else old.shape)
     drops: tuple[float, ...] = training.drops
     if shape == "steps" and not drops:
-        drops = tuple(scaled_drop(drop, protocol.epochs, epochs) for drop in old.drops)
+        moved = {scaled_drop(drop, protocol.epochs, epochs) for drop in old.drops}
+        drops = tuple(sorted(drop for drop in moved if 0 < drop < epochs))  # none in short runs
     warmup_epochs = training.warmup_epochs
     if warmup_epochs is None:
         warmup_epochs = old.warmup_epochs * epochs / protocol.epochs

@@ -12,21 +12,15 @@ from types import ModuleType
 from typing import Any
 
 from rewind_ray.digests import FOREIGN, INSTALLED
-from rewind_ray.importing import SEPARATOR, is_import_path
-from rewind_ray.spec import Protocol
 
 
-def runtime_env(protocols: Iterable[Protocol], address: str) -> dict[str, Any]:
+def runtime_env(address: str) -> dict[str, Any]:
     """What ``ray.init`` takes as its ``runtime_env``; empty where workers have all the code.
 
-    With a network, data or task of the user's own it holds all modules that this process has
-    imported and that are neither installed nor ours, with the rest of their packages. Ray puts
-    them on the workers' path. Workers on this machine see what lies in the working directory or on
-    PYTHONPATH anyway.
+    It holds all modules that this process has imported and that are neither installed nor ours,
+    with the rest of their packages; Ray puts them on the workers' path. Workers on this machine see
+    what lies in the working directory or on PYTHONPATH anyway.
     """
-    paths = {p for each in protocols for p in (each.network, each.dataset, each.task)}
-    if not any(map(is_import_path, paths)):
-        return {}
     places = [place for module in own_modules() for place in places_of(module)]
     if address == "local":
         seen = {Path(place or ".").resolve() for place in python_path()}
@@ -39,8 +33,7 @@ def own_modules() -> list[ModuleType]:
     return [
         module
         for name, module in list(sys.modules.items())
-        if SEPARATOR not in name
-        and "." not in name
+        if "." not in name
         and name not in FOREIGN
         and name != "__main__"
         and isinstance(module, ModuleType)

@@ -55,15 +55,15 @@ MAX_FAILURES = 8
 in the code needs."""
 
 
-def start_ray(address: str, environment: dict[str, Any] | None = None) -> None:
-    """Connect to a cluster, or start Ray in this process's charge. Without its dashboard.
+def start_ray(address: str) -> None:
+    """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
 
-    environment: Ray's ``runtime_env``.
+    Workers get the user's own modules that this process has imported.
     """
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if environment:
+    if environment := runtime_env(address):
         quiet["runtime_env"] = environment
     if address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
@@ -83,8 +83,7 @@ def train_graph(
 ) -> None:
     """Train all that is missing, and what ``source`` adds. Returns when nothing can run any more,
     or after Ctrl-C."""
-    protocols = {node.stage.protocol for node in scheduler.graph.values()}
-    start_ray(options.address, runtime_env(protocols, options.address))
+    start_ray(options.address)
     gpus = gpu_share(options.gpus_per_trial)
     resources = ray.cluster_resources()
     if gpus is None:

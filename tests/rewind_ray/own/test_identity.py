@@ -13,10 +13,13 @@ import torch
 
 from rewind_ray.digests import code_digest, network_digest, tensors_digest
 from rewind_ray.errors import UserError
+from rewind_ray.models.own import weights_bytes
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol, dense_stage
-from rewind_ray.tasks import identified, load_task
+from rewind_ray.spec import Protocol, Stage, dense_stage
+from rewind_ray.tasks import adopting, identified, load_task
 from tests.rewind_ray.own import user_code
+from tests.rewind_ray.tasks.diabetes import diabetes
+from tests.rewind_ray.tiny_stages import Lab
 
 OWN = "tests.rewind_ray.own.user_code"
 SOURCE = '''
@@ -63,21 +66,21 @@ class Written:
         self.folder = folder
 
     def digest(self, source: str = SOURCE, helper: str = HELPER, name: str = "net") -> str:
-        (self.folder / f"{name}_one.py").write_text(source.format(helper=f"{name}_helper"))
-        (self.folder / f"{name}_helper.py").write_text(helper)
-        for module in (f"{name}_one", f"{name}_helper"):
-            sys.modules.pop(module, None)
+        self.write(f"{name}_helper", helper)
+        self.write(f"{name}_one", source.format(helper=f"{name}_helper"))
+        return identified(own(network=f"{name}_one:build"), None).network_digest
+
+    def write(self, module: str, source: str) -> None:
+        (self.folder / f"{module}.py").write_text(source)
+        sys.modules.pop(module, None)
+        load_task.cache_clear()
         importlib.invalidate_caches()
-        sys.dont_write_bytecode = True  # files of one second have the same time of change
-        try:
-            return identified(own(network=f"{name}_one:build"), None).network_digest
-        finally:
-            sys.dont_write_bytecode = False
 
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files of one second look unchanged
     yield Written(tmp_path)
     for name in [n for n in sys.modules if n.startswith("net_")]:
         del sys.modules[name]
@@ -85,18 +88,80 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written
 
 CODE, WEIGHTS = 0, 1
 CHANGES = {
-    "forward": (("* GAIN", "+ GAIN"), CODE),
-    "a default argument": (("build(width=8)", "build(width=9)"), CODE),
-    "initial weights": (("0.5", "0.25"), CODE),
-    "a constant of the module": (("GAIN = 2.0", "GAIN = 3.0"), CODE),
+    "forward": ("* GAIN", "+ GAIN"),
+    "a default argument": ("build(width=8)", "build(width=9)"),
+    "initial weights": ("0.5", "0.25"),
+    "a constant of the module": ("GAIN = 2.0", "GAIN = 3.0"),
 }
 
 
+def outcome(lab: Lab, stage: Stage) -> tuple[float | None, list[torch.Tensor]]:
+    lab.run(stage)
+    return lab.row(stage).test_accuracy, list(lab.point(stage).weights.values())
+
+
+def differ(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 @pytest.mark.parametrize("what", CHANGES)
-def test_another_network_is_another_digest(what: str, written: Written) -> None:
-    (old, new), _ = CHANGES[what]
+def test_another_network_has_another_id_and_other_numbers(
+    what: str, written: Written, lab: Lab
+) -> None:
+    """``Protocol.network_digest``, in the laws of identity."""
+    old, new = CHANGES[what]
     assert SOURCE.count(old) == 1
-    assert written.digest() != written.digest(SOURCE.replace(old, new))
+    stages, weights = [], []
+    for source in (SOURCE, SOURCE.replace(old, new)):
+        digest = written.digest(source)
+        schedule = Schedule(lr=0.05)
+        protocol = own(network="net_one:build", network_digest=digest, epochs=1, schedule=schedule)
+        stages.append(dense_stage(protocol, 0))
+        weights.append(outcome(lab, stages[-1])[1])
+    assert stages[0].stage_id != stages[1].stage_id
+    assert differ(*weights)
+
+
+TASK = """
+import torch
+from tests.rewind_ray.tasks.diabetes import Diabetes
+
+class Scaled(Diabetes):
+    def loss(self, network, batch):
+        return {factor} * super().loss(network, batch)
+"""
+
+
+def test_another_code_of_a_task_has_another_id_and_other_numbers(
+    written: Written, lab: Lab
+) -> None:
+    """``Protocol.task_digest``, in the laws of identity."""
+    stages, weights = [], []
+    for factor in (1, 2):
+        written.write("net_task", TASK.format(factor=factor))
+        protocol = identified(diabetes(task="net_task:Scaled"), None)
+        stages.append(dense_stage(protocol, 0))
+        weights.append(outcome(lab, stages[-1])[1])
+    one, other = (stage.protocol for stage in stages)
+    assert replace(one, task_digest="", network_digest="") == replace(
+        other, task_digest="", network_digest=""
+    )
+    assert one.task_digest != other.task_digest and stages[0].stage_id != stages[1].stage_id
+    assert differ(*weights)
+
+
+def test_other_trained_weights_have_another_id_and_other_numbers(lab: Lab) -> None:
+    """``Protocol.init``, in the laws of identity."""
+    stages, weights = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        given = user_code.Perceptron().state_dict()
+        protocol = adopting(own(), None, given, "a test")
+        lab.ledger.write_init(protocol.init, weights_bytes(given))
+        stages.append(dense_stage(protocol, 0))
+        weights.append(outcome(lab, stages[-1])[1])
+    assert stages[0].stage_id != stages[1].stage_id
+    assert differ(*weights)
 
 
 def test_functions_that_forward_uses_count(written: Written) -> None:
