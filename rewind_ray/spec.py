@@ -610,8 +610,14 @@ def identity(stage: Stage) -> dict[str, Any]:
     }
 
 
+LEAVES = frozenset({str, int, bool, float, type(None)})
+
+
 def canonical(value: Any) -> Any:
     """Plain data for hashing: a dataclass becomes {its name: {its fields}}."""
+    kind = type(value)
+    if kind in LEAVES:  # most values, and a sweep's start hashes millions
+        return value + 0.0 if kind is float else value  # -0.0 becomes 0.0
     if is_dataclass(value) and not isinstance(value, type):
         contents = {item.name: canonical(getattr(value, item.name)) for item in fields(value)}
         return {type(value).__name__: contents}
