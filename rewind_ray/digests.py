@@ -79,7 +79,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def code_digest(roots: Iterable[Any]) -> str:
@@ -190,8 +190,9 @@ def _own_text(thing: Any) -> str:
     except (OSError, TypeError, SyntaxError):  # made without a file, or a part of an expression
         return compiled_text(thing.__code__) if isinstance(thing, FunctionType) else ""
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        if documented and ast.get_docstring(node, clean=False) is not None:
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
@@ -213,10 +214,11 @@ def value_text(value: Any) -> str | None:
         return "meta tensor" if value.is_meta else tensors_digest({"": value})
     if isinstance(value, np.ndarray) and value.dtype != object:
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    texts: list[str | None]
     if isinstance(value, (tuple, list)):
         texts = [value_text(each) for each in value]
     elif isinstance(value, (set, frozenset)):
-        texts = sorted(text or "" for text in map(value_text, value))
+        texts = [*sorted(text or "" for text in map(value_text, value))]
     elif isinstance(value, dict):
         texts = [value_text(each) for pair in value.items() for each in pair]
     else:

@@ -89,7 +89,7 @@ class Read:
         ]
         loader: DataLoader[Any] = DataLoader(
             _Seeded(self.dataset),
-            batch_sampler=lists,  # type: ignore[arg-type]
+            batch_sampler=lists,
             num_workers=torch.get_num_threads() - 1,
             collate_fn=_collated,
             generator=torch.Generator().manual_seed(0),  # else it draws from the global one
@@ -322,7 +322,7 @@ def _classes(parts: Mapping[str, Part], train: Any) -> int | None:
     found = [part.labels for part in parts.values() if isinstance(part, Held)]
     named = getattr(train, "classes", None)
     train_part = parts["train"]
-    if isinstance(train_part, Held) and len(train_part.labels.unique()) < 2:
+    if isinstance(train_part, Held) and len(torch.unique(train_part.labels)) < 2:
         raise UserError("all training examples are of one class; there is nothing to learn")
     if len(found) == len(parts):
         return 1 + max(int(labels.max()) for labels in found)

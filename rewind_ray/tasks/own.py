@@ -71,13 +71,13 @@ class Classification(Task):
                 num_views=1,
                 whole_pass=self.protocol.steps_per_epoch is None,
             )
-            order = plan.order.split(self.protocol.batch_size)
+            order = torch.split(plan.order, self.protocol.batch_size)
             keys = [
                 f"{seed} {epoch} {step * self.protocol.batch_size // len(examples)}"
                 for step in range(len(order))
             ]
         else:
-            order = torch.arange(len(examples)).split(EVALUATION_BATCH_SIZE)
+            order = torch.split(torch.arange(len(examples)), EVALUATION_BATCH_SIZE)
             keys = ["evaluation"] * len(order)
         for inputs, labels in examples.batches(order, keys):
             yield inputs.to(self.device), labels.to(self.device)
