@@ -83,12 +83,9 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     for warning in left_out(graph, sweep.data):
         console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
     if options.dry_run:
-        rate, at_once = options.updates_per_second, options.max_concurrent
         with patience_of(DRY_RUN_PATIENCE_SECONDS):
             ledger = Ledger(options.storage)
-            text = describe_graph(
-                sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once
-            )
+            text = describe_graph(sweep.name, graph, ledger, options, sweep.data)
         console.print(text)
         return DONE
     ledger = Ledger(options.storage)
