@@ -77,9 +77,9 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
-def tensor_bytes(tensor: Tensor) -> bytes | memoryview:
+def tensor_bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def code_digest(roots: Iterable[Any]) -> str:

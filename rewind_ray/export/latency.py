@@ -85,10 +85,12 @@ def _compare(
 
 
 def random_images(batch_size: int, input_shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """(N, C, H, W) float32, channels last; the same ones every time."""
+    """(N, ...) float32, images channels last; the same ones every time."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, *input_shape, generator=generator)
-    return images.to(device=device, memory_format=torch.channels_last)
+    image_like = len(input_shape) == 3
+    layout = torch.channels_last if image_like else torch.preserve_format
+    return images.to(device=device, memory_format=layout)
 
 
 def forward_times(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,8 @@ def identified(protocol: Protocol, data: str | None) -> Protocol:
     task = task_of(protocol, data)
     task.load()
     check_network(task)
-    return replace(protocol, **own_digests(task))
+    digests: dict[str, Any] = {**own_digests(task)}
+    return replace(protocol, **digests)
 
 
 def adopting(
