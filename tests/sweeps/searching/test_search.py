@@ -1,4 +1,4 @@
-"""A search while it runs: what is asked, trained, told, given up and continued."""
+"""A search while it runs: what it suggests, trains, reports, gives up and continues."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_really_trained_it_repeats_too_and_rows_are_what_is_told(tmp_path):
         searches.append(search)
     a, b = searches
     assert asked(a) == asked(b) and a.points == b.points
-    told = [trial.values for trial in a.study.trials()]
-    assert told == [trial.values for trial in b.study.trials()]
+    values = [trial.values for trial in a.study.trials()]
+    assert values == [trial.values for trial in b.study.trials()]
     for trial in a.study.trials():
         if trial.values is not None:
             point = a.points[a.study.recipe(trial)]
@@ -343,8 +343,8 @@ def test_diverging_recipes_are_told_and_never_recommended(tmp_path):
 
     search = searching(tmp_path, suggestions=20)
     run(search, diverging)
-    told = [t for t in search.study.trials() if "diverged" in t.user_attrs.get("ended", "")]
-    assert told and all(t.params["method"] == "weight_rewind" for t in told)
+    ended = [t for t in search.study.trials() if "diverged" in t.user_attrs.get("ended", "")]
+    assert ended and all(t.params["method"] == "weight_rewind" for t in ended)
     for recipe in search.points:
         assert recipe.method != "weight_rewind" or recipe.levels < 2
     again = searching(tmp_path, suggestions=20)
