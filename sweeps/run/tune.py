@@ -41,7 +41,7 @@ from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
 """Highest rate of all trials together; each costs 2.5 ms of the driver's CPU (docs/scale.md)."""
-RUN_STAGES, RUN_STAGES_A_SLOT = 5_000, 100
+RUN_STAGES, RUN_STAGES_PER_SLOT = 5_000, 100
 """Stages of one run of Tune, in all or for each slot, whichever is more. Tune keeps all of its
 trials in memory, but slots are idle at the end of a run, so it must be long compared to a stage."""
 NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
@@ -128,7 +128,7 @@ def run_until_done(
     again = "" if address == "local" else "once the cluster is up again, "
     go_on = f"Nothing is lost: {again}the same command continues"
     while True:
-        searcher.left = max(RUN_STAGES, RUN_STAGES_A_SLOT * at_once)
+        searcher.left = max(RUN_STAGES, RUN_STAGES_PER_SLOT * at_once)
         if not searcher.has_next():
             return
         why = run_tune_watched(searcher, monitor, sweep, at_once, go_on)

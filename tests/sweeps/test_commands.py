@@ -252,7 +252,7 @@ def test_a_sweep_of_several_runs_of_tune(undisturbed, storage):
     program = (
         "import sys, sweeps.run.tune as tuning\n"
         "from sweeps import quickstart\n"
-        "tuning.RUN_STAGES, tuning.RUN_STAGES_A_SLOT = 3, 1\n"
+        "tuning.RUN_STAGES, tuning.RUN_STAGES_PER_SLOT = 3, 1\n"
         f"sys.argv = {[*QUICKSTART, '--storage', str(storage)]}\n"
         "quickstart.command(quickstart.main)\n"
     )
