@@ -25,6 +25,7 @@ from rewind_ray.datasets.image_set import prepare
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import apply_mask_, dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.spec import Prune
+from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.epoch import autocast, train_epoch
 from sweeps.commands.calibrate import prepared_network, random_images
@@ -102,7 +103,16 @@ def epoch_loop(name: str, precision: str, updates: int, device: torch.device) ->
         return islice(epoch_batches(images, seed=0, epoch=next(epochs)), updates)
 
     def one_round() -> None:
-        train_epoch(network, optimizer, batches(), lambda _: 0.1, parameters, mask, precision)
+        train_epoch(
+            network=network,
+            optimizer=optimizer,
+            batches=batches(),
+            batch_loss=classification_loss,
+            learning_rate=lambda _: 0.1,
+            parameters=parameters,
+            mask=mask,
+            precision=precision,
+        )
 
     return one_round
 

@@ -22,8 +22,10 @@ from torch import nn
 from rewind_ray.export.latency import forward_times, random_images
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, dense_mask, prunable_parameters
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 
 Layers = Literal["alike", "apart"]
 
@@ -90,9 +92,9 @@ def three_networks(
     input_shape = (3, image_size, image_size)
     masked = copy.deepcopy(dense)
     apply_mask_(prunable_parameters(masked, "convolutions"), mask)
-    mask |= follower_mask(masked, mask, followers(masked, input_shape))
+    mask |= follower_mask(masked, mask, followers(masked, (torch.zeros(1, *input_shape),)))
     apply_mask_(dict(masked.named_parameters()), mask)
-    shrunk = shrink_(copy.deepcopy(masked), cut_of(masked, mask, input_shape))
+    shrunk = shrink_(copy.deepcopy(masked), cut_of(masked, mask, (torch.zeros(1, *input_shape),)))
     images = torch.randn(2, *input_shape)
     with torch.no_grad():
         torch.testing.assert_close(shrunk(images), masked(images), rtol=1e-5, atol=1e-5)
@@ -112,7 +114,8 @@ def random_filters(network: nn.Module, fraction: float, layers: Layers) -> Mask:
 
 def size(network: nn.Module, image_size: int) -> tuple[int, int]:
     """Parameters, and multiply-adds of one forward pass on one image."""
-    flops = multiply_adds(network, (3, image_size, image_size))
+    one_image = torch.zeros(1, 3, image_size, image_size)
+    flops = multiply_adds(network, (one_image,))
     return sum(parameter.numel() for parameter in network.parameters()), sum(flops.values())
 
 

@@ -33,7 +33,7 @@ SWEEP = (
     *("--protocol", "digits", "--epochs", "12", "--drops", "6", "9", "--fraction", "0.5"),
     *("--methods", "finetune", "weight_rewind", "lr_rewind", "--levels", "3"),
 )
-OF_THE_RUN = ("train_seconds", "finished_at", "git_commit", "images_per_second")
+OF_THE_RUN = ("train_seconds", "finished_at", "git_commit", "examples_per_second")
 NODES = 2
 
 

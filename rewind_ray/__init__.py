@@ -1,9 +1,9 @@
 """Pruning and retraining as a walk on a stage graph. Needs torch and numpy, never Ray.
 
-spec, retraining, schedule, protocols, network_options, result    what a stage is: plain data
+spec, retraining, schedule, protocols, ..._options, result        what a stage is: plain data
 training/     a stage from its start to its row
 store/        where everything is kept
-tasks/        images: data, networks and their accuracy
+tasks/        what a network is trained on and for: data, loss, metric
 datasets/     batches as a pure function of (data, seed, epoch)
 models/       networks by name
 pruning/      masks, criteria, structures, and cutting filters out

@@ -59,9 +59,8 @@ def options_of(network: str) -> dict[str, Option]:
     return OPTIONS.get(network, {})
 
 
-def not_default(network: str, options: Mapping[str, Option]) -> dict[str, Option]:
-    """Those that differ from the network's defaults: they alone change what is trained."""
-    defaults = options_of(network)
+def not_default(options: Mapping[str, Option], defaults: Mapping[str, Option]) -> dict[str, Option]:
+    """Those that differ from the defaults: they alone change what is trained."""
     return {
         name: value
         for name, value in options.items()

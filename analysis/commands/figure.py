@@ -12,6 +12,7 @@ from analysis.draw.papers import FIGURES, figure_named, make
 from analysis.draw.papers.content import FORMATS, as_text, write_content
 from analysis.draw.papers.scenes import Source
 from analysis.table.rows import read_rows, suffix_of
+from rewind_ray.errors import UserError
 from rewind_ray.store.files import kind_of
 from rewind_ray.store.opening import open_storage
 
@@ -79,7 +80,7 @@ def figure_command(
     if out:
         suffix_of(out, FORMATS)
     if source == PUBLISHED and overlay:
-        raise ValueError("--overlay published lies over rows of one's own; give these as ROWS")
+        raise UserError("--overlay published lies over rows of one's own; give these as ROWS")
     own = None if source == PUBLISHED else own_source(source)
     content = make(name, own, overlay=overlay is not None)
     if content.missing:

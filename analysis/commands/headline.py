@@ -34,6 +34,7 @@ from analysis.table.text import (
     spreads,
     times,
 )
+from rewind_ray.errors import UserError
 
 MaxDrops = Annotated[
     tuple[str, ...],
@@ -72,7 +73,7 @@ def headline_command(
     """
     suffix = suffix_of(out, (".csv", ".parquet")) if out else None
     if not max_drops:
-        raise ValueError("--max-drops needs a drop, as in 0.5pt or 0.005")
+        raise UserError("--max-drops needs a drop, as in 0.5pt or 0.005")
     drops = tuple(difference_of(drop, "--max-drops", zero=True) for drop in max_drops)
     rows = of_networks(read_rows(source), networks)
     points = points_of(rows)
@@ -91,11 +92,11 @@ def headline_command(
 
 
 def of_networks(rows: pd.DataFrame, networks: tuple[str, ...]) -> pd.DataFrame:
-    """Raises ValueError for a network that no row has."""
+    """Raises UserError for a network that no row has."""
     known = sorted(set(rows["network"]))
     for name in networks:
         if name not in known:
-            raise ValueError(f"unknown --networks {name!r}; there: {', '.join(known)}")
+            raise UserError(f"unknown --networks {name!r}; there: {', '.join(known)}")
     return rows[rows["network"].isin(networks)] if networks else rows
 
 

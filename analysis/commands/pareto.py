@@ -17,6 +17,7 @@ from analysis.table.points import PANEL, dense_baselines
 from analysis.table.rows import PICTURES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.table.spreads import marks_text
 from analysis.table.text import json_text, panels_text, records
+from rewind_ray.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def draw(
 
     against = [name for name in objectives if name != "test_accuracy"]
     if len(against) == len(objectives):
-        raise ValueError("a figure shows test_accuracy; add it to --objectives, or write a .csv")
+        raise UserError("a figure shows test_accuracy; add it to --objectives, or write a .csv")
     frontier(points, baselines, by, against[0], out)
 
 
@@ -115,7 +116,7 @@ def volumes_of(points: pd.DataFrame, by: str, objectives: tuple[str, ...]) -> pd
 def attained(rows: pd.DataFrame, by: str, objectives: tuple[str, ...]) -> pd.DataFrame:
     against = [name for name in objectives if name != "test_accuracy"]
     if len(objectives) != 2 or len(against) != 1:
-        raise ValueError("--attainment takes test_accuracy and one other objective")
+        raise UserError("--attainment takes test_accuracy and one other objective")
     return attainment(rows, by, against[0])
 
 

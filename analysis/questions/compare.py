@@ -24,6 +24,7 @@ from analysis.questions.statistics import (
 from analysis.table.columns import BadRows
 from analysis.table.metrics import amount, unit_of
 from analysis.table.points import PANEL, density_levels, group_numbers, pruned_rows, sums_up
+from rewind_ray.errors import UserError
 
 SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
 """What two methods have in common where they are compared. ``setting``: the part of ``variant``
@@ -67,10 +68,10 @@ def compare(
     left out and counted. What is shown is decided by ``questions.judge``, corrected for the number
     of lines.
 
-    Raises ValueError for an unknown method, BadRows where no two methods meet.
+    Raises UserError for an unknown method, BadRows where no two methods meet.
     """
     if not 0 < worth < 1:
-        raise ValueError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
+        raise UserError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
     trials = trials_of(rows, chosen=not equal_epochs)
     if trials.empty:
         raise BadRows(
@@ -171,7 +172,7 @@ def pairs_of(trials: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, st
     for name in methods:
         if name not in {*known, *of_method}:
             there = ", ".join(sorted({*known, *of_method}))
-            raise ValueError(f"unknown --methods {name!r}; there: {there}")
+            raise UserError(f"unknown --methods {name!r}; there: {there}")
     asked = list(
         dict.fromkeys(
             contender

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rewind_ray.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricUnits:
@@ -57,10 +59,10 @@ def amount(fraction: float, metric: str = "accuracy") -> str:
 
 
 def margin_of(text: str) -> float:
-    """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises ValueError for anything else."""
+    """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises UserError for anything else."""
     value = _fraction(text)
     if not 0 < value < 0.5:
-        raise ValueError(
+        raise UserError(
             f"the margin is {text!r}; allowed: points above 0 and below 50, as in 0.5pt, or the "
             "same as a fraction, 0.005"
         )
@@ -70,12 +72,12 @@ def margin_of(text: str) -> float:
 def difference_of(text: str, option: str, *, zero: bool = False) -> float:
     """The same of another option: 0.3pt and 0.003 are 0.003. ``zero``: 0 is allowed too.
 
-    Raises ValueError, naming the option, for what is no such number or isn't below 1.
+    Raises UserError, naming the option, for what is no such number or isn't below 1.
     """
     value = _fraction(text)
     if not (0 < value < 1 or (zero and value == 0)):
         least = "from 0 up" if zero else "above 0"
-        raise ValueError(
+        raise UserError(
             f"{option} is {text!r}; allowed: points {least} to below 100, as in 0.3pt, or the "
             "same as a fraction, 0.003"
         )

@@ -10,8 +10,9 @@ from rewind_ray.datasets.catalog import (
     DatasetInfo,
     ImageData,
     describe,
+    is_streamed,
     load,
     resolve,
 )
 
-__all__ = ["DATASETS", "DatasetInfo", "ImageData", "describe", "load", "resolve"]
+__all__ = ["DATASETS", "DatasetInfo", "ImageData", "describe", "is_streamed", "load", "resolve"]

@@ -14,12 +14,15 @@ from rewind_ray.datasets.class_folders import (
     list_folder,
     tree_digest,
 )
+from rewind_ray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER_PREFIX = "folder:"
 FOLDER_CHANNELS = 3  # every image of a folder is converted to RGB
+CUT_FROM_FILES = ("imagenet", "imagenet_tf")
+"""Augmentations that cut from an image at the size that its file has; see ``stream.VIEWS``."""
 STREAMED_IMAGE_SIZE = 224  # of streamed folders where none is asked for; the usual of ImageNet
 
 
@@ -33,8 +36,9 @@ class DatasetInfo:
     channels: int
     image_size: int
     """Side in pixels; images are square."""
-    is_folder: bool = False
-    """A folder of images that the user has, given by ``--data DIR``, and streamed from there."""
+    streamed: bool = False
+    """It doesn't fit into memory: a folder that the user has, given by ``--data DIR``, whose files
+    are read again in every epoch."""
     classes_vary: bool = False
     """Which classes they are is the user's choice, so ``num_train`` is only about right."""
 
@@ -71,7 +75,7 @@ DATASETS = {
         num_classes=1000,
         channels=FOLDER_CHANNELS,
         image_size=STREAMED_IMAGE_SIZE,
-        is_folder=True,
+        streamed=True,
     ),
     "imagenet100": DatasetInfo(
         num_train=126_689,  # of the classes that Tian et al. 2020 chose
@@ -79,42 +83,66 @@ DATASETS = {
         num_classes=100,
         channels=FOLDER_CHANNELS,
         image_size=STREAMED_IMAGE_SIZE,
-        is_folder=True,
+        streamed=True,
         classes_vary=True,
     ),
 }
 
 
 def resolve(
-    text: str, data: str | None, image_size: int | None, streamed: bool = False
+    text: str, data: str | None, image_size: int | None, augmentation: str = "none"
 ) -> tuple[str, str | None, str, int | None]:
     """What the user wrote -> (dataset, data path, data_digest, image_size) for specs and workers.
 
     text: a name in ``DATASETS``, or ``folder:PATH``, or ``folder:NAME`` with ``data`` the path
     of the folder called NAME. For a folder, ``image_size`` None becomes the shorter side of its
     first training image. Paths come back absolute, because Ray's actors change their working
-    directory. Raises ValueError for an unknown name or a size that can't be had.
+    directory. Raises UserError for an unknown name or a size that can't be had.
 
-    streamed: the protocol's augmentation is one of ``spec.STREAMED``. A folder's digest is then
-    over paths and file sizes, since reading all bytes would take hours, and its default size 224.
+    augmentation: the protocol's. The digest of a folder that is streamed with it is over paths and
+    file sizes, since reading all bytes would take hours, and its default size is 224.
     """
     if not text.startswith(FOLDER_PREFIX):
         info = _named_info(text, image_size)
-        if not info.is_folder:
+        if not info.streamed:
             return text, str(_absolute(data)) if data else None, "", None
         return text, str(_folder_path(text, data)), "", info.image_size
     place = text.removeprefix(FOLDER_PREFIX)
     if not place:
-        raise ValueError("folder: needs a path after it, as in folder:/data/flowers")
+        raise UserError("folder: needs a path after it, as in folder:/data/flowers")
     if data is not None and _absolute(data).name == place:
         place = data
     folder = _absolute(place)
     listing = list_folder(folder)
-    if streamed:
+    if is_streamed(text, augmentation):
         size = STREAMED_IMAGE_SIZE if image_size is None else _checked_size(image_size)
         return FOLDER_PREFIX + folder.name, str(folder), tree_digest(listing), size
     size = default_image_size(listing) if image_size is None else _checked_size(image_size)
     return FOLDER_PREFIX + folder.name, str(folder), content_digest(listing), size
+
+
+def is_streamed(dataset: str, augmentation: str) -> bool:
+    """Whether the images are read from their files in every epoch, by worker processes.
+
+    Of the large data sets they are, and of folders where the augmentation needs the files' own
+    sizes; the others are decoded once. Raises ValueError if the two don't go together.
+    """
+    of_files = augmentation in CUT_FROM_FILES
+    if dataset.startswith(FOLDER_PREFIX):
+        return of_files
+    streamed = _named_info(dataset, None).streamed
+    if streamed and not of_files:
+        raise UserError(
+            f"{dataset} doesn't fit into memory, and augmentation {augmentation!r} needs it there; "
+            f"take one that reads its files: {', '.join(CUT_FROM_FILES)}"
+        )
+    if of_files and not streamed:
+        folders = ", ".join(name for name, known in DATASETS.items() if known.streamed)
+        raise UserError(
+            f"augmentation {augmentation!r} reads folders of images, and {dataset} is none; take "
+            f"another augmentation, or one of {folders}, folder:PATH"
+        )
+    return streamed
 
 
 def describe(dataset: str, data: str | None, image_size: int | None) -> DatasetInfo:
@@ -140,7 +168,7 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
     """The pixels and labels of a data set, downloaded or decoded where that is still to be done.
 
     dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
-    Raises FileNotFoundError where files are missing and can't be downloaded.
+    Raises MissingFile where files are missing and can't be downloaded.
     """
     if dataset.startswith(FOLDER_PREFIX):
         from rewind_ray.datasets.folder import load_folder
@@ -150,10 +178,9 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
         return load_folder(listing, size)
 
     info = _named_info(dataset, image_size)
-    if info.is_folder:
-        raise ValueError(
-            f"{dataset} doesn't fit into memory; take the augmentation 'imagenet', which reads it "
-            "from its files in every epoch"
+    if info.streamed:
+        raise UserError(
+            f"{dataset} doesn't fit into memory; it is read from its files, see list_streamed"
         )
     if dataset == "digits":
         from rewind_ray.datasets.digits import load_digits
@@ -170,22 +197,18 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
 def list_streamed(dataset: str, data: str | None) -> Listing:
     """The files of a folder, or of a named data set that is one, not yet read.
 
-    Raises ValueError if ``dataset`` is no folder, or if files are missing.
+    Raises UserError if ``dataset`` is no folder, or if files are missing.
     """
     if dataset.startswith(FOLDER_PREFIX):
         return list_folder(_folder_path(dataset, data))
     info = _named_info(dataset, None)
-    if not info.is_folder:
-        folders = ", ".join(name for name, known in DATASETS.items() if known.is_folder)
-        raise ValueError(
-            f"the augmentation 'imagenet' reads folders of images, and {dataset} is none; take "
-            f"another augmentation, or one of {folders}, folder:PATH"
-        )
+    if not info.streamed:
+        raise UserError(f"{dataset} is no folder of images; load it into memory, see load")
     listing = list_folder(_folder_path(dataset, data))
     found = (len(listing.train), len(listing.test), len(listing.classes))
     expected = (info.num_train, info.num_test, info.num_classes)
     if found[info.classes_vary :] != expected[info.classes_vary :]:
-        raise ValueError(
+        raise UserError(
             f"{listing.root} has (training images, test images, classes) {found}, and {dataset} "
             f"has {expected}; complete it, or call it folder:{listing.root}"
         )
@@ -194,16 +217,16 @@ def list_streamed(dataset: str, data: str | None) -> Listing:
 
 def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
     if dataset not in DATASETS:
-        raise ValueError(
+        raise UserError(
             f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, or folder:PATH for a "
             "folder of images"
         )
     info = DATASETS[dataset]
-    if info.is_folder:
+    if info.streamed:
         size = info.image_size if image_size is None else _checked_size(image_size)
         return replace(info, image_size=size)
     if image_size is not None:
-        raise ValueError(
+        raise UserError(
             f"image_size is {image_size}, but {dataset} has images of "
             f"{info.image_size} pixels; only folders are resized: leave it out"
         )
@@ -212,13 +235,13 @@ def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
 
 def _checked_size(image_size: int) -> int:
     if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; allowed: 1 pixel and more")
+        raise UserError(f"image_size is {image_size}; allowed: 1 pixel and more")
     return image_size
 
 
 def _folder_path(dataset: str, data: str | None) -> Path:
     if data is None:
-        raise ValueError(
+        raise UserError(
             f"{dataset} is a folder of images, train/<class>/ and test/<class>/ (or val/); say "
             "where it is: --data DIR"
         )
@@ -235,7 +258,7 @@ def _check_complete(dataset: str, loaded: ImageData, info: DatasetInfo) -> None:
     found = (len(loaded.train_images), len(loaded.test_images), len(loaded.classes))
     expected = (info.num_train, info.num_test, info.num_classes)
     if found != expected:
-        raise ValueError(
+        raise UserError(
             f"{dataset} as stored has (training images, test images, classes) {found}, and "
             f"should have {expected}; remove its files, and they are downloaded again"
         )

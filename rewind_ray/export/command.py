@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,28 +32,32 @@ from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from rewind_ray.datasets import DatasetInfo, describe
+from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
-from rewind_ray.models import build_network, initialise_
-from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters, unpruned
+from rewind_ray.models import build_network
+from rewind_ray.pruning import Mask, apply_mask_, unpruned
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import Cut, cut_of, followers, kept_kernels, shrink_
-from rewind_ray.spec import STREAMED, Protocol, Stage, stage_to_dict
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import followers
+from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
-from rewind_ray.tasks import image
+from rewind_ray.structures import with_option
+from rewind_ray.tasks import task_of
+from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
-from rewind_ray.training.run import companions_of
 
 log = logging.getLogger("rewind_ray.export")
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
 FACTS = "rewind_ray"
 """Name, in every file, of the json with what is known of the network."""
 INPUT, OUTPUT = "images", "logits"
@@ -65,17 +70,13 @@ STANDARDISED = {
 ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
-class Unusable(Exception):
-    """What is stored of a stage can't be read."""
-
-
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """What is typed may be right where what is stored isn't."""
+    """What is stored of a stage may be damaged where what was typed is right."""
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
-        raise Unusable(f"can't read {what}: {error}") from error
+    except (CorruptRewindPoint, FileNotFoundError, ValueError) as error:
+        raise DataError(f"can't read {what}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,12 +88,7 @@ class Exported:
     facts: dict[str, Any]
     """What is known of it, as plain data."""
     stage: Stage
-    info: DatasetInfo
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return image.input_shape(self.info)
+    task: ImageClassification
 
 
 def load_export(
@@ -101,29 +97,28 @@ def load_export(
     """The network of a stage and what is known of it.
 
     epoch: None: that of the longest result row. data: folder of the data set's files. Raises
-    ValueError for an epoch without a rewind point or a ``shrink`` that can't be, Unusable and
-    CorruptRewindPoint where what is stored can't be read.
+    UserError for an epoch without a rewind point or a ``shrink`` that can't be, DataError where
+    what is stored can't be read.
     """
     with reading(f"what stage {stage_id} is"):
         stage = ledger.read_spec(stage_id)
     epoch = chosen_epoch(ledger, stage_id, epoch)
     if shrink:
         check_filters(stage)
-    protocol = stage.protocol
-    info = describe(protocol.dataset, data, protocol.image_size)
-    network, mask = masked_network(ledger, stage, epoch, info)
+    task = image_task(stage, data)
+    network, mask = masked_network(ledger, stage, epoch, task)
     facts = {
         "stage_id": stage_id,
         "epoch": epoch,
         "torch_version": torch.__version__,
-        "input": input_facts(protocol, info, data),
-        "output": {"name": OUTPUT, "shape": ["N", info.num_classes], "dtype": "float32"},
+        "input": input_facts(task),
+        "output": {"name": OUTPUT, "shape": ["N", task.info.num_classes], "dtype": "float32"},
         **accuracies(ledger, stage_id, epoch),
-        **sizes(stage, info, network, mask),
+        **sizes(task, stage, network, mask),
     }
     if shrink:
-        shrink_(network, cut_of(network, mask, image.input_shape(info)))
-    computed = multiply_adds(network, image.input_shape(info))
+        shrink_(network, cut_of(network, mask, task.example()))
+    computed = multiply_adds(network, task.example())
     facts |= {
         "shrunk": shrink or any(step.prune.shrink for step in stage.chain if step.prune),
         "params_exported": sum(parameter.numel() for parameter in network.parameters()),
@@ -134,24 +129,37 @@ def load_export(
     if epoch in ledger.row_epochs(stage_id):
         with reading(f"the row of stage {stage_id}"):
             facts["row"] = asdict(ledger.read_row(stage_id, epoch))
-    return Exported(network=network, facts=facts, stage=stage, info=info)
+    return Exported(network=network, facts=facts, stage=stage, task=task)
+
+
+def image_task(stage: Stage, data: str | None) -> ImageClassification:
+    """Raises ValueError for a stage of another task, whose code isn't imported."""
+    protocol = stage.protocol
+    if protocol.task != "image_classification":
+        raise ValueError(
+            f"stage {stage.stage_id} is of task {protocol.task}; only networks of "
+            "image_classification can be exported"
+        )
+    task = task_of(protocol, data)
+    assert isinstance(task, ImageClassification)
+    return task
 
 
 # Which stage, which epoch
 
 
 def find_stage(ledger: Ledger, start: str) -> str:
-    """The stage whose id starts so. Raises ValueError, listing near ones, unless there is one."""
+    """The stage whose id starts so. Raises UserError, listing near ones, unless there is one."""
     stage_ids = ledger.stage_ids()
     if not stage_ids:
-        raise ValueError(
+        raise UserError(
             f"there are no stages in {ledger.uri}; give the --storage that a sweep wrote to"
         )
     found = [stage_id for stage_id in stage_ids if stage_id.startswith(start)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(
+        raise UserError(
             f"{len(found)} stages start with {start!r}: {some(found)}; give more of the id"
         )
 
@@ -159,7 +167,7 @@ def find_stage(ledger: Ledger, start: str) -> str:
         return difflib.SequenceMatcher(None, start, stage_id[: len(start)]).ratio()
 
     near = sorted(stage_ids, key=likeness, reverse=True)
-    raise ValueError(f"no stage {start!r} in {ledger.uri}; nearest: {some(near)}")
+    raise UserError(f"no stage {start!r} in {ledger.uri}; nearest: {some(near)}")
 
 
 def some(stage_ids: list[str]) -> str:
@@ -168,31 +176,32 @@ def some(stage_ids: list[str]) -> str:
 
 
 def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
-    """Raises ValueError, listing those there are, if it has no rewind point."""
+    """Raises UserError, listing those there are, if it has no rewind point."""
     points = ", ".join(map(str, ledger.points(stage_id))) or "none"
     if epoch is None:
         finished = ledger.row_epochs(stage_id)
         if not finished:
-            raise ValueError(
+            raise UserError(
                 f"stage {stage_id} has no finished row; let its sweep end, or give an --epoch "
                 f"that has a rewind point: {points}"
             )
         epoch = finished[-1]
     if epoch not in ledger.points(stage_id):
-        raise ValueError(
+        raise UserError(
             f"stage {stage_id} has no rewind point at epoch {epoch}; there are some at: {points}"
         )
     return epoch
 
 
 def check_filters(stage: Stage) -> None:
-    """Raises ValueError if there are no filters to cut out."""
-    structures = {step.prune.structure for step in stage.chain if step.prune}
-    if "filters" not in structures:
-        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
-        raise ValueError(
+    """Raises UserError if there are no filters to cut out."""
+    if not any(step.prunes_channels for step in stage.chain):
+        structures = sorted({step.prune.structure for step in stage.chain if step.prune})
+        pruned = f"pruned {', '.join(structures)}" if structures else "dense"
+        cuttable = " or ".join(with_option("shrink"))
+        raise UserError(
             f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
-            "--shrink out, or export a stage of structure filters"
+            f"--shrink out, or export a stage of structure {cuttable}"
         )
 
 
@@ -200,7 +209,7 @@ def check_filters(stage: Stage) -> None:
 
 
 def masked_network(
-    ledger: Ledger, stage: Stage, epoch: int, info: DatasetInfo
+    ledger: Ledger, stage: Stage, epoch: int, task: ImageClassification
 ) -> tuple[nn.Module, Mask]:
     """In evaluation mode, its pruned weights zero; as small as the stage itself trained it.
 
@@ -208,14 +217,13 @@ def masked_network(
     """
     with reading(f"epoch {epoch} of stage {stage.stage_id}"):
         point = checkpoint.from_bytes(ledger.read_point(stage.stage_id, epoch))
-    network = image.empty_network(stage.protocol, info)
+    network = task.empty_network()
     if point.cut:
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
-    if mask and stage.filters_take_norms:
-        names = followers(network, image.input_shape(info))
-        mask = {**mask, **companions_of(network, mask, stage, names)}
+    if mask and stage.channels_take_norms:
+        mask = {**mask, **follower_mask(network, mask, followers(network, task.example()))}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
     return network.eval(), mask
@@ -224,14 +232,14 @@ def masked_network(
 # What is known of it
 
 
-def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict[str, Any]:
+def input_facts(task: ImageClassification) -> dict[str, Any]:
     """What to do to an image before the network sees it, and what its classes are called.
 
     Mean, deviation and names are None, with a warning, where the data set can't be had.
     """
     mean = std = classes = None
+    protocol, info = task.protocol, task.info
     try:
-        task = image.load_task(protocol, data, torch.device("cpu"))
         classes = list(task.classes)
         if protocol.standardisation != "image":
             mean, std = task.pixel_moments()
@@ -239,10 +247,10 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
         log.warning("without the data set no class names, mean and deviation: %s", error)
     return {
         "name": INPUT,
-        "shape": ["N", *image.input_shape(info)],
+        "shape": ["N", *task.input_shape],
         "dtype": "float32",
         "channels": "grey" if info.channels == 1 else "RGB",
-        "resized": resized(protocol, info),
+        "resized": resized(task),
         "standardised": STANDARDISED[protocol.standardisation],
         "mean": mean,
         "std": std,
@@ -250,18 +258,18 @@ def input_facts(protocol: Protocol, info: DatasetInfo, data: str | None) -> dict
     }
 
 
-def resized(protocol: Protocol, info: DatasetInfo) -> str | None:
+def resized(task: ImageClassification) -> str | None:
     """How an image of another size was made to fit in evaluation; None: all had this size."""
-    if protocol.augmentation == "imagenet_tf":
-        size = info.image_size
+    size = task.info.image_size
+    if task.protocol.augmentation == "imagenet_tf":
         return (
             f"the centre, of {size}/{size + CROP_PADDING} of the shorter side, cut out and resized "
             f"to {size} pixels, bicubic (TensorFlow 1's, not antialiased)"
         )
-    if protocol.augmentation in STREAMED:
-        side = round(info.image_size * RESIZE_RATIO)
-    elif protocol.dataset.startswith("folder:"):
-        side = info.image_size
+    if task.streamed:
+        side = round(size * RESIZE_RATIO)
+    elif task.protocol.dataset.startswith("folder:"):
+        side = size
     else:
         return None
     return f"shorter side to {side} pixels, bilinear, antialiased; the centre cut out"
@@ -275,31 +283,32 @@ def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | N
     return {name: metrics.get(name) for name in ("val_accuracy", "test_accuracy")} | before
 
 
-def sizes(stage: Stage, info: DatasetInfo, network: nn.Module, mask: Mask) -> dict[str, float]:
+def sizes(
+    task: ImageClassification, stage: Stage, network: nn.Module, mask: Mask
+) -> dict[str, float]:
     """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
-    input_shape = image.input_shape(info)
-    dense = image.meta_network(stage.protocol, info)
-    prunable = prunable_parameters(dense, stage.protocol.prunable)
+    example = task.example()
+    dense = task.meta_network()
+    prunable = task.prunable(dense)
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
-    if stage.filters_take_norms:
-        mask = kept_kernels(network, mask, input_shape)
+    if stage.channels_take_norms:
+        mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,
         "params_total": sum(parameter.numel() for parameter in dense.parameters()),
         "params_prunable": params_prunable,
         "params_remaining": params_remaining,
-        "flops_dense": sum(multiply_adds(dense, input_shape).values()),
-        "flops_remaining": remaining_multiply_adds(multiply_adds(network, input_shape), mask),
+        "flops_dense": sum(multiply_adds(dense, example).values()),
+        "flops_remaining": remaining_multiply_adds(multiply_adds(network, example), mask),
     }
 
 
 def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
     """Against the dense network, in PyTorch without compilation."""
-    dense = image.empty_network(exported.stage.protocol, exported.info)
-    initialise_(dense, exported.stage.seed, exported.stage.protocol.initial_weights)
-    measured = compare(dense, exported.network, exported.input_shape, device)
+    dense = exported.task.network(exported.stage.seed)
+    measured = compare(dense, exported.network, exported.task.input_shape, device)
     for one in measured:
         log.info(
             "batch %d: dense %.3f ms, exported %.3f ms; exported / dense %.3f (%.3f to %.3f)",
@@ -333,7 +342,7 @@ def as_pt2(exported: Exported) -> bytes:
 
 
 def as_onnx(exported: Exported) -> bytes:
-    """By PyTorch's own exporter. Raises ValueError without the packages that it needs."""
+    """By PyTorch's own exporter. Raises UserError without the packages that it needs."""
     program = torch.onnx.export(
         exported_program(exported), input_names=[INPUT], output_names=[OUTPUT], verbose=False
     )
@@ -344,9 +353,10 @@ def as_onnx(exported: Exported) -> bytes:
 
 
 def exported_program(exported: Exported) -> torch.export.ExportedProgram:
-    examples = torch.zeros(2, *exported.input_shape)
-    any_number = {0: torch.export.Dim("N")}
-    return torch.export.export(exported.network, (examples,), dynamic_shapes=(any_number,))
+    number = torch.export.Dim("N")
+    examples = tuple(torch.cat([given, given]) for given in exported.task.example())
+    shapes = tuple({0: number} for _ in examples)
+    return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
 
 
 WRITERS: dict[str, Callable[[Exported], bytes]] = {
@@ -360,7 +370,7 @@ Format = Literal["safetensors", "pt2", "onnx", "json"]
 def check_installed(format: str) -> None:
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if format == "onnx" and missing:
-        raise ValueError(
+        raise UserError(
             f"--format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}; "
             "safetensors and pt2 need nothing more"
         )
@@ -369,16 +379,16 @@ def check_installed(format: str) -> None:
 def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network that was exported to the file, in evaluation mode, and what is known of it.
 
-    Raises ValueError if the file isn't one of ours.
+    Raises UserError if the file isn't one of ours.
     """
     try:
         with safe_open(path, framework="pt") as opened:
             facts_text = (opened.metadata() or {}).get(FACTS)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+        raise UserError(f"{path} is no whole safetensors file: {error}") from error
     if facts_text is None:
-        raise ValueError(f"{path} was not written by rewind_ray.export: it doesn't say so")
+        raise UserError(f"{path} was not written by rewind_ray.export: it doesn't say so")
     facts = json.loads(facts_text)
     protocol = facts["spec"]["protocol"]
     network = build_network(
@@ -445,7 +455,7 @@ def export_command(
 ) -> None:
     check_installed(format)
     if out and Path(out).suffix != f".{format}":
-        raise ValueError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
+        raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
     on = chosen_device(device)
     ledger = Ledger(storage)
     exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data)
@@ -475,7 +485,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def chosen_device(name: str) -> torch.device:
-    """Raises ValueError for one that isn't here."""
+    """Raises UserError for one that isn't here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -483,26 +493,19 @@ def chosen_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
+        raise UserError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
     return device
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code; 1: what was read or written is bad, 2: what was typed."""
+    """Its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    try:
-        tyro.cli(
-            export_command,
-            prog="python -m rewind_ray.export",
-            description=__doc__,
-            args=arguments or ["--help"],
-            config=(FlagCreatePairsOff,),
+    return exit_code(
+        lambda: run_cli(
+            partial(tyro.cli, export_command),
+            "python -m rewind_ray.export",
+            __doc__,
+            arguments or ["--help"],
         )
-    except (CorruptRewindPoint, Unusable, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USAGE if isinstance(error, FileNotFoundError) else FAILED
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    return DONE
+    )

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rewind_ray.pruning import Mask
+from rewind_ray.pruning.example import fitted
+from rewind_ray.pruning.masks import Mask
 
 
-def multiply_adds(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Module name -> multiply-adds of its own kernel in one forward pass on one input.
+def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
+    """Module name -> multiply-adds by its own parameters in one forward pass on one example.
 
-    input_shape: (C, H, W). Counted by PyTorch, which counts a multiply-add as 2. BatchNorm,
-    activations, pooling and additions are not counted, as in the papers.
+    example: inputs of that pass, ``network(*example)``. Counted by PyTorch, which counts a
+    multiply-add as 2. BatchNorm, activations, pooling and additions are not counted, as in the
+    papers.
     """
-    parameter = next(network.parameters())
-    example = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     was_training = network.training
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(example)
+        network(*fitted(example, network))
     network.train(was_training)
     root = type(network).__name__
     counts = {
-        module.removeprefix(f"{root}."): sum(operations.values()) // 2
+        module.removeprefix(root).removeprefix("."): sum(operations.values()) // 2
         for module, operations in counter.get_flop_counts().items()
+        if module != "Global"
     }
-    leaves = {name for name, module in network.named_modules() if not any(module.children())}
-    return {name: count for name, count in counts.items() if name in leaves}
+    own = dict(counts)  # counted are those of the modules inside too
+    for name, count in counts.items():
+        if name:
+            own[name.rpartition(".")[0]] -= count
+    return {name: count for name, count in own.items() if count}
 
 
 def remaining_multiply_adds(dense: dict[str, int], mask: Mask) -> int:
-    """The same with zeros skipped: every layer's count times its density."""
+    """The same with zeros skipped: every module's count times the density of its parameters that
+    ``mask`` names. A bias's density doesn't count."""
+    kept: dict[str, list[Tensor]] = {}
+    for name, entries in mask.items():
+        if entries.dim() > 1:
+            kept.setdefault(name.rpartition(".")[0], []).append(entries)
     total = 0.0
     for module, count in dense.items():
-        kept = mask.get(f"{module}.weight")
-        total += count if kept is None else count * float(kept.sum()) / kept.numel()
+        masks = kept.get(module, [])
+        left, all_ = sum(float(m.sum()) for m in masks), sum(m.numel() for m in masks)
+        total += count * left / all_ if masks else count
     return round(total)

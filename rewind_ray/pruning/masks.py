@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from rewind_ray.errors import UserError
 
 Mask = dict[str, Tensor]
 """Parameter name -> bool tensor of the parameter's shape; True: the weight is kept."""
 
 
-def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Parameter]:
-    """Kernels that may be pruned, by name, in the order of the modules.
+KERNELS: dict[str, tuple[type[nn.Module], ...]] = {
+    "kernels": (_ConvNd, nn.Linear),
+    "convolutions": (_ConvNd,),
+}
+"""Rule of ``spec.PRUNABLE`` -> modules whose ``weight`` may be pruned."""
+NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NAMES_SHOWN = 6
+"""Parameters that an error message lists."""
 
-    ``kernels``: of convolutions and dense layers; ``convolutions``: without the dense ones.
-    Biases and BatchNorm never.
+
+def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Parameter]:
+    """Parameters that may be pruned, by name, in the order of the modules.
+
+    prunable: a rule of ``spec.PRUNABLE``, or a pattern of parameters' names (``fnmatch``; * also
+    matches dots), of those with two dimensions or more: weights of LSTMs, attention and embeddings
+    too. Biases and normalisation layers never. A shared parameter counts once, under its first
+    name. Raises UserError for a pattern that matches nothing.
     """
-    kinds: tuple[type[nn.Module], ...] = (nn.Conv2d,)
-    if prunable == "kernels":
-        kinds = (nn.Conv2d, nn.Linear)
-    return {
-        f"{name}.weight": module.weight  # type: ignore[misc]
-        for name, module in network.named_modules()
-        if isinstance(module, kinds)
+    if prunable in KERNELS:
+        kernels = {
+            module.weight for module in network.modules() if isinstance(module, KERNELS[prunable])
+        }
+        return {name: p for name, p in network.named_parameters() if p in kernels}
+    spared = {
+        parameter
+        for module in network.modules()
+        if isinstance(module, NORMALISATION)
+        for parameter in module.parameters(recurse=False)
     }
+    matrices = {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if parameter.dim() > 1 and parameter not in spared and "bias" not in name.split(".")[-1]
+    }
+    found = {name: p for name, p in matrices.items() if fnmatchcase(name, prunable)}
+    if not found:
+        names = list(matrices)
+        more = ", ..." if len(names) > NAMES_SHOWN else ""
+        raise UserError(
+            f"prunable {prunable!r} matches no parameter of the network; allowed: "
+            f"{', '.join(KERNELS)}, or a pattern of names such as "
+            f"{', '.join(names[:NAMES_SHOWN]) or 'none'}{more}"
+        )
+    return found
 
 
 def dense_mask(parameters: dict[str, nn.Parameter]) -> Mask:

@@ -87,8 +87,10 @@ def _progress(values: Any, steps: int) -> Progress:
     progress = Progress(**values)
     if not 0 < progress.updates < steps:
         raise ValueError(f"{progress.updates} updates of an epoch of {steps}")
-    if not 0 <= progress.correct <= progress.images_seen or progress.seconds < 0:
-        raise ValueError(f"{progress.correct} of {progress.images_seen} images in its progress")
+    if not 0 <= progress.correct <= progress.examples or progress.seconds < 0:
+        raise ValueError(
+            f"{progress.correct} of {progress.examples} examples correct in its progress"
+        )
     return progress
 
 

@@ -1,75 +1,88 @@
-"""Image classification: the data of a protocol, ready on a device, and its networks."""
+"""Image classification: labelled images, cross-entropy, and the share that is classified right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from rewind_ray.datasets import DatasetInfo, batches, describe, image_set, load, stream
+from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, stream
 from rewind_ray.datasets.batches import Batch
-from rewind_ray.datasets.catalog import FOLDER_CHANNELS, STREAMED_IMAGE_SIZE, list_streamed
+from rewind_ray.datasets.catalog import STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
+from rewind_ray.datasets.split import split_indices
 from rewind_ray.datasets.stream import StreamSet
 from rewind_ray.models import build_network, initialise_
-from rewind_ray.spec import STREAMED, Protocol
-from rewind_ray.training.epoch import evaluate
-
-NAME = "image_classification"
-METRIC = "accuracy"
+from rewind_ray.spec import Protocol
+from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ImageTask:
-    protocol: Protocol
-    images: ImageSet | StreamSet
-    """In memory, or read from files in every epoch."""
-    info: DatasetInfo
-    classes: tuple[str, ...]
-    """Names, in the order of the logits."""
-    device: torch.device
+class ImageClassification(Task):
+    """Images from a catalogued data set or a folder, networks from ``rewind_ray.models``."""
+
+    metric = Metric("accuracy")
+
+    def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
+        """Raises ValueError or FileNotFoundError for a data set that is unknown, or a folder that
+        isn't there."""
+        super().__init__(protocol, data, device)
+        self.streamed = is_streamed(protocol.dataset, protocol.augmentation)
+        size = protocol.image_size
+        if self.streamed and size is None:
+            size = STREAMED_IMAGE_SIZE
+        self.info = describe(protocol.dataset, data, size)
+
+    # Data
+
+    @cached_property
+    def _loaded(self) -> tuple[ImageSet | StreamSet, tuple[str, ...]]:
+        """In memory, or read from files in every epoch; and the classes' names."""
+        protocol = self.protocol
+        if self.streamed:
+            listing = list_streamed(protocol.dataset, self.data)
+            size = self.info.image_size
+            return stream.prepare(protocol, listing, size, self.device), listing.classes
+        pixels = load(protocol.dataset, self.data, protocol.image_size)
+        return image_set.prepare(protocol, pixels, self.device), pixels.classes
+
+    @property
+    def images(self) -> ImageSet | StreamSet:
+        return self._loaded[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the logits."""
+        return self._loaded[1]
 
     @property
     def steps_per_epoch(self) -> int:
         return self.images.steps_per_epoch
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return input_shape(self.info)
+    def batches(self, part: str, seed: int, epoch: int) -> Iterator[Batch]:
+        images = self.images
+        if isinstance(images, StreamSet):
+            if part == "train":
+                return stream.epoch_batches(images, seed, epoch)
+            return stream.evaluation_batches(images, part)
+        if part == "train":
+            return batches.epoch_batches(images, seed, epoch)
+        return batches.evaluation_batches(images, part)
 
-    def network(self, seed: int) -> nn.Module:
-        """Fresh, on the device, channels last."""
-        network = empty_network(self.protocol, self.info)
-        initialise_(network, seed, self.protocol.initial_weights)
-        return network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    def prepare(self) -> None:
+        if not self.streamed:
+            load(self.protocol.dataset, self.data, self.protocol.image_size)
 
-    def meta_network(self) -> nn.Module:
-        """Its shapes, without memory for its weights."""
-        return meta_network(self.protocol, self.info)
+    def load(self) -> None:
+        assert self._loaded
 
-    def followers(self) -> dict[str, list[str]]:
-        """Convolutions and the BatchNorms that lose a channel with their filters."""
-        return _followers(self.protocol, self.info)
-
-    def batches(self, data_seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch: a pure function of the arguments."""
-        if isinstance(self.images, StreamSet):
-            return stream.epoch_batches(self.images, data_seed, epoch)
-        return batches.epoch_batches(self.images, data_seed, epoch)
-
-    def accuracy(self, network: nn.Module, part: str) -> float | None:
-        """Of ``val`` or ``test``; None if the protocol has no such part."""
-        if part == "val" and self.images.val is None:
-            return None
-        if isinstance(self.images, StreamSet):
-            shown = stream.evaluation_batches(self.images, part)
-        else:
-            shown = batches.evaluation_batches(self.images, part)
-        return evaluate(network, shown, self.protocol.precision)
+    def sizes(self) -> Sizes:
+        split = split_indices(self.protocol, self.info.num_train, self.info.num_test)
+        steps = image_set.steps_per_epoch(self.protocol, len(split.train))
+        num_val = 0 if split.val is None else len(split.val)
+        return Sizes(steps_per_epoch=steps, num_val=num_val, num_test=len(split.test))
 
     def pixel_moments(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of pixels from 0 to 255, that images are
@@ -77,55 +90,63 @@ class ImageTask:
         std = 1 / self.images.inv_std
         return self.images.mean.flatten().tolist(), std.flatten().tolist()
 
+    # Networks
 
-def input_shape(info: DatasetInfo) -> tuple[int, int, int]:
-    """(C, H, W)."""
-    return (info.channels, info.image_size, info.image_size)
+    def network(self, seed: int) -> nn.Module:
+        network = self.empty_network()
+        initialise_(network, seed, self.protocol.initial_weights)
+        return self.placed(network)
+
+    def empty_network(self) -> nn.Module:
+        """The protocol's network, on PyTorch's current device, not initialised."""
+        options = dict(self.protocol.network_options)
+        info = self.info
+        return build_network(self.protocol.network, info.num_classes, info.channels, options)
+
+    def meta_network(self) -> nn.Module:
+        with torch.device("meta"):
+            return self.empty_network()
+
+    def placed(self, network: nn.Module) -> nn.Module:
+        """Channels last: convolutions are faster so."""
+        return network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (self.info.channels, self.info.image_size, self.info.image_size)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """One image, (1, C, H, W) float32."""
+        return (torch.zeros(1, *self.input_shape),)
+
+    # Loss and metric
+
+    def loss(self, network: nn.Module, batch: Batch) -> Loss:
+        return classification_loss(network, batch, self.protocol.label_smoothing)
+
+    def evaluate(self, network: nn.Module, part: str) -> float | None:
+        if part == "val" and self.images.val is None:
+            return None
+        return accuracy(network, self.batches(part, 0, 0))
 
 
-def empty_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
-    """The protocol's network, on PyTorch's current device, not initialised."""
-    options = dict(protocol.network_options)
-    return build_network(protocol.network, info.num_classes, info.channels, options)
-
-
-def meta_network(protocol: Protocol, info: DatasetInfo) -> nn.Module:
-    """The protocol's network without memory for its weights: shapes only."""
-    with torch.device("meta"):
-        return empty_network(protocol, info)
-
-
-@lru_cache(maxsize=8)
-def _followers(protocol: Protocol, info: DatasetInfo) -> dict[str, list[str]]:
-    from rewind_ray.pruning.shrink import followers
-
-    return followers(empty_network(protocol, info), input_shape(info))
-
-
-@lru_cache(maxsize=2)
-def load_task(protocol: Protocol, data: str | None, device: torch.device) -> ImageTask:
-    """The task with its data, in memory unless it is streamed. The last two are kept, for the next
-    stages."""
-    if protocol.augmentation in STREAMED:
-        return _streamed_task(protocol, data, device)
-    info = describe(protocol.dataset, data, protocol.image_size)
-    loaded = load(protocol.dataset, data, protocol.image_size)
-    images = image_set.prepare(protocol, loaded, device)
-    return ImageTask(
-        protocol=protocol, images=images, info=info, classes=loaded.classes, device=device
+def classification_loss(network: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy. label_smoothing: see ``Protocol.label_smoothing``."""
+    images, labels = batch
+    logits = network(images)
+    return Loss(
+        mean=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
+        examples=len(labels),
+        correct=(logits.detach().argmax(dim=1) == labels).sum(),
     )
 
 
-def _streamed_task(protocol: Protocol, data: str | None, device: torch.device) -> ImageTask:
-    listing = list_streamed(protocol.dataset, data)
-    info = DatasetInfo(
-        num_train=len(listing.train),
-        num_test=len(listing.test),
-        num_classes=len(listing.classes),
-        channels=FOLDER_CHANNELS,
-        image_size=protocol.image_size or STREAMED_IMAGE_SIZE,
-    )
-    images = stream.prepare(protocol, listing, info.image_size, device)
-    return ImageTask(
-        protocol=protocol, images=images, info=info, classes=listing.classes, device=device
-    )
+def accuracy(network: nn.Module, batches: Iterable[Batch]) -> float:
+    """Share of the images that are classified right, in [0, 1]."""
+    correct: Tensor | int = 0
+    seen = 0
+    for images, labels in batches:
+        correct = correct + (network(images).argmax(dim=1) == labels).sum()
+        seen += len(labels)
+    return int(correct) / seen

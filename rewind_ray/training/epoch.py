@@ -1,4 +1,4 @@
-"""The hot loop: one epoch of training, and an evaluation."""
+"""The hot loop: one epoch of training; and an evaluation."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning import Mask, apply_mask_
+from rewind_ray.tasks import Batch, Loss, Task, as_loss
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Images (N, C, H, W) float32 standardised, channels last; labels (N,) int64."""
+BatchLoss = Callable[[nn.Module, Batch], Loss | Tensor]
+"""See ``Task.loss``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
     train_loss: float
-    """Mean cross-entropy over the epoch's batches, label smoothing included, weight decay not."""
-    train_accuracy: float
-    """Over the epoch, on augmented images, each seen before its update."""
+    """Mean over the epoch's batches, weight decay not included."""
+    train_accuracy: float | None
+    """Correct / all examples of the epoch, each seen before its update; None where the task
+    doesn't count them."""
     last_lr: float
     train_seconds: float
-    images_per_second: float
+    examples_per_second: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +37,12 @@ class Progress:
     updates: int = 0
     loss_sum: float = 0.0
     correct: int = 0
-    images_seen: int = 0
+    examples: int = 0
     seconds: float = 0.0
 
 
 class BrokenOff(Exception):
-    """An epoch was stopped between two updates; ``progress`` tells where."""
+    """An epoch was stopped between two updates; ``progress`` says where."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(f"stopped after {progress.updates} updates of the epoch")
@@ -54,12 +56,12 @@ def never() -> bool:
 def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Batches,
+    batches: Iterable[Batch],
+    batch_loss: BatchLoss,
     learning_rate: Callable[[int], float],
     parameters: dict[str, nn.Parameter],
     mask: Mask,
     precision: str,
-    label_smoothing: float = 0.0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
 ) -> EpochMetrics:
@@ -67,23 +69,23 @@ def train_epoch(
 
     learning_rate: of an update of this epoch, from 0. parameters: the prunable ones; those that
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
-    mask prunes nothing. label_smoothing: see ``Protocol.label_smoothing``. stop: asked before
-    every update whether to raise BrokenOff.
+    mask prunes nothing. stop: asked before every update whether to raise BrokenOff.
     """
     network.train()
     device = next(network.parameters()).device
     loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float32, device=device)
     correct = torch.tensor(progress.correct, dtype=torch.long, device=device)
-    images_seen, updates = progress.images_seen, progress.updates
+    examples, updates = progress.examples, progress.updates
+    counted = False
     lr = 0.0
     begun = time.perf_counter() - progress.seconds
-    for images, labels in islice(batches, updates, None):
+    for batch in islice(batches, updates, None):
         if stop():
             break_off = Progress(
                 updates=updates,
                 loss_sum=float(loss_sum),
                 correct=int(correct),
-                images_seen=images_seen,
+                examples=examples,
                 seconds=time.perf_counter() - begun,
             )
             raise BrokenOff(break_off)
@@ -92,40 +94,43 @@ def train_epoch(
             group["lr"] = lr
         optimizer.zero_grad()
         with autocast(device, precision):
-            logits = network(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = as_loss(batch_loss(network, batch), batch)
+        loss.mean.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if mask:
             apply_mask_(parameters, mask)
-        loss_sum += loss.detach()
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
-        images_seen += len(labels)
+        loss_sum += loss.mean.detach()
+        if loss.correct is not None:
+            correct += loss.correct
+            counted = True
+        examples += loss.examples
         updates += 1
     train_loss = float(loss_sum) / updates  # waits for the device, so the clock is read after
     seconds = time.perf_counter() - begun
     return EpochMetrics(
         train_loss=train_loss,
-        train_accuracy=int(correct) / images_seen,
+        train_accuracy=int(correct) / examples if counted else None,
         last_lr=lr,
         train_seconds=seconds,
-        images_per_second=images_seen / seconds,
+        examples_per_second=examples / seconds,
     )
 
 
-@torch.inference_mode()
-def evaluate(network: nn.Module, batches: Batches, precision: str) -> float:
-    """Share of the images that are classified right, in [0, 1]."""
+@torch.no_grad()
+def evaluate(task: Task, network: nn.Module, part: str) -> float | None:
+    """The task's metric on "val" or "test", in [0, 1]; None: there is no such part.
+
+    Raises UserError where the task returns something else.
+    """
     network.eval()
-    device = next(network.parameters()).device
-    correct = torch.zeros((), dtype=torch.long, device=device)
-    images_seen = 0
-    for images, labels in batches:
-        with autocast(device, precision):
-            logits = network(images)
-        correct += (logits.argmax(dim=1) == labels).sum()
-        images_seen += len(labels)
-    return int(correct) / images_seen
+    with autocast(task.device, task.protocol.precision):
+        value = task.evaluate(network, part)
+    if value is not None and not 0 <= value <= 1:
+        raise UserError(
+            f"{task.metric.name} of task {task.name} is {value} on {part}; Task.evaluate must "
+            "return a number from 0 to 1: scale or clip it"
+        )
+    return value
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -7,6 +7,7 @@ can be with its own is a separate question, and costs a few forward passes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from itertools import islice
 
 import torch
@@ -14,7 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.training.epoch import Batches, autocast
+from rewind_ray.tasks import Batch
+from rewind_ray.training.epoch import BatchLoss, autocast
 
 NUM_BATCHES = 50
 """At most. Their forward passes are 4% of the work of an epoch of CIFAR-10 at batch 128."""
@@ -35,11 +37,14 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def recalibrated(network: nn.Module, batches: Batches, precision: str) -> nn.Module:
+def recalibrated(
+    network: nn.Module, batches: Iterable[Batch], batch_loss: BatchLoss, precision: str
+) -> nn.Module:
     """A copy whose running statistics are the plain mean over the first 50 of the batches.
 
     The adaptive BatchNorm of EagleEye (Li et al. 2020). Nothing of the network itself changes,
-    and no random number is drawn: all but BatchNorm works as in evaluation.
+    and no random number is drawn: all but BatchNorm works as in evaluation. ``batch_loss`` passes a
+    batch through the network; the loss itself goes unused.
     """
     probe = copy.deepcopy(network).eval()
     for norm in batch_norms(probe):
@@ -47,9 +52,9 @@ def recalibrated(network: nn.Module, batches: Batches, precision: str) -> nn.Mod
         norm.momentum = None  # PyTorch's word for the mean over all batches so far
         norm.train()
     device = next(probe.parameters()).device
-    for images, _ in islice(batches, NUM_BATCHES):
+    for batch in islice(batches, NUM_BATCHES):
         with autocast(device, precision):
-            probe(images)
+            batch_loss(probe, batch)
     return probe.eval()
 
 

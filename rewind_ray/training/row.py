@@ -12,14 +12,11 @@ from rewind_ray.datasets import DATASETS
 from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.result import ResultRow, drops_text
-from rewind_ray.retraining import METHODS, STEPWISE, equal_flops, original_and_more
+from rewind_ray.retraining import METHODS, equal_flops, original_and_more, stays_at_first
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks import image
 from rewind_ray.training.run import StageRun
 
-OPTIMIZER = "sgd"
-"""What every stage is trained with; its momentum and weight decay are the protocol's."""
 FORWARD_AND_BACKWARD = 3
 """Cost of training on an example, in forward passes: the backward pass costs about two."""
 
@@ -31,8 +28,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
     history = [run.metrics(epoch) for epoch in range(1, metrics["epoch"] + 1)]
     dense = task.meta_network()
-    flops_dense = sum(multiply_adds(dense, task.input_shape).values())
-    flops = multiply_adds(run.network, task.input_shape)
+    flops_dense = sum(multiply_adds(dense, task.example()).values())
+    flops = multiply_adds(run.network, task.example())
     flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable
     remaining = unpruned(run.mask) if run.mask else prunable
@@ -50,8 +47,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         baseline_id=stage.baseline.stage_id,
         network=stage.protocol.network,
         dataset=row_dataset(stage.protocol.dataset),
-        task=image.NAME,
-        metric=image.METRIC,
+        task=task.name,
+        metric=task.metric.name,
         seed=stage.seed,
         level=stage.level,
         structure=stage.prune.structure if stage.prune else None,
@@ -93,14 +90,14 @@ def knobs_of(stage: Stage) -> dict[str, Any]:
     """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
     prune, retrain = stage.prune, stage.retrain
     of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
-    of_prune = ("scope", "layers", "rates", "shrink", "filters_only")
+    of_prune = ("scope", "layers", "rates", "shrink", "filters_only", "rounds")
     return {
         **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
         "retrain_drops": drops_text(retrain.drops) if retrain else None,
         "restore_momentum": retrain and retrain.restore_momentum,
         **{f"prune_{name}": _said(prune and getattr(prune, name)) for name in of_prune},
         "prune_power": prune.power if prune and prune.rates else None,
-        "optimizer": OPTIMIZER,
+        "optimizer": stage.protocol.optimizer,
     }
 
 
@@ -136,7 +133,8 @@ def dense_accuracy(
 
 def has_first_rate(stage: Stage) -> bool:
     """Whether its retraining begins with a rate that stays for a while."""
-    return stage.retrain is not None and METHODS[stage.retrain.method].rate in STEPWISE
+    retrain, schedule = stage.retrain, stage.protocol.schedule
+    return retrain is not None and stays_at_first(METHODS[retrain.method], schedule)
 
 
 def trainability(history: list[dict[str, Any]]) -> float | None:

@@ -16,11 +16,9 @@ from torch import nn
 
 from rewind_ray.pruning import (
     Mask,
-    classification_gradients,
+    Probe,
     dense_mask,
-    prunable_parameters,
     pruned_mask,
-    unchanged,
     unpruned,
 )
 from rewind_ray.retraining import (
@@ -37,9 +35,10 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
-from rewind_ray.tasks import image
+from rewind_ray.tasks import as_loss, load_task
 from rewind_ray.training.arithmetic import arithmetic, check_precision
-from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, train_epoch
+from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
+from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
 from rewind_ray.training.row import make_row
 from rewind_ray.training.run import (
@@ -47,11 +46,10 @@ from rewind_ray.training.run import (
     Runtime,
     StageRun,
     apply_masks_,
-    closing,
     cut_network_,
     data_seed,
+    going_along,
     in_order_of_modules,
-    make_optimizer,
     set_mask_,
     shrink_run_,
 )
@@ -97,16 +95,16 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         ledger.drop_row(stage.stage_id, epoch)  # a damaged one
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
-    task = image.load_task(stage.protocol, runtime.data, device)
+    task = load_task(stage.protocol, runtime.data, device)
     network = task.network(stage.seed)
-    parameters = prunable_parameters(network, stage.protocol.prunable)
+    parameters = task.prunable(network)
     run = StageRun(
         job=job,
         runtime=runtime,
         ledger=ledger,
         task=task,
         network=network,
-        optimizer=make_optimizer(network, stage),
+        optimizer=make_optimizer(network, stage.protocol),
         parameters=parameters,
         num_prunable=sum(parameter.numel() for parameter in parameters.values()),
         mask={},
@@ -179,7 +177,7 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
             point = sound_point(run.stage, epoch, run)
             cut_network_(run, point.cut)
             checkpoint.load_network_(run.network, point)
-            checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+            checkpoint.load_optimizer_(run.network, run.optimizer, point.optimizer)
         except (CorruptRewindPoint, ValueError) as error:
             log.warning("unusable rewind point, going back to the one before: %s", error)
             run.ledger.drop_point(stage_id, epoch)
@@ -204,7 +202,7 @@ def resume_epoch_(run: StageRun) -> None:
     except ValueError as error:
         log.warning("the epoch that was broken off is begun anew: %s", error)
         return
-    checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+    checkpoint.load_optimizer_(run.network, run.optimizer, point.optimizer)
     run.progress = progress
 
 
@@ -219,7 +217,7 @@ def unbroken_history(run: StageRun, no_later_than: int) -> int:
 
 
 def begin_(run: StageRun) -> None:
-    """Set weights, momentum and mask of epoch 0, and save them as its rewind point."""
+    """Set weights, optimizer state and mask of epoch 0, and save them as its rewind point."""
     metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
     stage = run.stage
     if stage.parent and stage.prune and stage.retrain:
@@ -230,13 +228,13 @@ def begin_(run: StageRun) -> None:
         apply_masks_(run)
         run.removed_norm = removed_norm_of(parent, run.mask, run.companions)
         metrics["removed_norm"] = run.removed_norm
-        metrics["pruned_accuracy"] = run.task.accuracy(run.network, "test")
+        metrics["pruned_accuracy"] = evaluate(run.task, run.network, "test")
         metrics |= recalibrated_accuracies(run)
         start = ORIGINS[METHODS[stage.retrain.method].weights](run, parent)
         checkpoint.load_network_(run.network, start)
         apply_masks_(run)
         if stage.retrain.restore_momentum:
-            checkpoint.load_momentum_(run.network, run.optimizer, start.momentum)
+            checkpoint.load_optimizer_(run.network, run.optimizer, start.optimizer)
         if stage.prune.shrink:
             shrink_run_(run)
     save_point(run, metrics)
@@ -252,13 +250,13 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
         stage.prune,
         seed=stage.seed,
         level=stage.level,
-        gradients=lambda: classification_gradients(
-            run.network,
-            run.parameters,
-            run.task.batches(data_seed(stage), 0),
-            stage.protocol.label_smoothing,
+        probe=Probe(
+            network=run.network,
+            example=run.task.example(),
+            loss=lambda network, batch: as_loss(run.task.loss(network, batch), batch).mean,
+            batches=lambda: run.task.batches("train", data_seed(stage), 0),
         ),
-        close=closing(run) if stage.prune.structure == "filters" else unchanged,
+        **going_along(run),
     )
 
 
@@ -270,9 +268,10 @@ def recalibrated_accuracies(run: StageRun) -> dict[str, float | None]:
     """
     if not batch_norms(run.network):
         return dict.fromkeys(RECALIBRATED)
-    batches = run.task.batches(data_seed(run.stage), 0)
-    probe = recalibrated(run.network, batches, run.stage.protocol.precision)
-    return {name: run.task.accuracy(probe, part) for name, part in RECALIBRATED.items()}
+    batches = run.task.batches("train", data_seed(run.stage), 0)
+    precision = run.stage.protocol.precision
+    probe = recalibrated(run.network, batches, run.task.loss, precision)
+    return {name: evaluate(run.task, probe, part) for name, part in RECALIBRATED.items()}
 
 
 def removed_norm_of(parent: RewindPoint, mask: Mask, companions: Mask) -> float:
@@ -301,12 +300,12 @@ def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
 def fresh_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
     """Random, and others than the baseline started from (W'_0; Renda et al. 2020, App. E)."""
     network = run.task.network(data_seed(run.stage))
-    point = checkpoint.capture(network, make_optimizer(network, run.stage), {})
+    point = checkpoint.capture(network, make_optimizer(network, run.stage.protocol), {})
     return checkpoint.cut_point(point, parent.cut) if parent.cut else point
 
 
 def blended_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
-    """alpha * parent + (1 - alpha) * baseline at T - t: weights, BatchNorm buffers, momentum."""
+    """alpha * parent + (1 - alpha) * baseline at T - t: weights, buffers, optimizer state."""
     assert run.stage.retrain is not None and run.stage.retrain.alpha is not None
     return checkpoint.blend(parent, baseline_weights(run, parent), run.stage.retrain.alpha)
 
@@ -374,7 +373,7 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
         "train_accuracy": trained.train_accuracy,
         "lr": trained.last_lr,
         "train_seconds": trained.train_seconds,
-        "images_per_second": trained.images_per_second,
+        "examples_per_second": trained.examples_per_second,
     }
     metrics = save_point(run, metrics)
     if run.progress.updates:
@@ -411,12 +410,12 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
     return train_epoch(
         network=run.network,
         optimizer=run.optimizer,
-        batches=task.batches(data_seed(stage), run.epoch),
+        batches=task.batches("train", data_seed(stage), run.epoch),
+        batch_loss=task.loss,
         learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
         parameters=dict(run.network.named_parameters()),
         mask={**run.mask, **run.companions},
         precision=stage.protocol.precision,
-        label_smoothing=stage.protocol.label_smoothing,
         progress=run.progress,
         stop=run.stop,
     )
@@ -436,7 +435,8 @@ def epoch_rates(
     first = epoch * steps_per_epoch
     schedule, retrain = stage.protocol.schedule, stage.retrain
     if retrain is None:
-        return lambda update: learning_rate(first + update, schedule, steps_per_epoch)
+        epochs = stage.protocol.epochs
+        return lambda update: learning_rate(first + update, schedule, steps_per_epoch, epochs)
     method = METHODS[retrain.method]
     context = RateContext(
         schedule=schedule,
@@ -466,8 +466,8 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     metrics = {
         "epoch": run.epoch,
         **metrics,
-        "val_accuracy": None if run.diverged else run.task.accuracy(run.network, "val"),
-        "test_accuracy": None if run.diverged else run.task.accuracy(run.network, "test"),
+        "val_accuracy": None if run.diverged else evaluate(run.task, run.network, "val"),
+        "test_accuracy": None if run.diverged else evaluate(run.task, run.network, "test"),
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,

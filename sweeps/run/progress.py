@@ -66,6 +66,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw no more; the terminal is as it was."""
         if self._live:
             self._live.stop()
 
@@ -167,11 +171,11 @@ class Progress:
     def render(self) -> Group:
         running = list(self.running.values())
         table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-        for column in ("running", "epoch", "", "test", "loss", "images/s"):
+        for column in ("running", "epoch", "", "test", "loss", "examples/s"):
             table.add_column(column, no_wrap=True)
         for item in running[:RUNNING_SHOWN]:
             metrics = item.metrics
-            loss, speed = metrics.get("train_loss"), metrics.get("images_per_second")
+            loss, speed = metrics.get("train_loss"), metrics.get("examples_per_second")
             table.add_row(
                 stage_title(item.node.stage),
                 f"{item.epoch}/{item.node.epochs}",

@@ -22,7 +22,7 @@ SCALARS = {
     "accuracy/test": "test_accuracy",
     "schedule/learning_rate": "lr",
     "size/density": "density",
-    "speed/images_per_second": "images_per_second",
+    "speed/examples_per_second": "examples_per_second",
 }
 """Tag -> name in an epoch's metrics."""
 

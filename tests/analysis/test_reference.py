@@ -27,9 +27,12 @@ from analysis.table.points import POINT, choose_retrain_epochs, points_of
 from analysis.table.rows import read_rows
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import RATES, dense_mask, prunable_parameters
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.retraining import METHODS
+from tests.rewind_ray.examples import one_image
 
 SHA256 = {  # of trials.csv and baselines.csv as they were published
     "trials": "c52b07459bcdb2e65ef5d3d7fa9ea6ac05a39f7e3f8523e7583da3726e54ad89",
@@ -519,8 +522,8 @@ def without_filters(network_name: str, ratio: float) -> tuple[nn.Module, nn.Modu
         if fnmatchcase(layer, pattern) and layer not in UNPRUNED:
             kept[: math.ceil(Fraction(shares[ratio]) * len(kept))] = False
     shape = (3, min(size, 64), min(size, 64))
-    norms = follower_mask(networks[1], mask, followers(networks[1], shape))
-    cut = cut_of(networks[1], {**mask, **norms}, shape)
+    norms = follower_mask(networks[1], mask, followers(networks[1], one_image(shape)))
+    cut = cut_of(networks[1], {**mask, **norms}, one_image(shape))
     return networks[0], shrink_(networks[1], cut)
 
 
@@ -547,7 +550,8 @@ def test_sizes_are_those_of_networks_that_are_as_fast_as_published(network_name,
     size = LAYERS[network_name][1]
     with torch.no_grad():
         flops = [
-            sum(multiply_adds(network, (3, size, size)).values()) for network in (dense, small)
+            sum(multiply_adds(network, one_image((3, size, size))).values())
+            for network in (dense, small)
         ]
     (speedup,) = cells["speedup"].unique()
     assert flops[0] / flops[1] == pytest.approx(speedup, rel=0.008)

@@ -20,6 +20,7 @@ from rewind_ray.protocols import renda_cifar, renda_imagenet
 from rewind_ray.pruning import dense_mask, density, prunable_parameters, pruned_mask
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.spec import Protocol, Prune
+from tests.rewind_ray.examples import one_image
 
 CIFAR = ("resnet20", "resnet56", "resnet110")
 BIASES = 10
@@ -63,7 +64,7 @@ def test_our_dense_count_is_the_published_one(name: str, trials: pd.DataFrame) -
         "flops_remaining"
     ].unique()
     network = network_of(renda_cifar(name))
-    kernels = multiply_adds(network, (3, 32, 32))
+    kernels = multiply_adds(network, one_image((3, 32, 32)))
     assert sum(kernels.values()) == OURS[name]
     dense = kernels["dense"]
     ours = sum(kernels.values()) + dense + BIASES + 2 * values_put_out(network)
@@ -88,7 +89,7 @@ def test_counts_of_pruned_networks_are_made_of_what_ours_are(
     """At every published level, count / dense count lies between those of pruning weights at
     random (all layers alike) and of pruning the layers that cost most last."""
     network = network_of(renda_cifar(name))
-    kernels = multiply_adds(network, (3, 32, 32))
+    kernels = multiply_adds(network, one_image((3, 32, 32)))
     parameters = prunable_parameters(network, "kernels")
     fixed = BIASES + 2 * values_put_out(network)
     pruned = trials[(trials["network"] == name) & (trials["level"] > 0)]
@@ -130,5 +131,5 @@ def test_unstructured_recipes_prune_all_kernels(name: str) -> None:
         mask = pruned_mask(parameters, mask, Prune(fraction=0.2))
         assert density(mask) == pytest.approx(0.8**level, abs=1e-5)
     assert not mask["dense.weight"].all()
-    left = remaining_multiply_adds(multiply_adds(network, (3, 32, 32)), mask)
+    left = remaining_multiply_adds(multiply_adds(network, one_image((3, 32, 32))), mask)
     assert left % 64 == int(mask["dense.weight"].sum()) % 64

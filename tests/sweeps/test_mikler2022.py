@@ -19,8 +19,9 @@ from rewind_ray.spec import dense_stage
 from rewind_ray.training.stage import epoch_rates
 from sweeps import mikler2022
 from sweeps.iterative_wrn import iterative_wrn
-from sweeps.mikler2022 import FIGURES, METHODS, REWIND_EPOCH, retrainings
+from sweeps.mikler2022 import FIGURES, REWIND_EPOCH, REWINDINGS, retrainings
 from sweeps.plan.graph import build_graph
+from tests.rewind_ray.examples import one_image
 
 STEPS = 2000
 RESNETS = ("fig1", "fig2", "fig3", "fig4", "table5")
@@ -52,7 +53,7 @@ def values_on_the_page(protocol):
 )
 def test_protocols_are_what_their_page_says(make, network):
     protocol = make(network)
-    options = dict(protocol.network_options)
+    options = protocol.optimizer_settings | dict(protocol.network_options)
     page = values_on_the_page(make.__name__)
     assert len(page) > 12
     for name, value in page.items():
@@ -89,7 +90,8 @@ def test_protocols(figure):
     wide = protocol.network == "wrn_16_8"
     assert protocol.steps_per_epoch == STEPS
     assert protocol.epochs == (40 if wide else 36)
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert protocol.batch_size == 128
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": True}
     assert protocol.weight_decay == (4e-4 if wide else 2e-4)
     assert (protocol.decayed, protocol.initial_weights) == ("all", "he_uniform")
     assert (protocol.augmentation, protocol.standardisation) == ("reflect4_flip", "dataset")
@@ -151,7 +153,7 @@ def test_learning_rates_as_written():
 
 def test_every_step_of_a_chain_starts_from_the_highest_rate():
     dense = dense_stage(FIGURES["fig5"][0](), 0)
-    retrained = retrainings(dense.protocol, REWIND_EPOCH, "as_run", METHODS[:2])
+    retrained = retrainings(dense.protocol, REWIND_EPOCH, "as_run", REWINDINGS)
     for node in build_graph(iterative_wrn(dense, retrained, (0.3,), 10.0)).values():
         assert epoch_rates(node.stage, 0, STEPS)(0) == pytest.approx(0.1)
 
@@ -198,7 +200,9 @@ def test_keras_padding(name, side):
             expected = (convolution.weight * window).sum(dim=(1, 2, 3))
             torch.testing.assert_close(found[0, :, row, column], expected, rtol=1e-4, atol=1e-4)
     plain = build_network(name, 10, 3, {})
-    assert multiply_adds(network, (3, 32, 32)) == multiply_adds(plain, (3, 32, 32))
+    assert multiply_adds(network, one_image((3, 32, 32))) == multiply_adds(
+        plain, one_image((3, 32, 32))
+    )
     one_by_one = [m for m in network.modules() if getattr(m, "kernel_size", None) == (1, 1)]
     picked = one_by_one[-1]
     image = torch.randn(1, picked.in_channels, side, side)

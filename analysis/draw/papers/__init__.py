@@ -16,6 +16,7 @@ from analysis.draw.papers.content import Content
 from analysis.draw.papers.registry import PaperFigure
 from analysis.draw.papers.scenes import Source
 from analysis.reference import published
+from rewind_ray.errors import UserError
 
 FIGURES: dict[str, PaperFigure] = {
     **renda2020.FIGURES,
@@ -31,9 +32,9 @@ PAPERS = {
 
 
 def figure_named(name: str) -> PaperFigure:
-    """Raises ValueError, listing the known ones, for an unknown name."""
+    """Raises UserError, listing the known ones, for an unknown name."""
     if name not in FIGURES:
-        raise ValueError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
+        raise UserError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
     return FIGURES[name]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.__main__ import DONE, FAILED, main
+from analysis.__main__ import main
 from analysis.commands.headline import choices_text, headline_text
 from analysis.draw.papers import FIGURES, make
 from analysis.draw.papers.content import as_text
@@ -40,6 +40,7 @@ from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import dense_baselines, points_of
 from analysis.table.rows import drop_repeated, write_rows
 from analysis.table.text import json_text, panels_text, records
+from rewind_ray.command_line import DONE, FAILED
 from rewind_ray.result import COLUMNS, drops_of, drops_text
 from rewind_ray.retraining import METHODS, as_asked
 from tests.analysis.conftest import row, table

@@ -34,10 +34,11 @@ from rewind_ray.datasets.tensorflow_view import tensorflow_view
 from rewind_ray.protocols import digits, renda_imagenet
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol, Prune, dense_stage
-from rewind_ray.tasks.image import load_task
+from rewind_ray.spec import Protocol, Prune
+from rewind_ray.tasks import load_task
+from rewind_ray.tasks.image import ImageClassification, classification_loss
 from rewind_ray.training.epoch import train_epoch
-from rewind_ray.training.run import make_optimizer
+from rewind_ray.training.optimizers import make_optimizer
 
 SIDE = 16
 Make = Callable[..., StreamSet]
@@ -60,7 +61,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def protocol_of(photos: Path, **changes: Any) -> Protocol:
-    dataset, _, digest, size = resolve(f"folder:{photos}", None, SIDE, streamed=True)
+    dataset, _, digest, size = resolve(f"folder:{photos}", None, SIDE, augmentation="imagenet")
     settings: dict[str, Any] = {
         "network": "resnet8",
         "dataset": dataset,
@@ -230,15 +231,15 @@ def test_an_unreadable_image_is_named(make: Make, photos: Path) -> None:
 
 
 def test_the_digest_is_over_paths_and_sizes(make: Make, photos: Path) -> None:
-    name, data, digest, size = resolve(f"folder:{photos}", None, None, streamed=True)
+    name, data, digest, size = resolve(f"folder:{photos}", None, None, augmentation="imagenet")
     assert (name, data, size) == ("folder:photos", str(photos), 224)
     path = photos / "train/n01/0.JPEG"
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes(2))
-    assert resolve(f"folder:{photos}", None, None, streamed=True)[2] == digest
+    assert resolve(f"folder:{photos}", None, None, augmentation="imagenet")[2] == digest
     assert resolve(f"folder:{photos}", None, 8)[2] != digest
     path.write_bytes(content + b" ")
-    assert resolve(f"folder:{photos}", None, None, streamed=True)[2] != digest
+    assert resolve(f"folder:{photos}", None, None, augmentation="imagenet")[2] != digest
     with pytest.raises(ValueError, match="the folder was changed"):
         make(data_digest=digest)
 
@@ -247,18 +248,20 @@ def test_a_task_streams_where_the_augmentation_says_so(photos: Path) -> None:
     torch.set_num_threads(1)
     protocol = protocol_of(photos)
     task = load_task(protocol, str(photos), torch.device("cpu"))
+    assert isinstance(task, ImageClassification)
     assert isinstance(task.images, StreamSet)
-    assert (task.steps_per_epoch, task.input_shape) == (2, (3, SIDE, SIDE))
+    assert task.steps_per_epoch == 2
+    assert [part.shape for part in task.example()] == [(1, 3, SIDE, SIDE)]
     network = task.network(0)
-    batches = list(task.batches(3, 1))
+    batches = list(task.batches("train", 3, 1))
     assert [tuple(images.shape) for images, _ in batches] == [(4, 3, SIDE, SIDE)] * 2
     assert network(batches[0][0]).shape == (4, 2)
     for part in ("val", "test"):
         images, labels = together(evaluation_batches(task.images, part))
         right = (network.eval()(images).argmax(1) == labels).double().mean().item()
-        assert task.accuracy(network, part) == pytest.approx(right)
+        assert task.evaluate(network, part) == pytest.approx(right)
     without = protocol_of(photos, validation="none", validation_fraction=0.0)
-    assert load_task(without, str(photos), torch.device("cpu")).accuracy(network, "val") is None
+    assert load_task(without, str(photos), torch.device("cpu")).evaluate(network, "val") is None
     with pytest.raises(
         ValueError, match=r"reads folders of images, and digits is none.*imagenet100"
     ):
@@ -283,8 +286,18 @@ def tiny(monkeypatch: pytest.MonkeyPatch, name: str, train: int, test: int, clas
 
 def test_imagenet_is_a_folder_given_as_data(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("imagenet", "imagenet100"):
-        assert resolve(name, str(photos), None, streamed=True) == (name, str(photos), "", 224)
-        assert resolve(name, str(photos), 64, streamed=True) == (name, str(photos), "", 64)
+        assert resolve(name, str(photos), None, augmentation="imagenet") == (
+            name,
+            str(photos),
+            "",
+            224,
+        )
+        assert resolve(name, str(photos), 64, augmentation="imagenet") == (
+            name,
+            str(photos),
+            "",
+            64,
+        )
         for missing in (
             lambda name=name: resolve(name, None, None),
             lambda name=name: list_streamed(name, None),
@@ -307,7 +320,8 @@ def test_imagenet_is_a_folder_given_as_data(photos: Path, monkeypatch: pytest.Mo
     tiny(monkeypatch, "imagenet100", 99, 8, 2)  # the classes are the user's choice
     protocol = protocol_of(photos, dataset="imagenet100", data_digest="")
     task = load_task(protocol, str(photos), torch.device("cpu"))
-    assert task.info.num_train == 10
+    assert isinstance(task, ImageClassification)
+    assert len(task.images.train) == 10
     with pytest.raises(FileNotFoundError, match="no folder train/"):
         list_streamed("imagenet", str(photos.parent))
 
@@ -415,13 +429,15 @@ def test_a_batch_trains_renda_s_imagenet_network(photos: Path, network: str) -> 
     )
     task = load_task(protocol, str(photos), torch.device("cpu"))
     net = task.network(0)
-    optimizer = make_optimizer(net, dense_stage(protocol, 0))
+    optimizer = make_optimizer(net, protocol)
     parameters = prunable_parameters(net, protocol.prunable)
     mask = pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.5))
-    batch = next(task.batches(0, 0))
+    batch = next(iter(task.batches("train", 0, 0)))
     losses = []
     for _ in range(3):
-        trained = train_epoch(net, optimizer, [batch], lambda _: 0.01, parameters, mask, "bf16")
+        trained = train_epoch(
+            net, optimizer, [batch], classification_loss, lambda _: 0.01, parameters, mask, "bf16"
+        )
         losses.append(trained.train_loss)
     assert losses[-1] < losses[0]
     for name, kept in mask.items():

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
-from rewind_ray.datasets import describe, load, resolve
+from rewind_ray.datasets import load, resolve
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.export import command as export_module
 from rewind_ray.export.command import input_facts, main, read_safetensors
@@ -29,7 +29,7 @@ from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage, stage_to_dict
 from rewind_ray.store.checkpoint import RewindPoint
-from rewind_ray.tasks import image
+from rewind_ray.tasks.image import ImageClassification
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 FILTERS: dict[str, Any] = {"structure": "filters", "fraction": 0.6, "keep_layers": True}
@@ -515,20 +515,19 @@ def test_a_folder_s_stage(
     assert given["classes"] == ["cat", "dog"]
     assert (given["shape"], given["channels"]) == (["N", 3, 8, 8], "RGB")
     assert "shorter side to 8 pixels" in given["resized"]
-    _, _, streamed_digest, _ = resolve(f"folder:{photos}", None, size, streamed=True)
+    _, _, streamed_digest, _ = resolve(f"folder:{photos}", None, size, augmentation="imagenet_tf")
     as_tensorflow = replace(
         protocol,
         data_digest=streamed_digest,
         augmentation="imagenet_tf",
         standardisation="imagenet",
     )
-    by_constants = input_facts(as_tensorflow, describe(dataset, data, size), data)
+    by_constants = input_facts(ImageClassification(as_tensorflow, data, torch.device("cpu")))
     np.testing.assert_allclose(by_constants["mean"], [123.675, 116.28, 103.53], rtol=1e-6)
     np.testing.assert_allclose(by_constants["std"], [58.395, 57.12, 57.375], rtol=1e-6)
     assert "8/40 of the shorter side" in by_constants["resized"]
     # with its data changed the network can still be had
     next(photos.glob("train/cat/*.png")).unlink()
-    image.load_task.cache_clear()  # another process
     assert main((*arguments, "--data", str(photos))) == 0
     assert "without the data set no class names" in caplog.text
     given = facts_in(out)["input"]

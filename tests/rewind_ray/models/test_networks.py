@@ -17,6 +17,7 @@ from rewind_ray.models.wide_resnet import wide_resnet
 from rewind_ray.network_options import OPTIONS, WIDE_RESNET
 from rewind_ray.pruning import prunable_parameters
 from rewind_ray.pruning.flops import multiply_adds
+from tests.rewind_ray.examples import one_image
 
 
 def built(name: str, seed: int | None = None, **options: object) -> nn.Module:
@@ -72,7 +73,7 @@ def test_large_networks_have_the_published_sizes(
     with torch.device("meta"):
         network = build_network(name, classes, 3, {})
     assert sum(p.numel() for p in network.parameters()) == trainable
-    assert round(sum(multiply_adds(network, (3, side, side)).values()) / 1e6) == millions
+    assert round(sum(multiply_adds(network, one_image((3, side, side))).values()) / 1e6) == millions
 
 
 def test_imagenet_resnets_are_torchvisions() -> None:
@@ -102,7 +103,9 @@ def test_same_padding_is_keras(side: int) -> None:
     whole = torch.randn(2, 3, side, side)
     assert network(whole).shape == (2, 10)
     assert not torch.equal(network(whole), plain(whole)) or side in (17, 7)
-    assert multiply_adds(network, (3, 32, 32)) == multiply_adds(plain, (3, 32, 32))
+    assert multiply_adds(network, one_image((3, 32, 32))) == multiply_adds(
+        plain, one_image((3, 32, 32))
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
+from tests.rewind_ray.examples import one_image
 
 
 def network_named(name: str, in_channels: int = 3) -> nn.Module:
@@ -57,13 +58,15 @@ def resnet_cifar_by_hand(blocks: int) -> int:
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
 def test_resnets_cost_what_the_formula_says(name: str, blocks: int) -> None:
-    counts = multiply_adds(network_named(name), (3, 32, 32))
+    counts = multiply_adds(network_named(name), one_image((3, 32, 32)))
     assert sum(counts.values()) == resnet_cifar_by_hand(blocks)
 
 
 def test_resnet20_costs_about_41_million() -> None:
     assert resnet_cifar_by_hand(3) == 40_813_184
-    assert sum(multiply_adds(network_named("resnet20"), (3, 32, 32)).values()) == 40_813_184
+    assert (
+        sum(multiply_adds(network_named("resnet20"), one_image((3, 32, 32))).values()) == 40_813_184
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_resnet20_costs_about_41_million() -> None:
 def test_every_layer_is_counted_by_itself(name: str, shape: tuple[int, int, int]) -> None:
     network = network_named(name, shape[0])
     positions = output_positions(network, shape)
-    counts = multiply_adds(network, shape)
+    counts = multiply_adds(network, one_image(shape))
     assert {f"{module}.weight": count for module, count in counts.items()} == {
         kernel: places * network.get_parameter(kernel).numel()
         for kernel, places in positions.items()
@@ -88,12 +91,12 @@ def test_zeros_are_skipped(name: str, shape: tuple[int, int, int], keep: float) 
     mask = random_mask(network, keep)
     positions = output_positions(network, shape)
     expected = sum(positions[kernel] * int(kept.sum()) for kernel, kept in mask.items())
-    assert remaining_multiply_adds(multiply_adds(network, shape), mask) == expected
+    assert remaining_multiply_adds(multiply_adds(network, one_image(shape)), mask) == expected
 
 
 def test_layers_without_a_mask_cost_all_they_do() -> None:
     network = network_named("resnet8")
-    counts = multiply_adds(network, (3, 32, 32))
+    counts = multiply_adds(network, one_image((3, 32, 32)))
     assert remaining_multiply_adds(counts, {}) == sum(counts.values())
     mask = random_mask(network, 0.0)
     del mask["dense.weight"]
@@ -103,7 +106,45 @@ def test_layers_without_a_mask_cost_all_they_do() -> None:
 def test_counting_changes_nothing() -> None:
     network = network_named("resnet8").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    multiply_adds(network, (3, 32, 32))
+    multiply_adds(network, one_image((3, 32, 32)))
     assert network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+# Beyond convolutions
+
+
+class Attention(nn.Module):
+    """Weights of its own, used by functions, beside a module inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.ones(6, 8))
+        self.key = nn.Parameter(torch.ones(6, 8))
+        self.out = nn.Linear(6, 8)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        queries, keys = (nn.functional.linear(given, w) for w in (self.query, self.key))
+        out: torch.Tensor = self.out(queries * keys)
+        return out
+
+
+def test_weights_that_functions_use_count_for_their_module() -> None:
+    network = nn.Sequential(Attention(), nn.Linear(8, 5))
+    counts = multiply_adds(network, (torch.zeros(1, 7, 8),))
+    assert counts == {"0": 7 * 2 * 48, "0.out": 7 * 48, "1": 7 * 40}
+    mask = {"0.query": torch.zeros(6, 8, dtype=torch.bool), "0.key": torch.ones(6, 8).bool()}
+    assert remaining_multiply_adds(counts, mask) == 7 * (48 + 48 + 40)
+
+
+def test_a_network_that_is_one_layer() -> None:
+    counts = multiply_adds(nn.Linear(8, 5), (torch.zeros(1, 8),))
+    assert counts == {"": 40}
+    kept = torch.arange(40).view(5, 8) < 10
+    assert remaining_multiply_adds(counts, {"weight": kept}) == 10
+
+
+def test_whole_numbers_are_looked_up() -> None:
+    network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3)).double()
+    assert multiply_adds(network, (torch.tensor([[1, 2]]),)) == {"1": 2 * 12}

@@ -22,30 +22,21 @@ from rewind_ray.pruning import (
     shrink,
     unpruned,
 )
-from rewind_ray.pruning.filters import by_unit
+from rewind_ray.pruning.channels import apply_filter_mask_, follower_mask
+from rewind_ray.pruning.cut import Cut, compose, cut_from_json, cut_to_json
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    apply_filter_mask_,
-    channels_of,
-    compose,
-    cut_from_json,
-    cut_tensors,
-    cut_to_json,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_tensors, kept_kernels, shrink_
+from rewind_ray.pruning.trace import channels_of, followers
 from rewind_ray.spec import Prune
+from tests.rewind_ray.examples import one_image
 
 Shape = tuple[int, int, int]
 
 
 def cut_of(network: nn.Module, mask: Mask, input_shape: Shape) -> Cut:
     """Of pruned filters and what they take with them."""
-    companions = follower_mask(network, mask, followers(network, input_shape))
-    return shrink.cut_of(network, {**mask, **companions}, input_shape)
+    companions = follower_mask(network, mask, followers(network, one_image(input_shape)))
+    return shrink.cut_of(network, {**mask, **companions}, one_image(input_shape))
 
 
 def named(name: str, in_channels: int = 3, **options: object) -> Callable[[], nn.Module]:
@@ -166,7 +157,7 @@ def masked_and_small(
 ) -> tuple[nn.Module, nn.Module, Cut]:
     masked = copy.deepcopy(network)
     apply_mask_(prunable_parameters(masked, "kernels"), mask)
-    apply_filter_mask_(masked, mask, followers(masked, input_shape))
+    apply_filter_mask_(masked, mask, followers(masked, one_image(input_shape)))
     cut = cut_of(masked, mask, input_shape)
     return masked, shrink_(copy.deepcopy(masked), cut), cut
 
@@ -186,7 +177,7 @@ def assert_same(own: dict[str, Tensor], expected: dict[str, Tensor], tolerance: 
 def sizes(network: nn.Module, input_shape: Shape) -> tuple[int, int]:
     return (
         sum(parameter.numel() for parameter in network.parameters()),
-        sum(multiply_adds(network, input_shape).values()),
+        sum(multiply_adds(network, one_image(input_shape)).values()),
     )
 
 
@@ -246,8 +237,8 @@ def test_training_does_the_same_to_both(name: str, pattern: str) -> None:
     network = random_network(name)
     mask = PATTERNS[pattern](network)
     masked, small, cut = masked_and_small(network, mask, input_shape)
-    names = followers(network, input_shape)
-    assert names == followers(small, input_shape)
+    names = followers(network, one_image(input_shape))
+    assert names == followers(small, one_image(input_shape))
     images = torch.randn(3, 8, *input_shape, dtype=torch.float64)
     momentum = []
     for of_both, own_mask in ((masked, mask), (small, cut_tensors(mask, cut))):
@@ -307,14 +298,16 @@ def test_a_chain_of_cuts_is_one_cut(name: str) -> None:
 
 def counts(network: nn.Module, mask: Mask, input_shape: Shape) -> tuple[int, int]:
     """Unpruned kernel weights, multiply-adds."""
-    companions = follower_mask(network, mask, followers(network, input_shape))
-    kept = kept_kernels(network, {**mask, **companions}, input_shape)
-    return unpruned(mask), remaining_multiply_adds(multiply_adds(network, input_shape), kept)
+    companions = follower_mask(network, mask, followers(network, one_image(input_shape)))
+    kept = kept_kernels(network, {**mask, **companions}, one_image(input_shape))
+    return unpruned(mask), remaining_multiply_adds(
+        multiply_adds(network, one_image(input_shape)), kept
+    )
 
 
 def closing(network: nn.Module, input_shape: Shape) -> Callable[[Mask], Mask]:
-    names = followers(network, input_shape)
-    channels = channels_of(network, input_shape)
+    names = followers(network, one_image(input_shape))
+    channels = channels_of(network, one_image(input_shape))
     return lambda mask: channels.closed(mask, lambda part: follower_mask(network, part, names))
 
 
@@ -352,7 +345,7 @@ def test_the_masked_network_counts_what_the_small_one_has(
     for one in (mask, closed):
         masked = copy.deepcopy(network).eval()
         apply_mask_(dict(masked.named_parameters()), one)
-        apply_filter_mask_(masked, mask, followers(masked, input_shape))
+        apply_filter_mask_(masked, mask, followers(masked, one_image(input_shape)))
         outputs.append(masked(images))
     assert torch.equal(outputs[0], outputs[1])
 
@@ -388,6 +381,11 @@ def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
         assert counts(masked, mask, input_shape) == counts(small, small_mask, input_shape)
 
 
+def units_of(weight: Tensor) -> Tensor:
+    """Filters of a convolution, or what a dense layer (out, in) has on each input."""
+    return weight if weight.dim() == 4 else weight.T
+
+
 @pytest.mark.parametrize(
     "fraction", [0.02, 0.2, *(pytest.param(f, marks=pytest.mark.slow) for f in (0.5, 0.9))]
 )
@@ -401,7 +399,7 @@ def test_units_go_as_long_as_they_fit_with_all_that_reads_them(fraction: float) 
     order = sorted(
         (float(weight.abs().mean()), place, number, name)
         for place, (name, parameter) in enumerate(parameters.items())
-        for number, weight in enumerate(by_unit(parameter.detach()))
+        for number, weight in enumerate(units_of(parameter.detach()))
     )
     expected = {n: kept.clone() for n, kept in mask.items()}
     for _, _, number, name in order:
@@ -420,13 +418,13 @@ def test_a_filter_whose_norm_lives_on_is_not_cut() -> None:
     """It puts out the shift, which what reads it makes something of."""
     network = random_network("resnet20")
     mask = first_of_blocks(network)
-    names = followers(network, (3, 16, 16))
+    names = followers(network, one_image((3, 16, 16)))
     companions = follower_mask(network, mask, names)
-    assert shrink.cut_of(network, {**mask, **companions}, (3, 16, 16)).kept
-    assert shrink.cut_of(network, mask, (3, 16, 16)).kept == {}
+    assert shrink.cut_of(network, {**mask, **companions}, one_image((3, 16, 16))).kept
+    assert shrink.cut_of(network, mask, one_image((3, 16, 16))).kept == {}
     only_scales = {n: kept for n, kept in companions.items() if n.endswith("weight")}
-    assert shrink.cut_of(network, {**mask, **only_scales}, (3, 16, 16)).kept == {}
-    closed = channels_of(network, (3, 16, 16)).closed(mask, lambda _: {})
+    assert shrink.cut_of(network, {**mask, **only_scales}, one_image((3, 16, 16))).kept == {}
+    closed = channels_of(network, one_image((3, 16, 16))).closed(mask, lambda _: {})
     assert unpruned(closed) == unpruned(mask)
 
 
@@ -494,7 +492,7 @@ def test_a_layer_that_lost_everything_keeps_a_zero() -> None:
 
 def test_what_follows_what() -> None:
     def found(name: str) -> dict[str, list[str]]:
-        return followers(NETWORKS[name][0](), NETWORKS[name][1])
+        return followers(NETWORKS[name][0](), one_image(NETWORKS[name][1]))
 
     resnet = found("resnet20")
     assert resnet["conv.weight"] == ["norm"]
@@ -522,12 +520,12 @@ def test_a_norm_after_a_sum_loses_what_all_that_is_summed_lost() -> None:
         ),
     )
     before = network.get_parameter("norm.bias").detach().clone()
-    apply_filter_mask_(network, mask, followers(network, (3, 8, 8)))
+    apply_filter_mask_(network, mask, followers(network, one_image((3, 8, 8))))
     after = network.get_parameter("norm.bias")
     assert after[2] == 0
     assert after[1] == before[1] != 0
     del mask["stages.2.0.conv2.weight"]  # not prunable
-    assert "norm.bias" not in follower_mask(network, mask, followers(network, (3, 8, 8)))
+    assert "norm.bias" not in follower_mask(network, mask, followers(network, one_image((3, 8, 8))))
     assert cut_of(network, mask, (3, 8, 8)).kept == {}
 
 
@@ -688,7 +686,7 @@ def test_a_cut_of_other_tensors_is_refused() -> None:
 def test_the_network_is_only_looked_at() -> None:
     network = random_network("resnet20").train()
     before = {name: tensor.clone() for name, tensor in tensors_of(network).items()}
-    followers(network, (3, 8, 8))
+    followers(network, one_image((3, 8, 8)))
     with torch.no_grad():
         cut_of(network, at_random(network), (3, 8, 8))
     assert network.training
@@ -725,7 +723,7 @@ def test_padding_with_zeros_cuts_no_fewer_channels() -> None:
         for name, kept in mask.items():
             if name.startswith("stages.1.") and kept.dim() == 4 and "conv1" not in name:
                 kept[:4] = False  # of the whole residual stream, which the next stage reads
-        names = followers(network, (3, 16, 16))
+        names = followers(network, one_image((3, 16, 16)))
         cut = cut_of(network, {**mask, **follower_mask(network, mask, names)}, (3, 16, 16))
         cuts.append(cut.kept)
     assert cuts[0] == cuts[1] and cuts[0]

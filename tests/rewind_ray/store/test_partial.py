@@ -35,7 +35,7 @@ def prepare(storage, of):
 def facts(storage, of):
     ledger = Ledger(storage)
     metrics = [ledger.read_metrics(of.stage.stage_id, epoch) for epoch in range(4)]
-    timed = ("train_seconds", "images_per_second")
+    timed = ("train_seconds", "examples_per_second")
     return [{k: v for k, v in one.items() if k not in timed} for one in metrics]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
-from rewind_ray.spec import Protocol, Prune, dense_stage
+from rewind_ray.spec import Protocol, Prune
+from rewind_ray.tasks import Metric, Task
+from rewind_ray.tasks.image import accuracy, classification_loss
 from rewind_ray.training.epoch import evaluate, train_epoch
-from rewind_ray.training.run import make_optimizer
+from rewind_ray.training.optimizers import make_optimizer
 from tests.rewind_ray.tiny_stages import tiny
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -42,6 +45,25 @@ def random_batches(number: int, size: int = 16) -> Batches:
     ]
 
 
+class OfBatches(Task):
+    """Images and labels given as batches."""
+
+    metric = Metric("accuracy")
+
+    def __init__(self, batches: Batches, precision: str) -> None:
+        super().__init__(tiny(precision=precision), None, torch.device("cpu"))
+        self.given = batches
+
+    def evaluate(self, network: nn.Module, part: str) -> float:
+        return accuracy(network, self.given)
+
+
+def measured(network: nn.Module, batches: Batches, precision: str) -> float:
+    found = evaluate(OfBatches(batches, precision), network, "test")
+    assert found is not None
+    return found
+
+
 def half_mask(network: nn.Module) -> Mask:
     parameters = prunable_parameters(network, "kernels")
     return pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.5))
@@ -57,8 +79,9 @@ def train(
 ) -> Any:
     return train_epoch(
         network=network,
-        optimizer=optimizer or make_optimizer(network, dense_stage(protocol, 0)),
+        optimizer=optimizer or make_optimizer(network, protocol),
         batches=batches,
+        batch_loss=classification_loss,
         learning_rate=rate,
         parameters=prunable_parameters(network, protocol.prunable),
         mask=mask,
@@ -75,6 +98,7 @@ def by_hand(
 ) -> tuple[list[float], list[float]]:
     """Nesterov's momentum as PyTorch documents it, without torch.optim; losses and accuracies."""
     network.train()
+    momentum, looks_ahead = protocol.optimizer_settings.values()
     velocity: dict[str, Tensor] = {}
     losses, accuracies = [], []
     for update, (images, labels) in enumerate(batches):
@@ -87,9 +111,9 @@ def by_hand(
             for name, weight, gradient in zip(names, parameters, gradients, strict=True):
                 step = gradient + protocol.weight_decay * weight
                 old = velocity.get(name)
-                velocity[name] = step if old is None else protocol.momentum * old + step
-                nesterov = step + protocol.momentum * velocity[name]
-                weight.sub_(rate(update) * (nesterov if protocol.nesterov else velocity[name]))
+                velocity[name] = step if old is None else momentum * old + step
+                nesterov = step + momentum * velocity[name]
+                weight.sub_(rate(update) * (nesterov if looks_ahead else velocity[name]))
                 if name in mask:
                     weight[~mask[name]] = 0
         losses.append(loss.item())
@@ -100,7 +124,7 @@ def by_hand(
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("pruned", [True, False])
 def test_an_epoch_is_what_the_loop_by_hand_does(pruned: bool, nesterov: bool) -> None:
-    protocol = tiny(weight_decay=1e-2, nesterov=nesterov)
+    protocol = tiny(weight_decay=1e-2, optimizer_options={"nesterov": nesterov})
     batches = random_batches(8)
     ours, theirs = new_network(), new_network()
     mask = half_mask(ours) if pruned else {}
@@ -129,11 +153,11 @@ def test_smoothed_labels_are_spread_over_all_classes() -> None:
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
         batches=batches,
+        batch_loss=partial(classification_loss, label_smoothing=0.1),
         learning_rate=lambda _: 0.05,
         parameters={},
         mask={},
         precision="fp32",
-        label_smoothing=0.1,
     )
     wanted = 0.9 * nn.functional.one_hot(labels, 10) + 0.1 / 10
     loss = -(wanted * theirs.train()(images).log_softmax(dim=1)).sum(dim=1).mean()
@@ -146,7 +170,7 @@ def test_smoothed_labels_are_spread_over_all_classes() -> None:
 
 def test_every_update_has_the_rate_it_was_given() -> None:
     network, protocol = new_network(), tiny()
-    optimizer = make_optimizer(network, dense_stage(protocol, 0))
+    optimizer = make_optimizer(network, protocol)
     used: list[float] = []
     optimizer.register_step_pre_hook(
         lambda optimizer, _args, _options: used.append(optimizer.param_groups[0]["lr"])
@@ -160,7 +184,7 @@ def test_every_update_has_the_rate_it_was_given() -> None:
 def test_pruned_weights_stay_zero_though_momentum_and_decay_pull_at_them() -> None:
     """The mistake: momentum gathered before pruning revives pruned weights."""
     network, protocol = new_network(), tiny(weight_decay=1e-2)
-    optimizer = make_optimizer(network, dense_stage(protocol, 0))
+    optimizer = make_optimizer(network, protocol)
     train(network, random_batches(5), lambda _: 0.05, {}, protocol, optimizer)  # dense: momentum
     parameters = prunable_parameters(network, "kernels")
     mask = half_mask(network)
@@ -192,16 +216,16 @@ def test_an_empty_mask_prunes_nothing() -> None:
         assert (parameter != 0).all()
 
 
-def test_the_speed_is_images_over_seconds() -> None:
+def test_the_speed_is_examples_over_seconds() -> None:
     metrics = train(new_network(), random_batches(3), lambda _: 0.01, {}, tiny())
     assert metrics.train_seconds > 0
-    assert metrics.images_per_second * metrics.train_seconds == pytest.approx(48)
+    assert metrics.examples_per_second * metrics.train_seconds == pytest.approx(48)
 
 
 def test_training_leaves_evaluation_behind() -> None:
     """BatchNorm follows the batches although the network was just evaluated."""
     network = new_network()
-    evaluate(network, random_batches(1), "fp32")
+    measured(network, random_batches(1), "fp32")
     before = network.norm.running_mean.clone()  # type: ignore[union-attr, operator]
     train(network, random_batches(1), lambda _: 0.01, {}, tiny())
     assert not torch.equal(network.norm.running_mean, before)  # type: ignore[arg-type, union-attr]
@@ -212,7 +236,7 @@ def test_bf16_trains_and_keeps_everything_in_fp32() -> None:
     trained = {}
     for precision in ("fp32", "bf16"):
         network, protocol = new_network(), tiny(precision=precision)
-        optimizer = make_optimizer(network, dense_stage(protocol, 0))
+        optimizer = make_optimizer(network, protocol)
         first = train(network, batches[:1], lambda _: 0.02, {}, protocol, optimizer)
         last = train(network, batches, lambda _: 0.02, {}, protocol, optimizer)
         assert last.train_loss < 0.7 * first.train_loss
@@ -229,8 +253,8 @@ def test_bf16_trains_and_keeps_everything_in_fp32() -> None:
     network.dense.register_forward_hook(  # type: ignore[union-attr, operator]
         lambda _module, _inputs, out: inputs.append(out.dtype)
     )
-    evaluate(network, batches[:1], "bf16")
-    evaluate(network, batches[:1], "fp32")
+    measured(network, batches[:1], "bf16")
+    measured(network, batches[:1], "fp32")
     assert inputs == [torch.bfloat16, torch.float32]
 
 
@@ -244,7 +268,7 @@ def test_accuracy_is_sklearns() -> None:
     images, labels = random_batches(1, size=101)[0]
     labels[:40] = network.eval()(images[:40]).argmax(1)  # some are right
     parts = [slice(0, 60), slice(60, 100), slice(100, 101)]
-    found = evaluate(network, [(images[part], labels[part]) for part in parts], "fp32")
+    found = measured(network, [(images[part], labels[part]) for part in parts], "fp32")
     predicted = network.eval()(images).argmax(1)
     assert found == accuracy_score(labels.numpy(), predicted.numpy())
     assert 0.3 < found < 1
@@ -254,6 +278,6 @@ def test_evaluating_changes_nothing() -> None:
     network = new_network()
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    evaluate(network, random_batches(2), "fp32")
+    measured(network, random_batches(2), "fp32")
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.datasets.batches import epoch_batches
 from rewind_ray.datasets.image_set import prepare
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.store.strict_json import seal, unseal
+from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training import stage as stage_module
 from rewind_ray.training.recalibrate import (
     NUM_BATCHES,
@@ -26,7 +28,7 @@ from rewind_ray.training.stage import start_stage
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 from tests.rewind_ray.training.test_stage_rows import accuracy, network_of
 
-TIMES = ("train_seconds", "images_per_second", "finished_at")
+TIMES = ("train_seconds", "examples_per_second", "finished_at")
 
 
 def random_batches(count: int) -> list[tuple[Tensor, Tensor]]:
@@ -81,7 +83,7 @@ def network() -> nn.Module:
 
 def test_statistics_are_the_mean_of_the_batches_own(network: nn.Module) -> None:
     batches = random_batches(7)
-    found = dict(recalibrated(network, batches, "fp32").named_buffers())
+    found = dict(recalibrated(network, batches, classification_loss, "fp32").named_buffers())
     expected = moments_of_inputs(network, batches)
     assert len(expected) == 7
     for name, (mean, variance) in expected.items():
@@ -97,14 +99,16 @@ def test_what_the_statistics_were_before_does_not_matter(network: nn.Module) -> 
         if not name.endswith("num_batches_tracked"):
             buffer.fill_(5.0)
     batches = random_batches(3)
-    one, two = (recalibrated(n, batches, "fp32").state_dict() for n in (network, other))
+    one, two = (
+        recalibrated(n, batches, classification_loss, "fp32").state_dict() for n in (network, other)
+    )
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 @pytest.mark.parametrize("available", [3, NUM_BATCHES, NUM_BATCHES + 9])
 def test_at_most_fifty_batches_are_looked_at(network: nn.Module, available: int) -> None:
     batches = iter(random_batches(available))
-    recalibrated(network, batches, "fp32")
+    recalibrated(network, batches, classification_loss, "fp32")
     assert len(list(batches)) == max(0, available - 50)
 
 
@@ -118,7 +122,7 @@ def test_nothing_else_changes(precision: str, training: bool) -> None:
     network.train(training)
     before = copy.deepcopy(network.state_dict())
     random = torch.get_rng_state()
-    probe = recalibrated(network, random_batches(4), precision)
+    probe = recalibrated(network, random_batches(4), classification_loss, precision)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(module.training == training for module in network.modules())
     assert not any(module.training for module in probe.modules())
@@ -142,7 +146,7 @@ def test_a_stage_tells_accuracy_with_its_own_statistics(lab: Lab, structure: str
     weights |= {name: parent.weights[name] * kept.cpu() for name, kept in run.companions.items()}
     pruned = network_of(parent, weights)
     images = prepare(stage.protocol, stage_data(), "cpu")
-    batches = list(stage_module.image.batches.epoch_batches(images, data_seed(stage), 0))
+    batches = list(epoch_batches(images, data_seed(stage), 0))
     probe = with_moments(pruned, batches)
     found = pruned_accuracies(lab.ledger, stage.stage_id)
     assert found == {

@@ -15,6 +15,7 @@ from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.checkpoint import cut_point
 from rewind_ray.training.stage import run_epoch, start_stage
+from tests.rewind_ray.examples import one_image
 from tests.rewind_ray.tiny_stages import KNOBS, Lab, tiny
 
 FIRST = {"structure": "filters", "scope": "layer", "layers": "stages.*.conv1"}
@@ -65,7 +66,7 @@ def test_the_row_of_a_shrunk_network_counts_against_the_dense_one(lab: Lab, dens
     lab.run_chain(stage)
     row, point = lab.row(stage), lab.point(stage)
     network = build_network("digits_resnet", 10, 1, {})
-    dense_flops = sum(multiply_adds(network, (1, 8, 8)).values())
+    dense_flops = sum(multiply_adds(network, one_image((1, 8, 8))).values())
     kernels = [n for n in point.weights if "norm" not in n and "bias" not in n]
     left = sum(point.weights[name].numel() for name in kernels)
     assert row.flops_dense == dense_flops
@@ -255,7 +256,7 @@ def test_a_masked_network_computes_what_its_shrunk_one_does(lab: Lab, dense) -> 
     point = lab.point(stage)
     run = start_stage(lab.job(stage), lab.runtime())
     network = run.network.eval()
-    cut = cut_of(network, {**run.mask, **run.companions}, (1, 8, 8))
+    cut = cut_of(network, {**run.mask, **run.companions}, one_image((1, 8, 8)))
     small = shrink_(copy.deepcopy(network), cut)
     images = torch.randn(8, 1, 8, 8)
     with torch.no_grad():

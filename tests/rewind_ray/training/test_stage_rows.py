@@ -247,7 +247,7 @@ def test_the_metrics_of_every_epoch(lab: Lab) -> None:
         assert not metrics["diverged"]
     final = lab.metrics(stage, 4)
     assert final["test_accuracy"] == lab.row(stage).test_accuracy
-    assert final["images_per_second"] * final["train_seconds"] == pytest.approx(STEPS * BATCH)
+    assert final["examples_per_second"] * final["train_seconds"] == pytest.approx(STEPS * BATCH)
 
 
 def test_without_validation_there_is_no_validation_accuracy(lab: Lab) -> None:

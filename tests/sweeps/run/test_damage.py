@@ -65,7 +65,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dense, child, _ = scheduler.graph
     ledger.write_sweep("one", {"sweep": "one", "stages": {s: [1] for s in scheduler.graph}})
     point = checkpoint.from_bytes(ledger.read_point(child, 1))
-    progress = Progress(updates=1, loss_sum=2.5, correct=3, images_seen=32, seconds=0.5)
+    progress = Progress(updates=1, loss_sum=2.5, correct=3, examples=32, seconds=0.5)
     write_partial(ledger, child, 2, point, progress)
     claim(ledger, dense, "somebody")
     Heartbeat(ledger, this_driver())._write(3)
@@ -290,7 +290,7 @@ def test_an_edited_progress_is_begun_anew(copied: Path, updates: int) -> None:
     file = copied / "stages" / child / "partial.json"
     file.write_text(file.read_text().replace('"updates": 1', f'"updates": {updates}'))
     assert read_partial(ledger, child, 2, steps=2) is None
-    forged = Progress(updates=updates, loss_sum=1.0, correct=3, images_seen=32, seconds=0.5)
+    forged = Progress(updates=updates, loss_sum=1.0, correct=3, examples=32, seconds=0.5)
     write_partial(ledger, child, 2, point, forged)  # with a checksum that fits
     assert read_partial(ledger, child, 2, steps=2) is None
 

@@ -1,0 +1,8 @@
+"""The built-in tasks' options and what they are if not given. Plain data, no torch."""
+
+from __future__ import annotations
+
+from rewind_ray.network_options import Option
+
+TASK_OPTIONS: dict[str, dict[str, Option]] = {"image_classification": {}}
+"""Key of ``rewind_ray.tasks.TASKS`` -> the task's options and their defaults."""

@@ -1,0 +1,184 @@
+"""What a network is trained on and for: the seam between training and everything it is used on.
+
+Training knows no more of a task than is written here. A batch is whatever the task makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rewind_ray.errors import UserError
+from rewind_ray.network_options import Option
+from rewind_ray.pruning.masks import prunable_parameters
+from rewind_ray.spec import Protocol
+
+Batch = Any
+"""Examples of one update; only the task looks inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a task's networks are judged by."""
+
+    name: str
+    """In the rows' column ``metric``: what the ``*_accuracy`` columns hold."""
+    _: KW_ONLY
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.higher_is_better:
+            raise UserError(
+                f"metric {self.name!r} with higher_is_better False; comparisons take the higher "
+                "value for the better one: evaluate to 1 - value, and name the metric so"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Of a batch."""
+
+    mean: Tensor
+    """Scalar, with a graph behind it: over the batch's examples, without weight decay."""
+    examples: int
+    """What the mean is over."""
+    correct: Tensor | None = None
+    """How many of the examples were predicted right, an integer scalar; None: not a question."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """What can be said of a task's data before it is loaded."""
+
+    steps_per_epoch: int
+    num_val: int | None = None
+    """Examples that validate; None: unknown."""
+    num_test: int | None = None
+    """Examples that test; None: unknown."""
+
+
+class Task:
+    """Data, networks, loss and metric of a protocol.
+
+    An own task defines ``metric``, ``network``, ``batches``, ``loss`` and ``evaluate``; the rest
+    has defaults. It is made from (protocol, data, device), and making it is cheap: data is read in
+    ``load``, or when it is first needed.
+    """
+
+    metric: Metric
+    option_defaults: ClassVar[Mapping[str, Option]] = {}
+    """The ``Protocol.task_options`` that it takes, and what they are if not given."""
+
+    def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
+        """data: folder of the data's files, where it has some. Raises UserError for an unknown
+        option."""
+        self.protocol = protocol
+        self.data = data
+        self.device = device
+        given = dict(protocol.task_options)
+        for option in given:
+            if option not in self.option_defaults:
+                raise UserError(
+                    f"task {protocol.task} has no option {option!r}; known: "
+                    f"{', '.join(self.option_defaults) or 'none'}"
+                )
+        self.options: Mapping[str, Option] = {**self.option_defaults, **given}
+
+    # What an own task defines
+
+    def network(self, seed: int) -> nn.Module:
+        """Fresh, on the device; its weights a function of the seed alone."""
+        raise NotImplementedError(f"{type(self).__name__} defines no network()")
+
+    def batches(self, part: str, seed: int, epoch: int) -> Iterable[Batch]:
+        """part: "train", "val" or "test". Of "train" the batches of an epoch (from 0), as many as
+        ``steps_per_epoch``: a pure function of the arguments. The other parts don't depend on seed
+        and epoch."""
+        raise NotImplementedError(f"{type(self).__name__} defines no batches()")
+
+    def loss(self, network: nn.Module, batch: Batch) -> Loss | Tensor:
+        """Of a forward pass on the batch; a tensor is the mean over its examples.
+
+        Called in the protocol's precision, also without gradients and with a network in evaluation
+        mode.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no loss()")
+
+    def evaluate(self, network: nn.Module, part: str) -> float | None:
+        """The metric on "val" or "test", in [0, 1]; None: the data has no such part.
+
+        The network is in evaluation mode, in the protocol's precision, without gradients.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no evaluate()")
+
+    # What has a default
+
+    @property
+    def name(self) -> str:
+        """In the rows' column ``task``."""
+        return self.protocol.task
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of an epoch: the protocol's number, or as many as there are batches."""
+        return self.protocol.steps_per_epoch or self._num_batches
+
+    @cached_property
+    def _num_batches(self) -> int:
+        return sum(1 for _ in self.batches("train", 0, 0))
+
+    def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:
+        """Parameters that may be pruned, by name, in the order of the modules."""
+        return prunable_parameters(network, self.protocol.prunable)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Inputs of one forward pass on one example, ``network(*example())``; their values don't
+        matter. By it multiply-adds are counted and networks traced and exported.
+
+        By default the first tensor of a training batch, whose first dimension is the examples.
+        """
+        batch = next(iter(self.batches("train", 0, 0)))
+        return (_first_tensor(batch)[:1],)
+
+    def meta_network(self) -> nn.Module:
+        """Its shapes, on the meta device."""
+        return self.network(0).to("meta")
+
+    def placed(self, network: nn.Module) -> nn.Module:
+        """The same network on the task's device, in the memory layout that it is trained in."""
+        return network.to(self.device)
+
+    def prepare(self) -> None:
+        """Download or convert the data's files: once and before stages are trained in parallel."""
+
+    def load(self) -> None:
+        """Read the data. What is wrong with it is raised here."""
+
+    def sizes(self) -> Sizes:
+        """For estimates before a sweep. By default the data is loaded; a task that knows its sizes
+        without says so here."""
+        self.load()
+        return Sizes(steps_per_epoch=self.steps_per_epoch)
+
+
+def as_loss(loss: Loss | Tensor, batch: Batch) -> Loss:
+    """A bare tensor's examples are those of the batch's first tensor."""
+    return loss if isinstance(loss, Loss) else Loss(loss, examples=len(_first_tensor(batch)))
+
+
+def _first_tensor(batch: Batch) -> Tensor:
+    if isinstance(batch, Tensor):
+        return batch
+    contents = batch.values() if isinstance(batch, Mapping) else batch
+    for content in contents if isinstance(contents, Iterable) else ():
+        if isinstance(content, Tensor):
+            return content
+    raise UserError(
+        f"a batch of type {type(batch).__name__} doesn't say how many examples it has; let "
+        "Task.loss return a Loss, and define Task.example"
+    )
