@@ -105,8 +105,8 @@ def test_the_ends_are_the_rewindings_and_all_share_a_baseline(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "wrong"),
     [
-        ({"alphas": (0.0, 0.5)}, "--alphas has 0"),
-        ({"alphas": ()}, "--alphas has empty"),
+        ({"alphas": (0.0, 0.5)}, "--alphas is 0"),
+        ({"alphas": ()}, "--alphas is empty"),
         ({"shares": (1.5,)}, "--shares"),
         ({"densities": (), "fractions": ()}, "nothing is pruned"),
         ({"margin": "5"}, "0.5pt"),
