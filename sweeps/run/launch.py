@@ -76,12 +76,9 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
     if options.dry_run:
-        rate, at_once = options.updates_per_second, options.max_concurrent
         with patience_of(DRY_RUN_PATIENCE_SECONDS):
             ledger = Ledger(options.storage)
-            text = describe_graph(
-                sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once
-            )
+            text = describe_graph(sweep.name, graph, ledger, options, sweep.data)
         console.print(text)
         return DONE
     ledger = Ledger(options.storage)
