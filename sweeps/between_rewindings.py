@@ -145,7 +145,8 @@ def main(
         end for seed in seeds(options, SEEDS) for end in between_rewindings(protocol, between, seed)
     ]
     name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=[stage for _, _, stage in ends], data=folder)
+    stages = [stage for _, _, stage in ends]
+    sweep = Sweep(name=name, stages=stages, data=folder, init=training.init)
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code

@@ -29,7 +29,7 @@ from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.structures import DEFAULT_STRUCTURE, structures_help
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -43,6 +43,7 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
+    store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
@@ -268,7 +269,10 @@ def run_search(
         markup=False,
     )
     check_disk(search.dispatcher.graph, ledger, options.keep, folder)
-    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
+    sweep = Sweep(
+        name=name, stages=[dense_stage(protocol, seed=0)], data=folder, init=training.init
+    )
+    store_init(sweep, ledger)
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
@@ -321,7 +325,7 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    number = task_of(protocol, data).sizes().num_val
+    number = planned_task(protocol, data).sizes().num_val
     assert number is not None
     return number
 

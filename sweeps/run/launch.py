@@ -12,15 +12,18 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
+from rewind_ray.importing import is_import_path
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import Stage
+from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task, task_of
+from rewind_ray.tasks.identity import uncovered
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.chains import sweep_name
@@ -45,6 +48,8 @@ class Sweep:
     """Last stage of each chain; ancestors are added."""
     data: str | None = None
     """Folder of the data set's files, absolute."""
+    init: str | None = None
+    """File of trained weights, where the protocols have some; see ``Protocol.init``."""
     stop: Callable[[Stage, ResultRow], bool] | None = None
     """Whether a chain ends with a row, so that the stages after it aren't needed."""
 
@@ -75,6 +80,8 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     console = make_console()
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
+    for warning in left_out(graph, sweep.data):
+        console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
     if options.dry_run:
         with patience_of(DRY_RUN_PATIENCE_SECONDS):
             ledger = Ledger(options.storage)
@@ -83,6 +90,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    store_init(sweep, ledger)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     dispatcher = Dispatcher(graph, ledger, sweep.stop)
     already = dispatcher.counts[State.DONE]
@@ -151,8 +159,18 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
             "finished stages stay as they are; each row has its git_commit[/]",
             soft_wrap=True,
         )
+    own = own_parts(graph)
+    for what, digest in own.items():
+        was = before["own"].get(what)
+        if was is not None and was != digest:
+            console.print(
+                f"[yellow]{escape(what)} is no longer what it was when this sweep last ran ({was}, "
+                f"now {digest}); its stages are other ones, and are trained anew[/]",
+                soft_wrap=True,
+            )
     record: dict[str, Any] = {
         "sweep": sweep.name,
+        "own": before["own"] | own,
         "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
         "git_commit": git_commit(),
         "code": list(dict.fromkeys([*earlier, code])),
@@ -162,6 +180,16 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
         },
     }
     ledger.write_sweep(sweep.name, record)
+
+
+def own_parts(graph: Graph) -> dict[str, str]:
+    """Networks, data and tasks of the user's own -> their digests."""
+    found: dict[str, str] = {}
+    for protocol in {node.stage.protocol for node in graph.values()}:
+        found[f"network {protocol.network}"] = protocol.network_digest
+        found[f"data {protocol.dataset}"] = protocol.data_digest
+        found[f"task {protocol.task}"] = protocol.task_digest
+    return {what: digest for what, digest in found.items() if digest}
 
 
 def record_failures(name: str, dispatcher: Dispatcher) -> None:
@@ -183,16 +211,40 @@ def rows_asked(graph: Graph) -> dict[str, list[int]]:
 
 
 def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
-    """``code``: digests of the code of earlier runs, in order. ``stages``: those of earlier runs,
-    which the sweep still needs if it runs with fewer seeds now."""
+    """``code``, digests of what has run the sweep before, in order; the ``stages`` it had, because
+    with fewer seeds it still needs those of the others; and digests of what is the user's ``own``.
+    """
     try:
         record = ledger.read_sweep(name)
         return {
             "code": [str(digest) for digest in record["code"]],
             "stages": {stage: [int(n) for n in asked] for stage, asked in record["stages"].items()},
+            "own": {str(what): str(digest) for what, digest in record.get("own", {}).items()},
         }
     except (AttributeError, KeyError, TypeError, ValueError):
-        return {"code": [], "stages": {}}
+        return {"code": [], "stages": {}, "own": {}}
+
+
+def left_out(graph: Graph, data: str | None) -> list[str]:
+    """What pruning doesn't reach, of networks of the user's own."""
+    warnings = []
+    for protocol in {node.stage.protocol for node in graph.values()}:
+        if is_import_path(protocol.network) or is_import_path(protocol.task):
+            task = planned_task(protocol, data)
+            warnings.append(uncovered(task.meta_network(), task.prunable, protocol))
+    return [warning for warning in warnings if warning is not None]
+
+
+def store_init(sweep: Sweep, ledger: Ledger) -> None:
+    """Put the trained weights where all workers find them."""
+    wanted = {stage.protocol.init for stage in sweep.stages} - {"", BUILDER}
+    if not wanted:
+        return
+    from rewind_ray.models.own import read_weights, weights_bytes
+
+    assert sweep.init is not None
+    (digest,) = wanted
+    ledger.write_init(digest, weights_bytes(read_weights(sweep.init)))
 
 
 def prepare_data(sweep: Sweep) -> None:

@@ -33,6 +33,7 @@ from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.live_view import LiveView
+from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import keep_token_private
 from sweeps.run.ray_watch import RayWatch, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
@@ -54,10 +55,15 @@ MAX_FAILURES = 8
 
 
 def start_ray(address: str) -> None:
-    """Connect to a cluster, or start Ray for this process, without its dashboard."""
+    """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
+
+    Workers get the user's own modules that this process has imported.
+    """
     if ray.is_initialized():
         return
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if environment := runtime_env(address):
+        quiet["runtime_env"] = environment
     if address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
