@@ -48,6 +48,7 @@ INITIAL_WEIGHTS = {
     "he_normal": "kernels normal, of variance 2 / fan-in (Wang et al. 2023, their CIFAR code)",
     "torchvision_resnet": "convolutions normal, of variance 2 / fan-out; the dense kernel uniform "
     "in ±1 / sqrt(fan-in) (torchvision's ResNets, which Wang et al. 2023 trained)",
+    "uniform": "uniform in ±0.1 (Renda et al. 2020, their GNMT code)",
 }
 DECAYED = {
     "all": "every parameter (Mikler 2022; Renda et al. 2020, their CIFAR code)",
@@ -80,6 +81,7 @@ VALIDATION = {
     "none": "no validation set",
     "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
     "train": "a fixed random part of the training set",
+    "own": "the validation set that the data comes with (translation)",
 }
 
 
@@ -132,7 +134,11 @@ class Protocol:
     """Likewise for the test set, before the validation part is taken from it."""
     standardisation: str = "dataset"
     label_smoothing: float = 0.0
-    """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
+    """Share of a label that is spread over all classes; 0 in all three papers' protocols for
+    images."""
+    max_gradient_norm: float | None = None
+    """Larger gradients are scaled down to this Euclidean norm, over all parameters together, pruned
+    weights left out; None: they stay as they are."""
 
     def __post_init__(self) -> None:
         for name in ("weight_decay", "momentum", "validation_fraction", "label_smoothing"):
@@ -154,6 +160,12 @@ class Protocol:
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         _true_or_false("nesterov", self.nesterov)
+        if self.max_gradient_norm is not None:
+            object.__setattr__(self, "max_gradient_norm", rounded(self.max_gradient_norm))
+            if not 0 < self.max_gradient_norm < math.inf:
+                raise ValueError(
+                    f"max_gradient_norm is {self.max_gradient_norm}; allowed: numbers above 0"
+                )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
@@ -167,10 +179,12 @@ class Protocol:
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
-        if (self.validation == "none") != (self.validation_fraction == 0):
+        of_part = self.validation in ("test", "train")
+        if of_part != (self.validation_fraction > 0):
+            way_out = "give one above 0" if of_part else "leave it out"
             raise ValueError(
                 f"validation {self.validation!r} with validation_fraction "
-                f"{self.validation_fraction}; give both, or neither"
+                f"{self.validation_fraction}; {way_out}"
             )
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(

@@ -1,7 +1,8 @@
 """What a network is trained on and for.
 
-task    the seam: Task, Metric, Loss
-image   image classification, the built-in task
+task          the seam: Task, Metric, Loss
+image         image classification
+translation   sentences into another language, scored by bleu
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import torch
 
 from rewind_ray.importing import import_object, is_import_path
 from rewind_ray.spec import Protocol
-from rewind_ray.tasks.task import Batch, Loss, Metric, Sizes, Task, as_loss
+from rewind_ray.tasks.task import Batch, Loss, LossOf, Metric, Sizes, Task, as_loss
 
 TASKS: dict[str, str] = {
     "image_classification": "rewind_ray.tasks.image:ImageClassification",
+    "translation": "rewind_ray.tasks.translation:Translation",
 }
 """Name -> import path of a ``Task``, imported only when it is used."""
 
@@ -58,6 +60,7 @@ __all__ = [
     "TASKS",
     "Batch",
     "Loss",
+    "LossOf",
     "Metric",
     "Sizes",
     "Task",
