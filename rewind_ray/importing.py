@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Iterable
 from typing import Any
 
 SEPARATOR = ":"
-NAMES_SHOWN = 8
+NAMES_SHOWN = 5
 """Names of a module that an error message lists."""
 
 
@@ -44,14 +45,13 @@ def import_object(path: str, what: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             raise ValueError(
-                f"{what} {path!r}: {getattr(found, '__name__', name)} has no {part!r}; it has: "
-                f"{_some(vars(found))}"
+                f"{what} {path!r}: {getattr(found, '__name__', name)} has no {part!r}; nearest: "
+                f"{_nearest(part, dir(found))}"
             )
         found = getattr(found, part)
     return found
 
 
-def _some(names: Iterable[str]) -> str:
-    public = [name for name in names if not name.startswith("_")]
-    more = ", ..." if len(public) > NAMES_SHOWN else ""
-    return (", ".join(public[:NAMES_SHOWN]) or "nothing") + more
+def _nearest(name: str, names: Iterable[str]) -> str:
+    public = [known for known in names if not known.startswith("_")]
+    return ", ".join(difflib.get_close_matches(name, public, NAMES_SHOWN, cutoff=0.0)) or "none"

@@ -74,8 +74,8 @@ class Task:
     """
 
     metric: Metric
-    options: ClassVar[Mapping[str, Option]] = {}
-    """Names and defaults of the ``Protocol.task_options`` that it takes."""
+    option_defaults: ClassVar[Mapping[str, Option]] = {}
+    """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """data: folder of the data's files, where it has some. Raises ValueError for an unknown
@@ -85,13 +85,12 @@ class Task:
         self.device = device
         given = dict(protocol.task_options)
         for option in given:
-            if option not in self.options:
+            if option not in self.option_defaults:
                 raise ValueError(
                     f"task {protocol.task} has no option {option!r}; known: "
-                    f"{', '.join(self.options) or 'none'}"
+                    f"{', '.join(self.option_defaults) or 'none'}"
                 )
-        self.chosen = {**self.options, **given}
-        """Option -> its value."""
+        self.options: Mapping[str, Option] = {**self.option_defaults, **given}
 
     # What an own task defines
 
@@ -185,7 +184,9 @@ class Task:
         """Read the data. What is wrong with it is raised here."""
 
     def sizes(self) -> Sizes:
-        """For estimates before a sweep; without reading much."""
+        """For estimates before a sweep. By default the data is loaded; a task that knows its sizes
+        without says so here."""
+        self.load()
         return Sizes(steps_per_epoch=self.steps_per_epoch)
 
 

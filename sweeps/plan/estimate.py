@@ -43,26 +43,31 @@ class Size:
     """Examples that test; None: unknown."""
 
 
-@cache
 def size_of(protocol: Protocol, data: str | None) -> Size:
     """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    return _planned(protocol, data)[0]
+
+
+def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
+    """The prunable parameters, without memory for their weights."""
+    return _planned(protocol, data)[1]
+
+
+@cache
+def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.Parameter]]:
     task = task_of(protocol, data)
-    network, sizes = task.meta_network(), task.sizes()
+    sizes = task.sizes()  # first: a task that must load its data for them has it for the network
+    network = task.meta_network()
+    prunable = task.prunable(network)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
-    mask = sum(p.numel() for p in task.prunable(network).values()) // 8
-    return Size(
+    mask = sum(p.numel() for p in prunable.values()) // 8
+    size = Size(
         point_bytes=2 * weights + buffers + mask,  # weights and momentum
         updates=sizes.steps_per_epoch,
         num_test=sizes.num_test,
     )
-
-
-@cache
-def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parameter]:
-    """The prunable parameters, without memory for their weights."""
-    task = task_of(protocol, data)
-    return task.prunable(task.meta_network())
+    return size, prunable
 
 
 def check_graph(graph: Graph, data: str | None) -> None:

@@ -34,8 +34,9 @@ from rewind_ray.spec import (
     dense_stage,
     retrain_stage,
 )
-from rewind_ray.training import stage as stages
+from rewind_ray.tasks.image import ImageClassification, classification_loss
 from rewind_ray.training.stage import epoch_rates
+from tests.rewind_ray.tasks.diabetes import diabetes
 from tests.rewind_ray.tiny_stages import Lab, tiny
 
 MEASURED = (
@@ -97,6 +98,10 @@ CHANGED_PROTOCOL: dict[str, dict[str, Any]] = {
     "initial_weights": {"initial_weights": "he_normal"},
 }
 OF_FOLDERS = ("dataset", "data_digest", "image_size")
+OF_OWN_TASKS: dict[str, tuple[Protocol, Protocol]] = {
+    "task": (diabetes(), diabetes(task="tests.rewind_ray.tasks.diabetes:Absolute")),
+    "task_options": (diabetes(), diabetes(task_options={"hidden": 16})),
+}
 CHANGED_SCHEDULE: dict[str, Schedule] = {
     "lr": Schedule(lr=0.05, drops=(2,)),
     "drops": Schedule(lr=0.1, drops=(3,)),
@@ -157,7 +162,7 @@ CHANGED_RETRAIN: dict[str, tuple[Retrain, Retrain]] = {
 
 def test_no_field_is_left_out() -> None:
     tables: list[tuple[type, set[str]]] = [
-        (Protocol, {*CHANGED_PROTOCOL, *OF_FOLDERS}),
+        (Protocol, {*CHANGED_PROTOCOL, *OF_FOLDERS, *OF_OWN_TASKS}),
         (Schedule, {*CHANGED_SCHEDULE}),
         (Prune, {*CHANGED_PRUNE}),
         (Retrain, {*CHANGED_RETRAIN}),
@@ -174,6 +179,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.mark.parametrize("name", CHANGED_PROTOCOL)
 def test_every_field_of_a_protocol_changes_the_numbers(name: str, shared: Lab) -> None:
     check_changes(dense_stage(short(), 0), dense_stage(short(**CHANGED_PROTOCOL[name]), 0), shared)
+
+
+@pytest.mark.parametrize("name", OF_OWN_TASKS)
+def test_every_field_of_a_task_changes_the_numbers(name: str, shared: Lab) -> None:
+    one, other = OF_OWN_TASKS[name]
+    check_changes(dense_stage(one, 0), dense_stage(other, 0), shared)
 
 
 @pytest.mark.parametrize("name", CHANGED_SCHEDULE)
@@ -217,14 +228,12 @@ def test_the_law_notices_a_field_that_is_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ``label_smoothing`` once was: in the id and the docs, and never handed to training."""
-    monkeypatch.setattr(stages, "train_epoch", without(stages.train_epoch, label_smoothing=0.0))
+    monkeypatch.setattr(
+        ImageClassification, "loss", lambda self, *given: classification_loss(*given)
+    )
     changed = short(**CHANGED_PROTOCOL["label_smoothing"])
     with pytest.raises(AssertionError):
         check_changes(dense_stage(short(), 0), dense_stage(changed, 0), Lab(tmp_path))
-
-
-def without(function: Callable[..., Any], **unplugged: Any) -> Callable[..., Any]:
-    return lambda **given: function(**given | unplugged)
 
 
 def folder_of(place: Path, seed: int) -> Path:

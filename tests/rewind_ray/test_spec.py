@@ -64,14 +64,14 @@ def golden_stages() -> dict[str, Stage]:
 
 
 GOLDEN = {
-    "mikler resnet20": "8633848dc18ccd17",
-    "digits": "bd70d602561c0c18",
-    "digits, rates rewound": "1f148160c6226487",
-    "mikler resnet20, a level": "e0c7ac587c0314fe",
-    "mikler resnet20, two levels": "f20109f42f5f6cfd",
-    "renda resnet56": "524870f81e3edb05",
-    "renda resnet56, filters": "1b17abc977e1dc4c",
-    "mikler wrn": "2ddc0ef8c6307e3f",
+    "mikler resnet20": "9f01204d73f8927b",
+    "digits": "ce71a58c375a66d0",
+    "digits, rates rewound": "b3937f0f8cca4f16",
+    "mikler resnet20, a level": "f7e7e7475026d133",
+    "mikler resnet20, two levels": "673a1d8d9ec4f0a8",
+    "renda resnet56": "74c26519b07ee42c",
+    "renda resnet56, filters": "dcafa4c2e16ca7f0",
+    "mikler wrn": "86a108df299867ca",
 }
 
 
@@ -105,7 +105,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "augmentation": st.sampled_from(list(AUGMENTATIONS)),
     "validation": st.sampled_from(["test", "train"]),
     "validation_fraction": st.sampled_from([0.2, 0.25]),
-    "prunable": st.sampled_from(list(PRUNABLE)),
+    "prunable": st.sampled_from([*PRUNABLE, "stages.*.weight"]),
     "precision": st.sampled_from(sorted(PRECISIONS)),
     "initial_weights": st.sampled_from(list(INITIAL_WEIGHTS)),
     "network_options": st.sampled_from(
@@ -120,6 +120,10 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
             (("batch_norm_decay", 0.9), ("projection_batch_norm", True)),
             [["projection_batch_norm", True], ["batch_norm_decay", 0.9]],
         ]
+    ),
+    "task": st.sampled_from(["image_classification", "my_tasks:Segmentation"]),
+    "task_options": st.sampled_from(
+        [(), {}, {"width": 1}, {"width": 1.0}, (("width", 1), ("deep", True))]
     ),
     "data_digest": st.sampled_from(["", "0123"]),
     "image_size": st.sampled_from([None, 8, 16]),

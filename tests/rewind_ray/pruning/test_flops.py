@@ -110,3 +110,41 @@ def test_counting_changes_nothing() -> None:
     assert network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+# Beyond convolutions
+
+
+class Attention(nn.Module):
+    """Weights of its own, used by functions, beside a module inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.ones(6, 8))
+        self.key = nn.Parameter(torch.ones(6, 8))
+        self.out = nn.Linear(6, 8)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        queries, keys = (nn.functional.linear(given, w) for w in (self.query, self.key))
+        out: torch.Tensor = self.out(queries * keys)
+        return out
+
+
+def test_weights_that_functions_use_count_for_their_module() -> None:
+    network = nn.Sequential(Attention(), nn.Linear(8, 5))
+    counts = multiply_adds(network, (torch.zeros(1, 7, 8),))
+    assert counts == {"0": 7 * 2 * 48, "0.out": 7 * 48, "1": 7 * 40}
+    mask = {"0.query": torch.zeros(6, 8, dtype=torch.bool), "0.key": torch.ones(6, 8).bool()}
+    assert remaining_multiply_adds(counts, mask) == 7 * (48 + 48 + 40)
+
+
+def test_a_network_that_is_one_layer() -> None:
+    counts = multiply_adds(nn.Linear(8, 5), (torch.zeros(1, 8),))
+    assert counts == {"": 40}
+    kept = torch.arange(40).view(5, 8) < 10
+    assert remaining_multiply_adds(counts, {"weight": kept}) == 10
+
+
+def test_whole_numbers_are_looked_up() -> None:
+    network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3)).double()
+    assert multiply_adds(network, (torch.tensor([[1, 2]]),)) == {"1": 2 * 12}

@@ -79,3 +79,59 @@ def test_sizes_of_masks() -> None:
 def test_unknown_criteria_list_the_known() -> None:
     with pytest.raises(ValueError, match="unknown pruning criterion 'taylor'; known: magnitude"):
         check_prune(Prune(fraction=0.5, criterion="taylor"))
+
+
+# What a pattern of names reaches
+
+
+class Translator(nn.Module):
+    """An embedding, an LSTM, attention and a tied output layer; nothing is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.lstm = nn.LSTM(8, 8, num_layers=2, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)
+        self.norm = nn.LayerNorm((3, 8))
+        self.signal = nn.Conv1d(3, 3, 1)
+        self.output = nn.Linear(8, 20)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden, _ = self.lstm(self.embedding(tokens))
+        attended, _ = self.attention(hidden, hidden, hidden)
+        logits: torch.Tensor = self.output(self.signal(self.norm(attended)))
+        return logits
+
+
+LSTM = [f"lstm.weight_{kind}_l{layer}" for layer in (0, 1) for kind in ("ih", "hh")]
+
+
+@pytest.mark.parametrize(
+    ("prunable", "names"),
+    [
+        ("convolutions", ["signal.weight"]),
+        ("kernels", ["embedding.weight", "attention.out_proj.weight", "signal.weight"]),  # tied
+        ("lstm.*", LSTM),
+        ("*.weight_hh_l?", LSTM[1::2]),
+        ("attention.*", ["attention.in_proj_weight", "attention.out_proj.weight"]),
+        (
+            "*",
+            [
+                *("embedding.weight", *LSTM, "attention.in_proj_weight"),
+                *("attention.out_proj.weight", "signal.weight"),
+            ],
+        ),
+    ],
+)
+def test_rules_and_patterns_never_reach_biases_and_norms(prunable: str, names: list[str]) -> None:
+    network = Translator()
+    found = prunable_parameters(network, prunable)
+    assert list(found) == names
+    assert all(network.get_parameter(name) is parameter for name, parameter in found.items())
+
+
+def test_a_pattern_that_reaches_nothing_is_refused() -> None:
+    for pattern in ("encoder.*", "norm.*", "*.bias"):
+        with pytest.raises(ValueError, match=r"matches no parameter.*embedding\.weight"):
+            prunable_parameters(Translator(), pattern)

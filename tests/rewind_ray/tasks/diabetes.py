@@ -22,7 +22,7 @@ PARTS = {"train": slice(0, 320), "val": slice(320, 380), "test": slice(380, 442)
 
 class Diabetes(Task):
     metric = Metric("R2")
-    options: ClassVar = {"hidden": 32}
+    option_defaults: ClassVar = {"hidden": 32}
 
     def load(self) -> None:
         table, target = load_diabetes(return_X_y=True, scaled=True)
@@ -31,7 +31,7 @@ class Diabetes(Task):
         self.targets = ((torch.tensor(target).float() - 152) / 77)[order].to(self.device)
 
     def network(self, seed: int) -> nn.Module:
-        hidden = int(self.chosen["hidden"])
+        hidden = int(self.options["hidden"])
         network = nn.Sequential(nn.Linear(10, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         generator = torch.Generator().manual_seed(seed)
         for parameter in network.parameters():
@@ -60,6 +60,14 @@ class Diabetes(Task):
             residual += float((network(inputs).squeeze(1) - targets).square().sum())
             total += float((targets - mean).square().sum())
         return max(0.0, 1 - residual / total)
+
+
+class Absolute(Diabetes):
+    """With another loss."""
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = batch
+        return F.l1_loss(network(inputs).squeeze(1), targets)
 
 
 class OutOfRange(Diabetes):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.datasets.batches import epoch_batches
 from rewind_ray.datasets.image_set import prepare
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.spec import Stage, dense_stage
@@ -145,7 +146,7 @@ def test_a_stage_tells_accuracy_with_its_own_statistics(lab: Lab, structure: str
     weights |= {name: parent.weights[name] * kept.cpu() for name, kept in run.companions.items()}
     pruned = network_of(parent, weights)
     images = prepare(stage.protocol, stage_data(), "cpu")
-    batches = list(stage_module.image.batches.epoch_batches(images, data_seed(stage), 0))
+    batches = list(epoch_batches(images, data_seed(stage), 0))
     probe = with_moments(pruned, batches)
     found = pruned_accuracies(lab.ledger, stage.stage_id)
     assert found == {
