@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from rewind_ray.datasets.text.prepared import (
 from rewind_ray.datasets.text.subwords import END, START
 from rewind_ray.models.beam_search import beam_search
 from rewind_ray.models.gnmt import Gnmt, build_gnmt, initialise_gnmt_
+from rewind_ray.network_options import Option
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.bleu import TOKENIZERS, bleu
 from rewind_ray.tasks.task import Loss, LossOf, Metric, Sizes, Task
@@ -41,21 +42,21 @@ class Translation(Task):
     """Sentences of ``datasets.text``, networks of ``models.gnmt``."""
 
     metric = Metric("bleu")
-    options = TASK_OPTIONS["translation"]
+    option_defaults = TASK_OPTIONS["translation"]
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """Raises ValueError for an unknown data set, network or option, and for settings that
         translation doesn't have or that don't go together."""
         super().__init__(protocol, data, device)
         check_corpus(protocol.dataset)
-        check_options(protocol, self.chosen)
+        check_options(protocol, self.options)
         self.meta_network()
 
     # Data
 
     @property
     def recipe(self) -> Recipe:
-        chosen = self.chosen
+        chosen = self.options
         return Recipe(
             source_language=str(chosen["source"]),
             target_language=str(chosen["target"]),
@@ -84,7 +85,7 @@ class Translation(Task):
             source=source,
             target=target,
             batch_size=protocol.batch_size,
-            bucket_width=int(self.chosen["bucket_width"]),
+            bucket_width=int(self.options["bucket_width"]),
             steps_per_epoch=protocol.steps_per_epoch,
         )
 
@@ -138,7 +139,7 @@ class Translation(Task):
         """On PyTorch's current device, not initialised."""
         protocol = self.protocol
         options = dict(protocol.network_options)
-        return build_gnmt(protocol.network, int(self.chosen["subwords"]), options)
+        return build_gnmt(protocol.network, int(self.options["subwords"]), options)
 
     def meta_network(self) -> nn.Module:
         with torch.device("meta"):
@@ -168,14 +169,14 @@ class Translation(Task):
     ) -> Loss:
         """Shard by shard, each in parts: the gradients of parts are added up, those of shards
         clipped and averaged."""
-        shards = equal_parts(batch, int(self.chosen["shards"]))
+        shards = equal_parts(batch, int(self.options["shards"]))
         totals: list[Tensor] = []
         losses: list[Loss] = []
         for shard in shards:
             network.zero_grad()
-            for part in parts_of(shard, int(self.chosen["at_once"])):
+            for part in parts_of(shard, int(self.options["at_once"])):
                 loss = loss_of(part)
-                whole = 1 if self.chosen["sum_loss"] else shard.num_tokens
+                whole = 1 if self.options["sum_loss"] else shard.num_tokens
                 (loss.mean * (loss.examples / whole)).backward()  # type: ignore[no-untyped-call]
                 losses.append(loss)
             clip()
@@ -190,7 +191,7 @@ class Translation(Task):
     @torch.no_grad()
     def translate(self, network: nn.Module, sentences: list[list[int]]) -> list[list[int]]:
         """Subwords of each sentence -> those of its translation."""
-        chosen = self.chosen
+        chosen = self.options
         width = int(chosen["beam_width"])
         order = sorted(range(len(sentences)), key=lambda row: len(sentences[row]))
         step = max(1, TRANSLATED_AT_ONCE // width)
@@ -231,7 +232,7 @@ class Translation(Task):
         return self.bleu(translations, references)[0]
 
     def bleu(self, translations: list[str], references: list[str]) -> tuple[float, str]:
-        lowercase, tokenizer = self.chosen["bleu_lowercase"], self.chosen["bleu_tokenizer"]
+        lowercase, tokenizer = self.options["bleu_lowercase"], self.options["bleu_tokenizer"]
         return bleu(translations, references, bool(lowercase), str(tokenizer))
 
     @cached_property
@@ -252,17 +253,17 @@ class Translation(Task):
     def metric_details(self) -> str:
         """sacreBLEU's signature, and how translations were searched for."""
         _, signature = self.bleu(["a"], ["a"])
-        width = self.chosen["beam_width"]
+        width = self.options["beam_width"]
         if width == 1:
             return f"{signature}, greedy"
-        penalties = f"{self.chosen['length_penalty']:g}, {self.chosen['coverage_penalty']:g}"
+        penalties = f"{self.options['length_penalty']:g}, {self.options['coverage_penalty']:g}"
         return f"{signature}, beam of {width}, penalties of length and coverage {penalties}"
 
 
 # Settings
 
 
-def check_options(protocol: Protocol, chosen: dict[str, bool | int | float | str]) -> None:
+def check_options(protocol: Protocol, chosen: Mapping[str, Option]) -> None:
     """Raises ValueError, naming the value and the allowed ones."""
     least = {"subwords": 4, "longest": 1, "bucket_width": 1, "shards": 1, "at_once": 0}
     for name, number in (least | {"beam_width": 1, "longest_output": 1}).items():

@@ -12,6 +12,8 @@ from typing import Any
 
 import sentencepiece
 
+COVERAGE = 0.9999
+"""Share of the text's characters that have tokens; the rarest letters of other scripts have none."""
 UNKNOWN, START, END = 0, 1, 2
 """Tokens without text of their own, as SentencePiece numbers them, and as the vocabulary files of
 Renda et al. 2020 begin."""
@@ -55,6 +57,7 @@ def learnt(sentences: Iterable[str], size: int) -> Subwords:
             model_writer=model,
             vocab_size=size,
             model_type="bpe",
+            character_coverage=COVERAGE,
             unk_id=UNKNOWN,
             bos_id=START,
             eos_id=END,
