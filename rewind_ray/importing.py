@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from rewind_ray.errors import UserError
+
 SEPARATOR = ":"
 NAMES_SHOWN = 5
 """Names of a module that an error message lists."""
@@ -24,11 +26,11 @@ def import_object(path: str, what: str) -> Any:
     """What ``package.module:name`` names; what: the kind of thing, for error messages.
 
     Importing a module executes it, so ``path`` must come from the user, not from a file that
-    somebody else wrote. Raises ValueError where there is no such module or name. An exception
+    somebody else wrote. Raises UserError where there is no such module or name. An exception
     that the module itself raises is passed on.
     """
     if not is_import_path(path):
-        raise ValueError(
+        raise UserError(
             f"{what} {path!r} is no import path; write package.module:name, such as "
             "my_code.tasks:Segmentation"
         )
@@ -38,13 +40,13 @@ def import_object(path: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a package that the module needs
-        raise ValueError(
+        raise UserError(
             f"{what} {path!r}: there is no module {error.name!r}; check the spelling, install the "
             "package, or put its folder on PYTHONPATH"
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(
+            raise UserError(
                 f"{what} {path!r}: {getattr(found, '__name__', name)} has no {part!r}; nearest: "
                 f"{_nearest(part, dir(found))}"
             )

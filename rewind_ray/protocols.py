@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rewind_ray.errors import UserError
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol
 
@@ -60,9 +61,17 @@ def _mikler(network: str, dataset: str, settings: dict[str, Any], changes: Any) 
 
 
 def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """With the changes; options of the network one by one."""
-    options = dict(settings.get("network_options", {})) | dict(changes.get("network_options", {}))
-    return settings | changes | {"network_options": options}
+    """With the changes; options one by one. Those of SGD don't go with another optimizer."""
+    own = settings if changes.get("optimizer", "sgd") == "sgd" else {}
+    options = {
+        "network_options": _both(settings, changes, "network_options"),
+        "optimizer_options": _both(own, changes, "optimizer_options"),
+    }
+    return settings | changes | options
+
+
+def _both(settings: dict[str, Any], changes: dict[str, Any], name: str) -> dict[str, Any]:
+    return dict(settings.get(name, {})) | dict(changes.get(name, {}))
 
 
 IMAGENET_RESNETS = ("resnet34", "resnet50")
@@ -82,7 +91,7 @@ def renda_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: 
         "schedule": Schedule(lr=0.1, drops=(91, 136), factor=0.1),
         "batch_size": 128,
         "weight_decay": 2e-4,
-        "nesterov": False,
+        "optimizer_options": {"nesterov": False},
         "augmentation": "zero4_flip",
         "standardisation": "image",
         "initial_weights": "truncated_normal",
@@ -157,14 +166,14 @@ def wang_imagenet100(
         "schedule": Schedule(lr=0.1, drops=(30, 60, 90, 105), factor=0.1),
         "batch_size": 256,
         "weight_decay": 1e-4,
-        "nesterov": False,
+        "optimizer_options": {"nesterov": False},
         "augmentation": "imagenet",
         "standardisation": "imagenet",
         "image_size": 224,
         "initial_weights": "torchvision_resnet",
         "prunable": "convolutions",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
 
 WANG_BATCHES = {"vgg19": 256}
@@ -184,7 +193,7 @@ def wang_cifar(network: str = "resnet56", dataset: str = "cifar10", **changes: A
         "schedule": Schedule(lr=0.1, drops=(100, 150), factor=0.1),
         "batch_size": WANG_BATCHES.get(network, 128),
         "weight_decay": 5e-4,
-        "nesterov": False,
+        "optimizer_options": {"nesterov": False},
         "augmentation": "zero4_flip",
         "standardisation": "imagenet" if dataset == "cifar10" else "dataset",
         "initial_weights": "he_normal",
@@ -211,7 +220,7 @@ def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: A
         "validation_fraction": 0.2,
         "prunable": "kernels",
     }
-    return Protocol(network=network, dataset=dataset, **settings | changes)
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
 
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
@@ -226,7 +235,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
 
 
 def protocol_named(name: str) -> Callable[..., Protocol]:
-    """Raises ValueError, listing the known protocols, for an unknown name."""
+    """Raises UserError, listing the known protocols, for an unknown name."""
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -6,11 +6,18 @@ A method is a row of METHODS. Its two words are keys: ``weights`` of the origins
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rewind_ray.schedule import Schedule, learning_rate
+from rewind_ray import schedule as schedules
+from rewind_ray.errors import UserError
+from rewind_ray.schedule import (
+    SHAPES,
+    Schedule,
+    half_cosine,
+    learning_rate,
+    rate_after_warmup,
+)
 
 WARMUP = 0.1
 """Share of the updates that ``slr``, ``clr``, ``llr``, ``allr`` warm up in; Le & Hua 2021, and
@@ -63,13 +70,16 @@ class RateContext:
     def updates(self) -> int:
         return self.train_epochs * self.steps_per_epoch
 
+    def original(self, update: int) -> float:
+        """S at this update of the original training."""
+        return learning_rate(update, self.schedule, self.steps_per_epoch, self.dense_epochs)
+
 
 def last_rate(update: int, context: RateContext) -> float:
     """S[T], or the given rate, whatever the update."""
     if context.lr is not None:
         return context.lr
-    last_update = context.dense_epochs * context.steps_per_epoch - 1
-    return learning_rate(last_update, context.schedule, context.steps_per_epoch)
+    return schedules.last_rate(context.schedule, context.dense_epochs)
 
 
 def rewound_rate(update: int, context: RateContext) -> float:
@@ -77,19 +87,19 @@ def rewound_rate(update: int, context: RateContext) -> float:
     start_epoch = context.rates_from
     if start_epoch is None:
         start_epoch = context.dense_epochs - context.retrain_epochs
-    start = start_epoch * context.steps_per_epoch
-    return learning_rate(start + update, context.schedule, context.steps_per_epoch)
+    return context.original(start_epoch * context.steps_per_epoch + update)
 
 
 def original_rate(update: int, context: RateContext) -> float:
     """S from its start, its last rate extended: S[g > T] = S[T]."""
-    return learning_rate(update, context.schedule, context.steps_per_epoch)
+    return context.original(update)
 
 
 def stretched_rate(update: int, context: RateContext) -> float:
     """The whole of S, stretched into this run, its warm-up along with the rest."""
-    there = update * context.dense_epochs * context.steps_per_epoch // context.updates
-    return learning_rate(there, context.schedule, context.steps_per_epoch)
+    return context.original(
+        update * context.dense_epochs * context.steps_per_epoch // context.updates
+    )
 
 
 def squeezed_rate(update: int, context: RateContext) -> float:
@@ -101,10 +111,9 @@ def squeezed_rate(update: int, context: RateContext) -> float:
     warmup = round(context.warmup * context.updates)
     if update < warmup:
         return context.schedule.lr * update / warmup
-    without_warmup = replace(context.schedule, warmup_epochs=0.0)
     place = (update - warmup) * context.dense_epochs * context.steps_per_epoch
     there = place // (context.updates - warmup)
-    return learning_rate(there, without_warmup, context.steps_per_epoch)
+    return rate_after_warmup(there, context.schedule, context.steps_per_epoch, context.dense_epochs)
 
 
 def one_cycle_rate(update: int, context: RateContext) -> float:
@@ -120,11 +129,6 @@ def one_cycle_rate(update: int, context: RateContext) -> float:
         return half_cosine(top * ONE_CYCLE_STARTS_AT, top, update / peak)
     rest = context.updates - 1 - peak or 1.0  # 0 where there is a single update
     return half_cosine(top, top * ONE_CYCLE_ENDS_AT, (update - peak) / rest)
-
-
-def half_cosine(start: float, end: float, progress: float) -> float:
-    """From start, at progress 0, to end, at 1."""
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def cosine_rate(update: int, context: RateContext) -> float:
@@ -148,7 +152,7 @@ def adapted_linear_rate(update: int, context: RateContext) -> float:
 def step_rate(update: int, context: RateContext) -> float:
     """The given rate, times ``factor`` at each of the given epochs of this retraining."""
     given = Schedule(lr=context.top, drops=context.drops, factor=context.factor)
-    return learning_rate(update, given, context.steps_per_epoch)
+    return learning_rate(update, given, context.steps_per_epoch, context.train_epochs)
 
 
 def warmup_and_progress(update: int, context: RateContext) -> tuple[float, float]:
@@ -315,22 +319,27 @@ METHODS: dict[str, Method] = {
 }
 
 
-STEPWISE = ("last", "rewound", "original", "stretched", "squeezed", "step")
-"""Rates that stay for a while and drop, so that there is a first stage of them."""
+STEPWISE = ("last", "step")
+"""Rates that stay for a while, so that there is a first stage of them."""
+OF_SCHEDULE = ("rewound", "original", "stretched", "squeezed")
+"""Rates that are the original schedule's, in one way or another."""
+
+
+def stays_at_first(method: Method, schedule: Schedule) -> bool:
+    """Whether its learning rate stays the same for a while before it falls."""
+    of_schedule = method.rate in OF_SCHEDULE and SHAPES[schedule.shape].stays
+    return method.rate in STEPWISE or of_schedule
 
 
 def default_lr(method: Method, schedule: Schedule, dense_epochs: int) -> float | None:
     """The ``lr`` of a method that takes one but doesn't need it; None for other methods."""
     if "lr" not in method.takes:
         return None
-    if method.rate == "last":
-        fine = 1_000_000  # steps an epoch: the rate just before the end, however it was stepped
-        return learning_rate(dense_epochs * fine - 1, schedule, fine)
-    return schedule.lr
+    return schedules.last_rate(schedule, dense_epochs) if method.rate == "last" else schedule.lr
 
 
 def method_named(name: str) -> Method:
-    """Raises ValueError, listing the known methods, for an unknown name."""
+    """Raises UserError, listing the known methods, for an unknown name."""
     if name not in METHODS:
-        raise ValueError(f"unknown retraining method {name!r}; known: {', '.join(METHODS)}")
+        raise UserError(f"unknown retraining method {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]

@@ -13,18 +13,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from rewind_ray.errors import UserError
 from rewind_ray.network_options import not_default, options_of
+from rewind_ray.optimizers import all_options, changed_options, keeps_state
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
-from rewind_ray.schedule import Schedule, rounded
+from rewind_ray.schedule import Schedule, last_rate, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.structures import DEFAULT_STRUCTURE, Structure, structure_named, with_option
 from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.text import printable
 
 T = TypeVar("T")
 
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
-"""Of a description that is read: pruning steps, and options of the network and the task."""
-NUMERICS = 2
+"""Of a description that is read: pruning steps, and options of network, optimizer and task."""
+NUMERICS = 3
 """In every id. Raised by hand whenever the meaning of a field or the arithmetic of training
 changes, so that no result of another meaning is taken for one of this."""
 
@@ -66,13 +69,6 @@ PRUNABLE = {
 }
 PATTERN_MARKS = frozenset("*?[.")
 """A name of parameters has one of these; the name of a rule has none."""
-STRUCTURES = {
-    "unstructured": "single weights",
-    "filters": "whole filters; of all layers together, dense inputs with all their weights too",
-    "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
-    "1:4": "three of every four",
-    "4:8": "four of every eight",
-}
 SCOPES = {
     "global": "weights of all layers are compared",
     "layer": "the same share of every layer",
@@ -104,14 +100,18 @@ class Protocol:
     schedule: Schedule
     batch_size: int
     weight_decay: float
-    """w' = w - lr * (gradient + weight_decay * w), on the parameters that ``decayed`` names.
+    """c, on the parameters that ``decayed`` names. With SGD w' = w - lr * (gradient + c * w); Adam
+    adds c * w to the gradient, too, before it takes its moments; AdamW multiplies w by 1 - lr * c
+    instead (``rewind_ray.optimizers``).
 
-    A loss term c * sum(w^2) has the gradient 2c * w, so c is half of this number;
-    TensorFlow's c * l2_loss is c * sum(w^2) / 2, and c is this number.
+    A loss term a * sum(w^2) has the gradient 2a * w, so a is half of this number;
+    TensorFlow's a * l2_loss is a * sum(w^2) / 2, and a is this number.
     """
     decayed: str = "all"
-    momentum: float = 0.9
-    nesterov: bool = True
+    optimizer: str = "sgd"
+    """Name in ``rewind_ray.optimizers.OPTIMIZERS``."""
+    optimizer_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """Options of the optimizer that differ from its defaults; a dict may be given."""
     steps_per_epoch: int | None = None
     """Updates an epoch; None: a full pass, the incomplete last batch left out."""
     augmentation: str = "none"
@@ -131,7 +131,7 @@ class Protocol:
     train_examples: int | None = None
     """Train on this many, a fixed random choice; None: on all."""
     test_examples: int | None = None
-    """Likewise for the test set, before the validation part is taken from it."""
+    """Test on this many, before the validation part is taken from them; None: on all."""
     standardisation: str = "dataset"
     label_smoothing: float = 0.0
     """Share of a label that is spread over all classes; 0 in all three papers' protocols for
@@ -140,8 +140,13 @@ class Protocol:
     """Larger gradients are scaled down to this Euclidean norm, over all parameters together, pruned
     weights left out; None: they stay as they are."""
 
+    @property
+    def optimizer_settings(self) -> dict[str, bool | int | float | str]:
+        """Options of the optimizer, the defaults among them."""
+        return all_options(self.optimizer, dict(self.optimizer_options))
+
     def __post_init__(self) -> None:
-        for name in ("weight_decay", "momentum", "validation_fraction", "label_smoothing"):
+        for name in ("weight_decay", "validation_fraction", "label_smoothing"):
             object.__setattr__(self, name, rounded(getattr(self, name)))
         for name, defaults in (
             ("network_options", options_of(self.network)),
@@ -150,29 +155,30 @@ class Protocol:
             given = {option: _whole(value) for option, value in dict(getattr(self, name)).items()}
             options = sorted(not_default(given, defaults).items())
             object.__setattr__(self, name, tuple(options))
+        changed = changed_options(self.optimizer, dict(self.optimizer_options))
+        object.__setattr__(self, "optimizer_options", tuple(sorted(changed.items())))
         for name in ("network", "dataset", "task", "prunable"):
             text = getattr(self, name)
             if printable(text) != text:
-                raise ValueError(f"{name} is {printable(text)!r}, with control characters")
+                raise UserError(f"{name} is {printable(text)!r}, with control characters")
         _at_least("epochs", self.epochs, 1)
         _at_least("batch_size", self.batch_size, 1)
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        _true_or_false("nesterov", self.nesterov)
         if self.max_gradient_norm is not None:
             object.__setattr__(self, "max_gradient_norm", rounded(self.max_gradient_norm))
             if not 0 < self.max_gradient_norm < math.inf:
-                raise ValueError(
+                raise UserError(
                     f"max_gradient_norm is {self.max_gradient_norm}; allowed: numbers above 0"
                 )
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
+            raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         if self.prunable not in PRUNABLE and not set(self.prunable) & PATTERN_MARKS:
-            raise ValueError(
+            raise UserError(
                 f"unknown prunable {self.prunable!r}; known: {', '.join(PRUNABLE)}, or a pattern "
                 "of parameters' names such as encoder.*.weight"
             )
@@ -182,26 +188,27 @@ class Protocol:
         of_part = self.validation in ("test", "train")
         if of_part != (self.validation_fraction > 0):
             way_out = "give one above 0" if of_part else "leave it out"
-            raise ValueError(
+            raise UserError(
                 f"validation {self.validation!r} with validation_fraction "
                 f"{self.validation_fraction}; {way_out}"
             )
         if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
             )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; allowed: 0 up to below 1")
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov with momentum 0.0; give a momentum above 0, or no nesterov")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
+            raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
         if self.weight_decay == 0:  # nothing decays, whatever is named
             object.__setattr__(self, "decayed", "all")
         if any(drop >= self.epochs for drop in self.schedule.drops):
-            raise ValueError(
+            raise UserError(
                 f"the rate drops at epochs {self.schedule.drops}, but training ends at epoch "
                 f"{self.epochs}; drops come before the end"
+            )
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.schedule.warmup_epochs}, and training ends at epoch "
+                f"{self.epochs}; a warm-up ends before that"
             )
 
 
@@ -215,11 +222,15 @@ class Prune:
     or an N:M structure says how much."""
     criterion: str = "magnitude"
     """Name in ``rewind_ray.pruning.CRITERIA``."""
-    structure: str = "unstructured"
+    structure: str = DEFAULT_STRUCTURE
+    """Name in ``rewind_ray.structures.STRUCTURES``, or another N:M."""
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
     entirely; the row's status then says ``collapsed``. Where a share of each layer's filters goes,
     one stays in any case, and this becomes False."""
+    rounds: int = 1
+    """Times that the criterion scores what is left on the way to ``fraction``: after k of n rounds
+    (1 - fraction)^(k/n) of the weights are left (SynFlow; Tanaka et al. 2020, Algorithm 1)."""
     scope: str = "global"
     layers: str = ""
     """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
@@ -237,55 +248,59 @@ class Prune:
     it. If not, BatchNorm's scale and shift go with a filter, and so do its readers."""
 
     def __post_init__(self) -> None:
-        _one_of("structure", self.structure, STRUCTURES)
+        structure = structure_named(self.structure)
         _one_of("scope", self.scope, SCOPES)
         _true_or_false("keep_layers", self.keep_layers)
         _true_or_false("shrink", self.shrink)
         _true_or_false("filters_only", self.filters_only)
         _at_least("power", self.power, 1)
-        self._check_amount()
-        of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
-        if of_filters and self.structure != "filters":
-            raise ValueError(
-                f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
-            )
+        _at_least("rounds", self.rounds, 1)
+        self._check_amount(structure)
+        for name in ("rates", "shrink", "filters_only"):
+            if getattr(self, name) and name not in structure.options:
+                allowed = " or ".join(map(repr, with_option(name)))
+                raise UserError(
+                    f"{name} with structure {self.structure!r}; allowed: structure {allowed}"
+                )
         if self.filters_only and self.shrink:
-            raise ValueError(
+            raise UserError(
                 "shrink with filters_only, under which pruned channels still put out BatchNorm's "
                 "shift and can't be cut out; leave one of them out"
             )
         if self.rates and self.layers:
-            raise ValueError("rates and layers both say which layers are pruned; leave one out")
+            raise UserError("rates and layers both say which layers are pruned; leave one out")
         if self.power != 1 and not self.rates:
-            raise ValueError(
-                f"power is {self.power} without rates, whose power it is; leave it out"
-            )
-        self._drop_what_has_no_effect()
+            raise UserError(f"power is {self.power} without rates, whose power it is; leave it out")
+        self._drop_what_has_no_effect(structure)
 
-    def _drop_what_has_no_effect(self) -> None:
+    def _drop_what_has_no_effect(self, structure: Structure) -> None:
         """Two descriptions of the same pruning are equal, and so have one id."""
         if self.layers and not self.layers.strip("*"):  # every layer, the same share of each
             object.__setattr__(self, "layers", "")
             object.__setattr__(self, "scope", "layer")
-        if self.layers or self.rates or ":" in self.structure:  # each layer by itself anyway
+        if self.layers or self.rates or "global" not in structure.scopes:  # each layer by itself
             object.__setattr__(self, "scope", "layer")
-        of_each = self.structure == "filters" and self.scope == "layer" and not self.rates
-        if of_each or ":" in self.structure:  # a filter of each layer, weights of each group stay
+        if self.scope == "layer" and structure.keeps_one and not self.rates:
             object.__setattr__(self, "keep_layers", False)
 
-    def _check_amount(self) -> None:
-        told_elsewhere = bool(self.rates) or ":" in self.structure
-        if (self.fraction is None) != told_elsewhere:
-            way_out = "leave fraction out" if told_elsewhere else "give a fraction"
-            raise ValueError(
+    def _check_amount(self, structure: Structure) -> None:
+        given_elsewhere = bool(self.rates) or structure.density is not None
+        if (self.fraction is None) != given_elsewhere:
+            way_out = "leave fraction out" if given_elsewhere else "give a fraction"
+            raise UserError(
                 f"fraction is {self.fraction} with structure {self.structure!r} and rates "
                 f"{self.rates!r}; {way_out}"
+            )
+        if self.fraction is None and self.rounds > 1:
+            raise UserError(
+                f"rounds is {self.rounds} without a fraction, on the way to which they are; "
+                "leave it out"
             )
         if self.fraction is None:
             return
         object.__setattr__(self, "fraction", rounded(self.fraction))
         if not 0 < self.fraction < 1:
-            raise ValueError(
+            raise UserError(
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
                 "(the share of the remaining weights that this step removes)"
             )
@@ -300,8 +315,9 @@ class Retrain:
     epochs: int
     """t, in epochs of the protocol."""
     restore_momentum: bool = False
-    """Start with the momentum that belongs to the starting weights, instead of with none.
-    Renda et al.'s code restored it, with all variables; Mikler's started from none."""
+    """Start with the optimizer's state that belongs to the starting weights (momentum, of Adam the
+    moments and the count of updates), instead of with none. Renda et al.'s code restored it, with
+    all variables; Mikler's started from none."""
     lr: float | None = None
     """A rate other than the schedule's: the fixed one of ``finetune``, the top one of others."""
     alpha: float | None = None
@@ -336,7 +352,7 @@ class Retrain:
         if not self.drops:  # a factor of no drops
             object.__setattr__(self, "factor", None)
         if self.restore_momentum and method.weights == "fresh":
-            raise ValueError(
+            raise UserError(
                 f"restore_momentum with {self.method}, whose weights are fresh and have none; "
                 "leave it out"
             )
@@ -372,13 +388,13 @@ class Retrain:
             value = getattr(self, name)
             given = value is not None and value != ()
             if not fine:
-                raise ValueError(f"{name} is {value}; {allowed}")
+                raise UserError(f"{name} is {value}; {allowed}")
             if given and name not in (*method.needs, *method.takes):
-                raise ValueError(
+                raise UserError(
                     f"{name} is {value}, but {self.method} doesn't use it; leave {name} out"
                 )
             if not given and name in method.needs:
-                raise ValueError(f"{self.method} needs {name}: {allowed}")
+                raise UserError(f"{self.method} needs {name}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -427,10 +443,15 @@ class Stage:
         return self.protocol.epochs - self.retrain.epochs
 
     @property
-    def filters_take_norms(self) -> bool:
-        """Whether pruned filters have taken BatchNorm's scale and shift with them."""
-        prunes = [step.prune for step in self.chain[1:] if step.prune]
-        return any(p.structure == "filters" and not p.filters_only for p in prunes)
+    def prunes_channels(self) -> bool:
+        """Whether this step removes whole channels."""
+        return self.prune is not None and structure_named(self.prune.structure).channels
+
+    @property
+    def channels_take_norms(self) -> bool:
+        """Whether pruned channels have taken BatchNorm's scale and shift with them."""
+        steps = [step.prune for step in self.chain if step.prune and step.prunes_channels]
+        return any(not prune.filters_only for prune in steps)
 
     @property
     def schedule_kind(self) -> str | None:
@@ -451,26 +472,25 @@ def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) 
 def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     """A step further from ``parent``.
 
-    Raises ValueError if it asks for more than T to rewind, or for rates from beyond T.
+    Raises UserError if it asks for more than T to rewind, or for rates from beyond T.
     """
     dense_epochs = parent.protocol.epochs
     if method_named(retrain.method).rewinds and retrain.epochs > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs would rewind to before the start; "
             f"the original training has {dense_epochs} epochs: retrain at most as long"
         )
     if retrain.rates_from is not None and retrain.rates_from > dense_epochs:
-        raise ValueError(
+        raise UserError(
             f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
             f"allowed: whole numbers from 0 up to {dense_epochs}"
         )
-    if prune.structure == "filters":
-        _check_alike(parent, prune)
+    _check_alike(parent, prune)
     origin = method_named(retrain.method).weights
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
     if from_baseline and rewind_epoch > parent.baseline.train_epochs:
-        raise ValueError(
+        raise UserError(
             f"{retrain.method} for {retrain.epochs} epochs takes weights of epoch {rewind_epoch}, "
             f"but the network was pruned at epoch {parent.baseline.train_epochs}: retrain for at "
             f"least {dense_epochs - parent.baseline.train_epochs} epochs, or prune later"
@@ -479,6 +499,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     if origin == "baseline":
         start = rewind_epoch
     retrain = without_defaults(retrain, parent.protocol, start)
+    _check_last_rate(retrain, parent.protocol)
     length = method_named(retrain.method).length
     return Stage(
         protocol=parent.protocol,
@@ -501,17 +522,30 @@ def without_defaults(retrain: Retrain, protocol: Protocol, start: int | None) ->
         retrain = replace(retrain, lr=None)
     if retrain.rates_from == protocol.epochs - retrain.epochs:
         retrain = replace(retrain, rates_from=None)
-    if protocol.momentum == 0 or start == 0:  # there is none to restore
+    has_state = keeps_state(protocol.optimizer, dict(protocol.optimizer_options))
+    if not has_state or start == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
 
 
+def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:
+    """Refuse to train at a rate of 0."""
+    rate = last_rate(protocol.schedule, protocol.epochs)
+    if method_named(retrain.method).rate == "last" and retrain.lr is None and rate == 0:
+        raise UserError(
+            f"{retrain.method} trains at the last rate of the schedule, which is 0 for the shape "
+            f"{protocol.schedule.shape!r}; give it an lr, or the schedule a last_lr above 0"
+        )
+
+
 def _check_alike(parent: Stage, prune: Prune) -> None:
-    """What goes with pruned filters is the same in a whole chain."""
+    """What goes with pruned channels is the same in a whole chain."""
+    if not structure_named(prune.structure).channels:
+        return
     for step in parent.chain[1:]:
         before = step.prune
-        if before and before.structure == "filters" and before.filters_only != prune.filters_only:
-            raise ValueError(
+        if before and step.prunes_channels and before.filters_only != prune.filters_only:
+            raise UserError(
                 f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
                 f"{before.filters_only} at level {step.level}; choose one for the whole chain"
             )
@@ -574,7 +608,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     try:
         protocol = dict(data["protocol"])
         protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
-        for name in ("network_options", "task_options"):
+        for name in ("network_options", "optimizer_options", "task_options"):
             if len(protocol.get(name, ())) > OPTIONS_LIMIT:
                 raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
         if len(data["steps"]) > STEPS_LIMIT:
@@ -616,12 +650,12 @@ def _is_whole(value: Any, least: int) -> bool:
 
 def _at_least(name: str, value: int, least: int) -> None:
     if not _is_whole(value, least):
-        raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
+        raise UserError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 
 def _true_or_false(name: str, value: bool) -> None:
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; allowed: True and False")
+        raise UserError(f"{name} is {value!r}; allowed: True and False")
 
 
 def _whole(value: Any) -> Any:
@@ -631,4 +665,4 @@ def _whole(value: Any) -> Any:
 
 def _one_of(name: str, value: str, allowed: Any) -> None:
     if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")
+        raise UserError(f"unknown {name} {value!r}; known: {', '.join(allowed)}")

@@ -20,9 +20,20 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rewind_ray.datasets import resolve
+from rewind_ray.errors import UserError
+from rewind_ray.optimizers import read_options
 from rewind_ray.protocols import protocol_named
+from rewind_ray.pruning import criteria_help
+from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.retraining import method_named
+from rewind_ray.schedule import SHAPES, Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.structures import (
+    DEFAULT_STRUCTURE,
+    structure_named,
+    structures_help,
+    with_option,
+)
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
@@ -48,10 +59,25 @@ class Training:
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Examples an update; the protocol's if left out."""
+    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    """The protocol's if left out; another one needs a learning rate (--lr) of its own."""
+    optimizer_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Its options: momentum, nesterov (sgd); beta1, beta2, eps (adam, adamw)."""
+    weight_decay: Annotated[float | None, tyro.conf.arg(metavar="C")] = None
+    """Added to the gradient with sgd and adam, apart from it with adamw; the protocol's if left
+    out."""
     lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
-    """Learning rate before the first drop; the protocol's if left out."""
-    drops: tuple[int, ...] = ()
-    """Epochs at which the learning rate drops; the protocol's if left out."""
+    """Largest learning rate: that before the first drop; the protocol's if left out."""
+    schedule: Literal["steps", "constant", "cosine", "linear", "inverse_sqrt"] | None = None
+    """How the learning rate falls; as in the protocol if left out."""
+    drops: tuple[float, ...] = ()
+    """Epochs at which the learning rate of --schedule steps drops; the protocol's if left out."""
+    last_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    """Learning rate at the end of --schedule cosine or linear; 0 if left out."""
+    warmup_epochs: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
+    """Epochs in which the learning rate climbs at first; the protocol's if left out."""
     validation: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
     """Share of the test set that validates and no longer tests; the protocol's if left out."""
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -71,15 +97,23 @@ class Comparison:
     """Iterative pruning: share of the remaining weights that each step removes."""
     levels: int = 0
     """Iterative pruning: number of steps; 0: no iterative chain."""
-    structure: Literal["unstructured", "filters", "2:4", "1:4", "4:8"] = "unstructured"
-    """What is removed: single weights, whole convolution filters, or N:M of them, which says how
-    much; layers whose inputs N:M doesn't divide are left out by --layers."""
+    structure: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME",
+            help=f"What is removed: {structures_help()}. N:M says how much; layers whose inputs it "
+            "doesn't divide are left out by --layers.",
+        ),
+    ] = DEFAULT_STRUCTURE
     rates: str = ""
     """Filters by the layers' own rates instead of densities: resnet56-A, resnet56-B, ..."""
     powers: tuple[int, ...] = (1,)
     """With --rates: their levels i; (1 - rate)^i of a layer's filters are kept."""
-    criterion: str = "magnitude"
-    """What decides which: magnitude, random or snip."""
+    criterion: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"What is removed first: {criteria_help()}.")
+    ] = DEFAULT_CRITERION
+    rounds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Times that the criterion scores what is left on the way to each density: 100 is SynFlow's."""
     scope: Literal["global", "layer"] = "global"
     """Compare the weights of all layers, or take the same share of each."""
     layers: str = ""
@@ -119,7 +153,7 @@ def compare(
     for seed in seeds:
         dense = dense_stage(protocol, seed)
         for retrain in retrains:
-            if comparison.rates or ":" in comparison.structure:
+            if says_amount(comparison):
                 for prune in amounts_by_themselves(comparison):
                     yield retrain_stage(dense, prune, retrain)
                 continue
@@ -132,17 +166,23 @@ def what_and_how(comparison: Comparison) -> dict[str, Any]:
     """The fields of ``Prune`` that don't say how much."""
     return {
         "criterion": comparison.criterion,
-        "structure": "filters" if comparison.rates else comparison.structure,
+        "structure": with_option("rates")[0] if comparison.rates else comparison.structure,
         "scope": comparison.scope,
         "layers": comparison.layers,
         "keep_layers": comparison.keep_layers,
         "shrink": comparison.shrink,
         "filters_only": comparison.filters_only,
+        "rounds": comparison.rounds,
     }
 
 
+def says_amount(comparison: Comparison) -> bool:
+    """Whether rates or the structure say how much is pruned, and densities don't."""
+    return bool(comparison.rates) or structure_named(comparison.structure).density is not None
+
+
 def amounts_by_themselves(comparison: Comparison) -> Iterator[Prune]:
-    """Prunings whose rates or N:M structure say how much."""
+    """Prunings whose rates or structure say how much."""
     settings = what_and_how(comparison)
     if not comparison.rates:
         yield Prune(fraction=None, **settings)
@@ -184,22 +224,60 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
     if epochs < 1:
-        raise ValueError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+        raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
     if training.lr is not None and not 0 < training.lr < math.inf:
-        raise ValueError(f"--lr is {training.lr:g}; allowed: numbers above 0")
+        raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
+    schedule = chosen_schedule(training, protocol, epochs)
+    changes = chosen_optimizer(training, protocol)
+    return replace(protocol, epochs=epochs, schedule=schedule, **changes), folder
+
+
+def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Schedule:
+    """The protocol's, moved to another number of epochs, with what the flags change."""
     old = protocol.schedule
-    drops = training.drops or [scaled_drop(d, protocol.epochs, epochs) for d in old.drops]
-    schedule = replace(
+    shape = training.schedule or ("steps" if training.drops else old.shape)
+    drops: tuple[float, ...] = training.drops
+    if shape == "steps" and not drops:
+        drops = tuple(scaled_drop(drop, protocol.epochs, epochs) for drop in old.drops)
+    warmup_epochs = training.warmup_epochs
+    if warmup_epochs is None:
+        warmup_epochs = old.warmup_epochs * epochs / protocol.epochs
+    last_lr = training.last_lr
+    if last_lr is None:
+        last_lr = old.last_lr if "last_lr" in SHAPES[shape].takes else 0.0
+    return replace(
         old,
         lr=old.lr if training.lr is None else training.lr,
-        drops=tuple(drops),
-        warmup_epochs=old.warmup_epochs * epochs / protocol.epochs,
+        shape=shape,
+        drops=drops,
+        last_lr=last_lr,
+        warmup_epochs=warmup_epochs,
     )
-    return replace(protocol, epochs=epochs, schedule=schedule), folder
 
 
-def scaled_drop(drop: float, old_epochs: int, epochs: int) -> int:
-    return round(drop * epochs / old_epochs)
+def scaled_drop(drop: float, old_epochs: int, epochs: int) -> float:
+    """Whole where it was whole."""
+    there = drop * epochs / old_epochs
+    return round(there) if float(drop).is_integer() else there
+
+
+def chosen_optimizer(training: Training, protocol: Protocol) -> dict[str, Any]:
+    """What the flags change of the protocol's optimizer, its batch and its weight decay."""
+    changes: dict[str, Any] = {
+        name: getattr(training, name)
+        for name in ("batch_size", "weight_decay")
+        if getattr(training, name) is not None
+    }
+    name, options = protocol.optimizer, dict(protocol.optimizer_options)
+    if training.optimizer is not None and training.optimizer != name:
+        if training.lr is None:
+            raise UserError(
+                f"--optimizer {training.optimizer} without --lr: the protocol's rate of "
+                f"{protocol.schedule.lr:g} is one for {name}; give --lr, such as 0.001"
+            )
+        name, options = training.optimizer, {}
+    options |= read_options(name, training.optimizer_options)
+    return changes | {"optimizer": name, "optimizer_options": options}
 
 
 def main(

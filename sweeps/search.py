@@ -23,9 +23,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
+from rewind_ray.structures import DEFAULT_STRUCTURE, structures_help
 from rewind_ray.tasks import task_of
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
@@ -33,18 +36,15 @@ from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
 from sweeps.run.launch import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
     Sweep,
     command,
-    make_console,
     prepare_data,
     record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
 )
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -59,7 +59,9 @@ from sweeps.searching.space import (
     narrowed,
     num_recipes,
     reach,
+    reaches_any,
     read_space,
+    takes_fraction,
     values_of,
 )
 from sweeps.searching.study import Made, SearchStudy
@@ -95,8 +97,13 @@ class Knobs:
     """A file that names them; a knob is a list, or a table with low, high, and step or log."""
     methods: tuple[str, ...] | None = None
     """Retraining methods; all if left out."""
-    structures: tuple[str, ...] | None = None
-    """unstructured, filters, 2:4, 1:4, 4:8; unstructured if left out."""
+    structures: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(
+            metavar="NAMES",
+            help=f"What is removed: {structures_help()}; {DEFAULT_STRUCTURE} if left out.",
+        ),
+    ] = None
     fractions: tuple[float, ...] | None = None
     """Share of the remaining weights that each level prunes."""
     levels: tuple[int, ...] | None = None
@@ -114,7 +121,7 @@ class Knobs:
     momentum: tuple[bool, ...] | None = None
     """Restored with the weights, or not."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
-    """Only layers that 2:4, 1:4 and 4:8 prune, such as stages.*: those whose inputs they divide."""
+    """Only layers that N:M structures prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """No recipe prunes further; 100 if left out."""
 
@@ -140,9 +147,9 @@ class Searching:
             value = getattr(self, name)
             if value < least:
                 flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
+                raise UserError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
         if not self.name or set(self.name) & set("/\\ "):
-            raise ValueError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
+            raise UserError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
 
 
 def goal_of(wanted: Wanted) -> Goal:
@@ -170,29 +177,29 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
     protocol, space, goal = made.protocol, made.space, made.goal
     target, budget = goal.target_compression, goal.budget_epochs
     if protocol.validation == "none":
-        raise ValueError(
+        raise UserError(
             f"the protocol of {protocol.network} on {protocol.dataset} has no validation set, and "
             "a search must not choose by the test set: --validation 0.2 takes a fifth of it"
         )
     if target is not None:
         prunable = sum(part.numel() for part in prunable_shapes(protocol, data).values())
         most = max(
-            float(prunable) if structure == "unstructured" else ratio
+            float(prunable) if reaches_any(structure) else ratio
             for structure, ratio in reach(space).items()
         )
         if most < target * (1 - LUMPS):
-            raise ValueError(
+            raise UserError(
                 f"--target-compression is {target:g}, but the space reaches {most:.4g} at most; "
                 "lower it, or allow larger fractions, more levels or another structure"
             )
     cheapest, _ = epochs_between(space, protocol, target)
     if budget is not None and cheapest > budget:
-        raise ValueError(
+        raise UserError(
             f"--budget-epochs is {budget}, but the cheapest recipe of the space takes {cheapest} "
             "epochs; raise it, or allow shorter retraining (--shares) or fewer levels"
         )
     if sampler == "grid" and endless_knobs(space):
-        raise ValueError(
+        raise UserError(
             f"--sampler grid with a range without step: {', '.join(endless_knobs(space))}; name "
             "its values, or give it a step"
         )
@@ -200,10 +207,10 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
         sample = Recipe(
             method="finetune",
             structure=structure,
-            fraction=None if ":" in structure else lowest(space.fractions),
+            fraction=lowest(space.fractions) if takes_fraction(structure) else None,
             levels=1,
             epochs=1,
-            layers=space.layers if ":" in structure else "",
+            layers="" if takes_fraction(structure) else space.layers,
         )
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 
@@ -279,6 +286,7 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+    listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchProgress

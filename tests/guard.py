@@ -67,8 +67,11 @@ def stages() -> Iterator[tuple[str, Stage]]:
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "smoothed labels": {"label_smoothing": 0.1},
     "bf16": {"precision": "bf16"},
-    "decay of kernels, no Nesterov": {"decayed": "kernels", "nesterov": False},
-    "no momentum": {"momentum": 0.0, "nesterov": False},
+    "decay of kernels, no Nesterov": {
+        "decayed": "kernels",
+        "optimizer_options": {"nesterov": False},
+    },
+    "no momentum": {"optimizer_options": {"momentum": 0.0}},
     "images by themselves": {"standardisation": "image", "initial_weights": "truncated_normal"},
     "updates, not passes": {"steps_per_epoch": 3},
     "wide network": {"network": "wrn_10_1"},

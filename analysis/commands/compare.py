@@ -104,14 +104,14 @@ def compare_text(compared: Comparison, margin: float, worth: float) -> str:
     lines, pairs = compared.scenarios, compared.overall
     single = len(pairs[["a", "b"]].drop_duplicates()) == 1
     if single:
-        told, shown = [fill(line.verdict, WIDTH) for line in pairs.itertuples()], lines
+        summary, shown = [fill(line.verdict, WIDTH) for line in pairs.itertuples()], lines
     else:
-        told, shown = [_overall(pairs, margin)], lines[lines["better"] != ""]
+        summary, shown = [_overall(pairs, margin)], lines[lines["better"] != ""]
     tables = [
         f"{panel_name(panel)}\n{_table(group, margin, worth, single=single)}"
         for panel, group in shown.groupby(PANEL, dropna=False)
     ]
-    return "\n\n".join([*told, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
+    return "\n\n".join([*summary, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
 
 
 def _counts(compared: Comparison, margin: float, *, single: bool) -> str:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pyarrow import fs
 from tyro.conf import Positional, arg
 
-from analysis.papers import FIGURES, figure_named, make
-from analysis.papers.content import FORMATS, as_text, write_content
-from analysis.papers.material import Source
+from analysis.draw.papers import FIGURES, figure_named, make
+from analysis.draw.papers.content import FORMATS, as_text, write_content
+from analysis.draw.papers.scenes import Source
 from analysis.table.rows import read_rows, suffix_of
+from rewind_ray.errors import UserError
 from rewind_ray.store.files import kind_of
 from rewind_ray.store.opening import open_storage
 
@@ -61,7 +62,7 @@ def figure_command(
 
     From one's own rows, from the paper's published ones, or from both: own ones are then solid,
     published ones paler, dashed and hollow. A panel is drawn for whatever the rows have of the
-    paper's networks; if that is nothing, for other networks that were pruned likewise. What is
+    paper's networks; if that is nothing, for other networks that were pruned the same way. What is
     missing is said. Below stands how fair the comparison is. A .csv holds the numbers drawn; in a
     .pdf, figures with many panels have several pages.
 
@@ -79,7 +80,7 @@ def figure_command(
     if out:
         suffix_of(out, FORMATS)
     if source == PUBLISHED and overlay:
-        raise ValueError("--overlay published lies over rows of one's own; give these as ROWS")
+        raise UserError("--overlay published lies over rows of one's own; give these as ROWS")
     own = None if source == PUBLISHED else own_source(source)
     content = make(name, own, overlay=overlay is not None)
     if content.missing:

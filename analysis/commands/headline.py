@@ -34,6 +34,7 @@ from analysis.table.text import (
     spreads,
     times,
 )
+from rewind_ray.errors import UserError
 
 MaxDrops = Annotated[
     tuple[str, ...],
@@ -72,7 +73,7 @@ def headline_command(
     """
     suffix = suffix_of(out, (".csv", ".parquet")) if out else None
     if not max_drops:
-        raise ValueError("--max-drops needs a drop, as in 0.5pt or 0.005")
+        raise UserError("--max-drops needs a drop, as in 0.5pt or 0.005")
     drops = tuple(difference_of(drop, "--max-drops", zero=True) for drop in max_drops)
     rows = of_networks(read_rows(source), networks)
     points = points_of(rows)
@@ -91,11 +92,11 @@ def headline_command(
 
 
 def of_networks(rows: pd.DataFrame, networks: tuple[str, ...]) -> pd.DataFrame:
-    """Raises ValueError for a network that no row has."""
+    """Raises UserError for a network that no row has."""
     known = sorted(set(rows["network"]))
     for name in networks:
         if name not in known:
-            raise ValueError(f"unknown --networks {name!r}; there: {', '.join(known)}")
+            raise UserError(f"unknown --networks {name!r}; there: {', '.join(known)}")
     return rows[rows["network"].isin(networks)] if networks else rows
 
 
@@ -181,17 +182,17 @@ def choices_text(lines: pd.DataFrame) -> str:
 
 
 def zone_text(leads: pd.DataFrame) -> str:
-    """The rewinding safe zone in words, and how far it can be told."""
+    """The rewinding safe zone in words, and what was tried."""
     if leads.empty:
         return (
-            "rewinding safe zone: can't be told; it takes one-shot rows of finetune, weight_rewind "
+            "rewinding safe zone: unknown; it takes one-shot rows of finetune, weight_rewind "
             "and lr_rewind at the same retraining times, and those of their dense networks"
         )
     tried = " ".join(f"{share:.0%}" for share in sorted(set(leads["share"].round(2))))
     zone = safe_zone(leads)
     networks = ", ".join(sorted(set(leads["network"])))
     if zone is None:
-        told = "none: nowhere do both rewindings beat fine-tuning in every scenario"
+        found = "none: nowhere do both rewindings beat fine-tuning in every scenario"
     else:
-        told = f"{' to '.join(f'{end:.0%}' for end in sorted(set(zone)))} of the original training"
-    return f"rewinding safe zone: {told}\n(tried on {networks}: {tried})"
+        found = f"{' to '.join(f'{end:.0%}' for end in sorted(set(zone)))} of the original training"
+    return f"rewinding safe zone: {found}\n(tried on {networks}: {tried})"

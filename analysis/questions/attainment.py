@@ -36,7 +36,7 @@ def attainment(
 
     Columns: PANEL, ``by``, ``curve`` (one of CURVES), ``n_seeds``, ``attained_by`` (seeds), x,
     ``test_accuracy``; each curve's lines in order of x. A seed attains what some network trained
-    with it is at least as good as, in both. A corner tells that ``attained_by`` of the ``n_seeds``
+    with it is at least as good as, in both. At a corner ``attained_by`` of the ``n_seeds``
     attain it, and no higher accuracy or better x besides; between corners draw steps, never
     slopes: a compression is attained with the accuracy of the next corner of higher compression.
     The empirical attainment function of Grunert da Fonseca et al. 2001, exact.

@@ -24,6 +24,7 @@ from analysis.questions.statistics import (
 from analysis.table.columns import BadRows
 from analysis.table.metrics import amount, unit_of
 from analysis.table.points import PANEL, density_levels, group_numbers, pruned_rows, sums_up
+from rewind_ray.errors import UserError
 
 SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
 """What two methods have in common where they are compared. ``setting``: the part of ``variant``
@@ -67,10 +68,10 @@ def compare(
     left out and counted. What is shown is decided by ``questions.judge``, corrected for the number
     of lines.
 
-    Raises ValueError for an unknown method, BadRows where no two methods meet.
+    Raises UserError for an unknown method, BadRows where no two methods meet.
     """
     if not 0 < worth < 1:
-        raise ValueError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
+        raise UserError(f"a difference worth finding is {worth:g}; allowed: above 0, below 1")
     trials = trials_of(rows, chosen=not equal_epochs)
     if trials.empty:
         raise BadRows(
@@ -171,7 +172,7 @@ def pairs_of(trials: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, st
     for name in methods:
         if name not in {*known, *of_method}:
             there = ", ".join(sorted({*known, *of_method}))
-            raise ValueError(f"unknown --methods {name!r}; there: {there}")
+            raise UserError(f"unknown --methods {name!r}; there: {there}")
     asked = list(
         dict.fromkeys(
             contender
@@ -202,12 +203,12 @@ def meetings(trials: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
     ]
     met = pd.DataFrame(pairs, columns=["a", "b"]).reset_index(names="pair")
     met = met.merge(sides[0], on="a").merge(sides[1], on=["scenario", "b"])
-    told = trials.groupby("scenario").agg(
+    scenarios = trials.groupby("scenario").agg(
         **{name: (name, "first") for name in [*SCENARIO, "level"]},
         compression_ratio=("compression_ratio", "median"),
     )
     order = ["pair", *PANEL, "criterion", "setting", "step", "compression_ratio"]
-    lines = met.join(told, on="scenario")
+    lines = met.join(scenarios, on="scenario")
     lines = lines.sort_values([*order, "retrain_epochs_a"], ignore_index=True)
     epochs = ["retrain_epochs_a", "retrain_epochs_b"]
     diverged = ["n_diverged_a", "n_diverged_b"]
@@ -252,9 +253,9 @@ def worded(table: pd.DataFrame, margin: float, worth: float, verdict: Any) -> pd
     as the margin, with 80% power) and the ``verdict`` in words."""
     relation = table["relation"]
     better = table["a"].where(relation == "better", table["b"].where(relation == "worse", ""))
-    told = table.assign(better=better, could_show=table["detectable"] <= margin)
-    words = [verdict(line, margin, worth) for line in told.itertuples(index=False)]
-    return told.assign(verdict=words)
+    named = table.assign(better=better, could_show=table["detectable"] <= margin)
+    words = [verdict(line, margin, worth) for line in named.itertuples(index=False)]
+    return named.assign(verdict=words)
 
 
 def extras(met: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -390,8 +391,8 @@ def overall(
     compared = compared.sort_values(keys)
     compared = compared.assign(comparison=group_numbers(compared, keys))
     signs = compared["difference"].round(DIGITS)
-    told = compared.assign(ahead=signs > 0, behind=signs < 0).groupby("comparison")
-    counts = told.agg(
+    of_pairs = compared.assign(ahead=signs > 0, behind=signs < 0).groupby("comparison")
+    counts = of_pairs.agg(
         a=("a", "first"),
         b=("b", "first"),
         metric=("metric", "first"),

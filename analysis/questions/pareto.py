@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.questions.fronts import OBJECTIVES, nondominated
 from analysis.table.columns import BadRows
 from analysis.table.points import PANEL, POINT, choose_retrain_epochs, density_levels, points_of
+from rewind_ray.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def pareto(
     point is as good in all ``objectives`` and better in one.
 
     The retraining time is chosen by validation accuracy first (the papers' rule), except where it
-    is what is weighed, or with ``all_settings``. Raises ValueError for objectives that aren't two
+    is what is weighed, or with ``all_settings``. Raises UserError for objectives that aren't two
     or three of OBJECTIVES, and BadRows where no point has them all.
     """
     check_choice("--by", by, BY)
@@ -59,7 +60,7 @@ def check_objectives(objectives: tuple[str, ...]) -> None:
     for name in objectives:
         check_choice("--objectives", name, list(OBJECTIVES))
     if not 2 <= len(set(objectives)) == len(objectives) <= 3:
-        raise ValueError(
+        raise UserError(
             f"--objectives are {' '.join(objectives) or 'none'}; give two or three different ones "
             f"of {', '.join(OBJECTIVES)}"
         )
@@ -67,4 +68,4 @@ def check_objectives(objectives: tuple[str, ...]) -> None:
 
 def check_choice(option: str, value: str, known: list[str]) -> None:
     if value not in known:
-        raise ValueError(f"unknown {option} {value!r}; known: {', '.join(known)}")
+        raise UserError(f"unknown {option} {value!r}; known: {', '.join(known)}")

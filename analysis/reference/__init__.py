@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.reference import mikler2022, renda2020, wang2023
 from analysis.reference.compared import compared
+from rewind_ray.errors import UserError
 
 __all__ = ["PUBLISHED", "compared", "published"]
 
@@ -24,8 +25,8 @@ PUBLISHED: dict[str, Callable[[], pd.DataFrame]] = {
 def published(name: str) -> pd.DataFrame:
     """The results of a paper as checked rows, each with its ``source``.
 
-    Raises ValueError, listing the known ones, for another name.
+    Raises UserError, listing the known ones, for another name.
     """
     if name not in PUBLISHED:
-        raise ValueError(f"no published results {name!r}; there are {', '.join(PUBLISHED)}")
+        raise UserError(f"no published results {name!r}; there are {', '.join(PUBLISHED)}")
     return PUBLISHED[name]()

@@ -1,4 +1,4 @@
-"""What a report is made from: rows and points, and what else a storage root tells."""
+"""What a report is made from: rows and points, and what else a storage root holds."""
 
 from __future__ import annotations
 
@@ -152,6 +152,7 @@ def compared_pairs(rows: pd.DataFrame) -> tuple[Pair, ...]:
 NO_POINTS = [
     *POINT,
     "compression_ratio",
+    "dense_epochs",
     *MEDIANS,
     "test_accuracy_min",
     "test_accuracy_max",
@@ -190,7 +191,7 @@ def members_of(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 MEMBER = [*KEY, "seed", "test_accuracy", "accuracy_change", "status"]
 
 
-# what only a storage root tells
+# what only a storage root holds
 
 
 def with_storage(material: Material, ledger: Ledger) -> Material:
@@ -215,7 +216,7 @@ def with_storage(material: Material, ledger: Ledger) -> Material:
 
 
 def curve_ends(material: Material) -> pd.DataFrame:
-    """The ends of the chains that are worth drawing, the most telling first.
+    """The ends of the chains that are worth drawing, the most informative first.
 
     Of a line's retraining times at one size the chosen one; of its iterative chains the deepest.
     """

@@ -13,12 +13,13 @@ import pandas as pd
 
 from analysis.table.checks import LARGEST_WHOLE, check_rows
 from rewind_ray import result
+from rewind_ray.errors import DataError
 from rewind_ray.result import COLUMNS, ResultRow
 
 log = logging.getLogger(__name__)
 
 
-class BadRows(ValueError):
+class BadRows(DataError):
     """The table or storage is there, but what it holds can't be used."""
 
 

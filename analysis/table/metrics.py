@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rewind_ray.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Metric:
+class MetricUnits:
     """All are stored as fractions and shown times 100."""
 
     name: str
@@ -19,14 +21,14 @@ class Metric:
 
 
 KNOWN = {
-    "accuracy": Metric(name="accuracy", unit=" %", step="point"),
-    "bleu": Metric(name="BLEU", unit=" BLEU", step="BLEU"),
+    "accuracy": MetricUnits(name="accuracy", unit=" %", step="point"),
+    "bleu": MetricUnits(name="BLEU", unit=" BLEU", step="BLEU"),
 }
 
 
-def metric_named(name: str) -> Metric:
+def metric_named(name: str) -> MetricUnits:
     """An own metric goes by its name."""
-    return KNOWN.get(name) or Metric(name=name, unit=f" {name}", step=f"0.01 {name}")
+    return KNOWN.get(name) or MetricUnits(name=name, unit=f" {name}", step=f"0.01 {name}")
 
 
 def axis_label(name: str) -> str:
@@ -37,7 +39,7 @@ def axis_label(name: str) -> str:
 
 
 def change_label(name: str) -> str:
-    """Likewise, of changes."""
+    """Of an axis on which changes of the metric are shown times 100."""
     if name == "accuracy":
         return "accuracy change (points)"
     return f"{metric_named(name).name} change" + ("" if name in KNOWN else " × 100")
@@ -57,10 +59,10 @@ def amount(fraction: float, metric: str = "accuracy") -> str:
 
 
 def margin_of(text: str) -> float:
-    """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises ValueError for anything else."""
+    """``0.5pt`` and ``0.005`` are the same margin: 0.005. Raises UserError for anything else."""
     value = _fraction(text)
     if not 0 < value < 0.5:
-        raise ValueError(
+        raise UserError(
             f"the margin is {text!r}; allowed: points above 0 and below 50, as in 0.5pt, or the "
             "same as a fraction, 0.005"
         )
@@ -70,12 +72,12 @@ def margin_of(text: str) -> float:
 def difference_of(text: str, option: str, *, zero: bool = False) -> float:
     """The same of another option: 0.3pt and 0.003 are 0.003. ``zero``: 0 is allowed too.
 
-    Raises ValueError, naming the option, for what is no such number or isn't below 1.
+    Raises UserError, naming the option, for what is no such number or isn't below 1.
     """
     value = _fraction(text)
     if not (0 < value < 1 or (zero and value == 0)):
         least = "from 0 up" if zero else "above 0"
-        raise ValueError(
+        raise UserError(
             f"{option} is {text!r}; allowed: points {least} to below 100, as in 0.3pt, or the "
             "same as a fraction, 0.003"
         )

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from analysis.table.columns import DETAILS, BadRows, as_rows
 from analysis.table.details import NO_KNOBS, details_of, keep_what_differs
+from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.result import COLUMNS, ResultRow
 from rewind_ray.store.files import kind_of, read_bytes, write_atomically
 from rewind_ray.store.ledger import DamagedRecord, Ledger
@@ -32,23 +33,23 @@ READERS = 8  # an object store answers slowly, but many at once
 def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
     """The rows of a .csv, a .parquet or a storage root, checked; of one ``sweep`` only, if named.
 
-    Raises FileNotFoundError if nothing is there, ValueError for a wrong name, and BadRows where
+    Raises MissingFile if nothing is there, UserError for a wrong name, and BadRows where
     the content can't be used.
     """
     filesystem, path = open_storage(source)
     kind = kind_of(filesystem, path)
     if kind == fs.FileType.NotFound:
-        raise FileNotFoundError(f"{source} isn't there; give a .csv, a .parquet or a storage root")
+        raise MissingFile(f"{source} isn't there; give a .csv, a .parquet or a storage root")
     if kind == fs.FileType.Directory:
         table = _from_ledger(Ledger(source), sweep)
     elif sweep is not None:
-        raise ValueError(f"{source} is a file; a sweep is picked out of a storage root")
+        raise UserError(f"{source} is a file; a sweep is picked out of a storage root")
     elif path.endswith(".csv"):
         table = _from_csv(read_bytes(filesystem, path), source)
     elif path.endswith(".parquet"):
         table = _from_parquet(read_bytes(filesystem, path), source)
     else:
-        raise ValueError(f"{source} isn't a .csv, a .parquet or a storage root")
+        raise UserError(f"{source} isn't a .csv, a .parquet or a storage root")
     if table.empty and set(COLUMNS) <= set(table.columns):
         raise BadRows(f"{source} holds no rows")
     return keep_what_differs(drop_repeated(_shown(as_rows(table, source)), source))
@@ -67,23 +68,23 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
     """To a .csv or a .parquet, whole or not at all. Of DETAILS those that say something."""
-    told = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
-    telling = [name for name in DETAILS if told[name].any()]
-    write_file(out, table_as_bytes(rows[[*COLUMNS, *telling]], suffix_of(out, TABLES)))
+    said = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
+    kept = [name for name in DETAILS if said[name].any()]
+    write_file(out, table_as_bytes(rows[[*COLUMNS, *kept]], suffix_of(out, TABLES)))
 
 
 # out
 
 TABLES = (".csv", ".parquet")
-FIGURES = (".png", ".svg", ".pdf")
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def suffix_of(out: str, allowed: Iterable[str]) -> str:
-    """Raises ValueError, listing them, if ``out`` ends in none of the ``allowed``."""
+    """Raises UserError, listing them, if ``out`` ends in none of the ``allowed``."""
     for suffix in allowed:
         if out.endswith(suffix):
             return suffix
-    raise ValueError(f"can't tell what to write to {out}; it ends in one of {', '.join(allowed)}")
+    raise UserError(f"{out} has no known ending; allowed: {', '.join(allowed)}")
 
 
 def table_as_bytes(table: pd.DataFrame, suffix: str) -> bytes:
@@ -213,7 +214,7 @@ def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows``, and an "iterative" copy of each first step that a second step goes on from.
 
     A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
-    length is told by the search cost: the child's, less the child's own epochs.
+    length follows from the search cost: the child's, less the child's own epochs.
     """
     second = rows.loc[
         (rows["level"] == 2) & rows["parent_id"].notna(),

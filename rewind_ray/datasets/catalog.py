@@ -14,6 +14,7 @@ from rewind_ray.datasets.class_folders import (
     list_folder,
     tree_digest,
 )
+from rewind_ray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +97,7 @@ def resolve(
     text: a name in ``DATASETS``, or ``folder:PATH``, or ``folder:NAME`` with ``data`` the path
     of the folder called NAME. For a folder, ``image_size`` None becomes the shorter side of its
     first training image. Paths come back absolute, because Ray's actors change their working
-    directory. Raises ValueError for an unknown name or a size that can't be had.
+    directory. Raises UserError for an unknown name or a size that can't be had.
 
     augmentation: the protocol's. The digest of a folder that is streamed with it is over paths and
     file sizes, since reading all bytes would take hours, and its default size is 224.
@@ -108,7 +109,7 @@ def resolve(
         return text, str(_folder_path(text, data)), "", info.image_size
     place = text.removeprefix(FOLDER_PREFIX)
     if not place:
-        raise ValueError("folder: needs a path after it, as in folder:/data/flowers")
+        raise UserError("folder: needs a path after it, as in folder:/data/flowers")
     if data is not None and _absolute(data).name == place:
         place = data
     folder = _absolute(place)
@@ -131,13 +132,13 @@ def is_streamed(dataset: str, augmentation: str) -> bool:
         return of_files
     streamed = _named_info(dataset, None).streamed
     if streamed and not of_files:
-        raise ValueError(
+        raise UserError(
             f"{dataset} doesn't fit into memory, and augmentation {augmentation!r} needs it there; "
             f"take one that reads its files: {', '.join(CUT_FROM_FILES)}"
         )
     if of_files and not streamed:
         folders = ", ".join(name for name, known in DATASETS.items() if known.streamed)
-        raise ValueError(
+        raise UserError(
             f"augmentation {augmentation!r} reads folders of images, and {dataset} is none; take "
             f"another augmentation, or one of {folders}, folder:PATH"
         )
@@ -167,7 +168,7 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
     """The pixels and labels of a data set, downloaded or decoded where that is still to be done.
 
     dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
-    Raises FileNotFoundError where files are missing and can't be downloaded.
+    Raises MissingFile where files are missing and can't be downloaded.
     """
     if dataset.startswith(FOLDER_PREFIX):
         from rewind_ray.datasets.folder import load_folder
@@ -178,7 +179,7 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
 
     info = _named_info(dataset, image_size)
     if info.streamed:
-        raise ValueError(
+        raise UserError(
             f"{dataset} doesn't fit into memory; it is read from its files, see list_streamed"
         )
     if dataset == "digits":
@@ -196,18 +197,18 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
 def list_streamed(dataset: str, data: str | None) -> Listing:
     """The files of a folder, or of a named data set that is one, not yet read.
 
-    Raises ValueError if ``dataset`` is no folder, or if files are missing.
+    Raises UserError if ``dataset`` is no folder, or if files are missing.
     """
     if dataset.startswith(FOLDER_PREFIX):
         return list_folder(_folder_path(dataset, data))
     info = _named_info(dataset, None)
     if not info.streamed:
-        raise ValueError(f"{dataset} is no folder of images; load it into memory, see load")
+        raise UserError(f"{dataset} is no folder of images; load it into memory, see load")
     listing = list_folder(_folder_path(dataset, data))
     found = (len(listing.train), len(listing.test), len(listing.classes))
     expected = (info.num_train, info.num_test, info.num_classes)
     if found[info.classes_vary :] != expected[info.classes_vary :]:
-        raise ValueError(
+        raise UserError(
             f"{listing.root} has (training images, test images, classes) {found}, and {dataset} "
             f"has {expected}; complete it, or call it folder:{listing.root}"
         )
@@ -216,7 +217,7 @@ def list_streamed(dataset: str, data: str | None) -> Listing:
 
 def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
     if dataset not in DATASETS:
-        raise ValueError(
+        raise UserError(
             f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, or folder:PATH for a "
             "folder of images"
         )
@@ -225,7 +226,7 @@ def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
         size = info.image_size if image_size is None else _checked_size(image_size)
         return replace(info, image_size=size)
     if image_size is not None:
-        raise ValueError(
+        raise UserError(
             f"image_size is {image_size}, but {dataset} has images of "
             f"{info.image_size} pixels; only folders are resized: leave it out"
         )
@@ -234,13 +235,13 @@ def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
 
 def _checked_size(image_size: int) -> int:
     if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; allowed: 1 pixel and more")
+        raise UserError(f"image_size is {image_size}; allowed: 1 pixel and more")
     return image_size
 
 
 def _folder_path(dataset: str, data: str | None) -> Path:
     if data is None:
-        raise ValueError(
+        raise UserError(
             f"{dataset} is a folder of images, train/<class>/ and test/<class>/ (or val/); say "
             "where it is: --data DIR"
         )
@@ -257,7 +258,7 @@ def _check_complete(dataset: str, loaded: ImageData, info: DatasetInfo) -> None:
     found = (len(loaded.train_images), len(loaded.test_images), len(loaded.classes))
     expected = (info.num_train, info.num_test, info.num_classes)
     if found != expected:
-        raise ValueError(
+        raise UserError(
             f"{dataset} as stored has (training images, test images, classes) {found}, and "
             f"should have {expected}; remove its files, and they are downloaded again"
         )

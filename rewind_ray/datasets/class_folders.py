@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from rewind_ray.datasets.cache import cache_folder, replacing
 from rewind_ray.datasets.image_file import image_size, is_image_name
+from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.store.strict_json import seal, unseal
 from rewind_ray.text import printable
 
@@ -50,17 +51,17 @@ def list_folder(root: Path) -> Listing:
     count; links within the folder are followed, others
     refused. Where there is no test/, val/ is it.
 
-    Raises FileNotFoundError without the two parts, ValueError if the classes don't fit.
+    Raises MissingFile without the two parts, UserError if the classes don't fit.
     """
     present = [name for name in TEST_NAMES if (root / name).is_dir()]
     test_name = present[0] if present else "test"
     for part in ("train", test_name):
         if not (root / part).is_dir():
-            raise FileNotFoundError(f"no folder {part}/ in {root}; {LAYOUT}")
+            raise MissingFile(f"no folder {part}/ in {root}; {LAYOUT}")
     classes = _class_names(root, "train")
     unknown = sorted(set(_class_names(root, test_name)) - set(classes))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"classes in {test_name}/ that train/ hasn't: {_some(unknown)} (in {root}); no network "
             "can learn them: remove them, or add training images"
         )
@@ -69,16 +70,16 @@ def list_folder(root: Path) -> Listing:
 
 
 def default_image_size(listing: Listing) -> int:
-    """Shorter side, in pixels, of the first training image. Raises ValueError if unreadable."""
+    """Shorter side, in pixels, of the first training image. Raises UserError if unreadable."""
     first = listing.root / listing.train[0].path
     try:
         side = min(image_size(first))
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise ValueError(
+        raise UserError(
             f"can't read the image {printable(str(first))}: {error}; remove or replace it"
         ) from error
     if side > SIDE_LIMIT:
-        raise ValueError(
+        raise UserError(
             f"the first image, {printable(str(first))}, is {side} pixels wide or high, and would "
             "set the size of all; give --image-size"
         )
@@ -120,17 +121,17 @@ def unchanged(listing: Listing) -> bool:
 
 
 def _class_names(root: Path, part: str) -> tuple[str, ...]:
-    """Names of the class folders, sorted. Raises ValueError for images outside of them."""
+    """Names of the class folders, sorted. Raises UserError for images outside of them."""
     entries = [item for item in os.scandir(root / part) if not item.name.startswith(".")]
     stray = sorted(item.name for item in entries if item.is_file() and _is_image(item.name))
     if stray:
-        raise ValueError(
+        raise UserError(
             f"{root / part} has images outside of the class folders: {_some(stray)}; "
             f"move or remove them. {LAYOUT}"
         )
     names = sorted(item.name for item in entries if item.is_dir())
     if not names:
-        raise ValueError(f"no class folders in {root / part}; {LAYOUT}")
+        raise UserError(f"no class folders in {root / part}; {LAYOUT}")
     return tuple(names)
 
 
@@ -143,7 +144,7 @@ def _list_part(root: Path, part: str, classes: tuple[str, ...]) -> Iterator[Imag
             _check_link(folder, root)
         paths = sorted(_image_paths(folder))
         if not paths:
-            raise ValueError(f"the class folder {folder} has no images; add some, or remove it")
+            raise UserError(f"the class folder {folder} has no images; add some, or remove it")
         for path in paths:
             status = _status(path, root)
             relative = os.path.join(part, name, path[len(str(folder)) + 1 :]).replace(os.sep, "/")
@@ -151,21 +152,21 @@ def _list_part(root: Path, part: str, classes: tuple[str, ...]) -> Iterator[Imag
 
 
 def _status(path: str, root: Path) -> os.stat_result:
-    """Raises ValueError unless it is a file, or a link to one, in the folder."""
+    """Raises UserError unless it is a file, or a link to one, in the folder."""
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
         _check_link(path, root)
         status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{printable(path)} is no file; remove it")
+        raise UserError(f"{printable(path)} is no file; remove it")
     return status
 
 
 def _check_link(path: str | Path, root: Path) -> None:
-    """Raises ValueError for a link that leads out of the folder."""
+    """Raises UserError for a link that leads out of the folder."""
     target = os.path.realpath(path)
     if not target.startswith(os.path.realpath(root) + os.sep):
-        raise ValueError(
+        raise UserError(
             f"{printable(str(path))} is a link that leaves the folder, to {printable(target)}; put "
             "the files themselves there"
         )

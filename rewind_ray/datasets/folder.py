@@ -27,6 +27,7 @@ from rewind_ray.datasets.class_folders import (
     unchanged,
 )
 from rewind_ray.datasets.image_file import read_image
+from rewind_ray.errors import UserError
 from rewind_ray.store.strict_json import seal, unseal
 from rewind_ray.text import printable
 
@@ -43,7 +44,7 @@ FACTS = "sha256.json"
 def load_folder(listing: Listing, image_size: int) -> ImageData:
     """The folder's images as (N, image_size, image_size, 3) uint8, in the order of the listing.
 
-    Raises ValueError, naming files, if some can't be read.
+    Raises UserError, naming files, if some can't be read.
     """
     _check_memory(listing, image_size)
     digest = content_digest(listing)
@@ -87,12 +88,12 @@ def decode_image(path: Path, image_size: int) -> Pixels:
 
 
 def _check_memory(listing: Listing, image_size: int) -> None:
-    """Raises ValueError where the pixels wouldn't fit into this machine."""
+    """Raises UserError where the pixels wouldn't fit into this machine."""
     images = len(listing.train) + len(listing.test)
     wanted = images * image_size**2 * 3
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if wanted > there:
-        raise ValueError(
+        raise UserError(
             f"{images:,} images of {image_size} x {image_size} pixels take {wanted / 1e9:.0f} GB, "
             f"and this machine has {there / 1e9:.0f}; give a smaller --image-size"
         )
@@ -134,12 +135,12 @@ def _decode_folder(listing: Listing, image_size: int, cached: Path) -> None:
     failures = _decode_into_(images, listing.root, files)
     if failures:
         shown = "\n  ".join(failures[:SHOWN_FAILURES])
-        raise ValueError(
+        raise UserError(
             f"{len(failures)} of {len(files)} images in {listing.root} can't be read; remove or "
             f"replace them. The first:\n  {shown}"
         )
     if not unchanged(listing):
-        raise ValueError(f"{listing.root} was changed while it was read; start again")
+        raise UserError(f"{listing.root} was changed while it was read; start again")
     for leftover in cached.glob("*.tmp"):  # of a process that was killed
         leftover.unlink()
     num_train = len(listing.train)

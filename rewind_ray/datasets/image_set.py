@@ -10,6 +10,7 @@ from torch import Tensor
 from rewind_ray.datasets.catalog import ImageData
 from rewind_ray.datasets.packing import pack, views
 from rewind_ray.datasets.split import split_indices
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -59,7 +60,7 @@ class ImageSet:
 
 
 def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> ImageSet:
-    """Raises ValueError if the data isn't the protocol's, or is too little for it."""
+    """Raises UserError if the data isn't the protocol's, or is too little for it."""
     check_digest(protocol, data.digest)
     split = split_indices(protocol, len(data.train_images), len(data.test_images))
     val_images, val_labels = (
@@ -93,9 +94,9 @@ def prepare(protocol: Protocol, data: ImageData, device: torch.device | str) -> 
 
 
 def check_digest(protocol: Protocol, digest: str) -> None:
-    """Raises ValueError if a folder of this digest isn't the protocol's data."""
+    """Raises UserError if a folder of this digest isn't the protocol's data."""
     if protocol.data_digest != digest:
-        raise ValueError(
+        raise UserError(
             f"{protocol.dataset} has the content {digest or '(none)'}, but the stage was "
             f"made for {protocol.data_digest or '(none)'}: the folder was changed, or is another "
             "one; put the old content back, or start the sweep anew"
@@ -108,7 +109,7 @@ def steps_per_epoch(protocol: Protocol, num_train: int) -> int:
     num_train: images that train, the validation part left out.
     """
     if protocol.batch_size > num_train:
-        raise ValueError(
+        raise UserError(
             f"batch_size {protocol.batch_size} is more than the {num_train} training images; "
             "make it smaller, or train on more"
         )
@@ -125,9 +126,9 @@ def mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def imagenet_moments(channels: int) -> tuple[Tensor, Tensor]:
-    """ImageNet's constants, as ``mean_and_std`` has them. Raises ValueError but for 3 channels."""
+    """ImageNet's constants, as ``mean_and_std`` has them. Raises UserError but for 3 channels."""
     if channels != len(IMAGENET_MEAN):
-        raise ValueError(
+        raise UserError(
             f"standardisation 'imagenet' is for 3 channels, and the images have {channels}; "
             "choose 'dataset' or 'image'"
         )

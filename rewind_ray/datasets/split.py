@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import LongTensor, Tensor
 
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol
 
 VALIDATION_SALT = "validation"  # never edited, nor the salts in `split_indices`
@@ -30,7 +31,7 @@ class Split(NamedTuple):
 def split_indices(protocol: Protocol, num_train: int, num_test: int) -> Split:
     """Subsets first, then the validation part out of what is left.
 
-    num_train, num_test: images that the data set has. Raises ValueError if the protocol asks
+    num_train, num_test: images that the data set has. Raises UserError if the protocol asks
     for more, or if its fraction leaves one of the parts without images.
     """
     train = _chosen("train", num_train, protocol.train_examples)
@@ -40,7 +41,7 @@ def split_indices(protocol: Protocol, num_train: int, num_test: int) -> Split:
     source = test if protocol.validation == "test" else train
     val, rest = validation_split(len(source), protocol.validation_fraction)
     if len(val) == 0 or len(rest) == 0:
-        raise ValueError(
+        raise UserError(
             f"validation_fraction {protocol.validation_fraction} of {len(source)} "
             f"{protocol.validation} images leaves {len(val)} for validation and {len(rest)} for "
             f"the {protocol.validation} set; both need images: change it, or take more images"
@@ -53,10 +54,10 @@ def split_indices(protocol: Protocol, num_train: int, num_test: int) -> Split:
 def subset_indices(n: int, count: int, salt: str) -> LongTensor:
     """``count`` of 0..n-1, ascending, (count,) int64. A smaller choice is part of a larger one.
 
-    Raises ValueError if there are fewer than ``count``.
+    Raises UserError if there are fewer than ``count``.
     """
     if not 0 <= count <= n:
-        raise ValueError(f"{count:,} images are asked for, but there are {n:,}; take at most these")
+        raise UserError(f"{count:,} images are asked for, but there are {n:,}; take at most these")
     return _ascending(_permutation(n, f"subset {salt}")[:count])
 
 
@@ -71,7 +72,7 @@ def _chosen(part: str, n: int, count: int | None) -> Tensor:
     if count is None:
         return torch.arange(n)
     if count > n:
-        raise ValueError(
+        raise UserError(
             f"{part}_examples is {count:,}, but there are {n:,} {part} images; allowed: up to these"
         )
     return subset_indices(n, count, part)

@@ -34,6 +34,7 @@ from rewind_ray.datasets.image_set import (
 )
 from rewind_ray.datasets.split import split_indices, subset_indices
 from rewind_ray.datasets.tensorflow_view import tensorflow_view
+from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol
 from rewind_ray.store.strict_json import seal, unseal
 from rewind_ray.text import printable
@@ -95,7 +96,7 @@ def prepare(
     device: torch.device,
     num_workers: int | None = None,
 ) -> StreamSet:
-    """num_workers: see ``Reader``. Raises ValueError if the folder isn't the protocol's, or is too
+    """num_workers: see ``Reader``. Raises UserError if the folder isn't the protocol's, or is too
     small for it."""
     if protocol.data_digest:  # named data sets have none
         check_digest(protocol, tree_digest(listing))
@@ -216,7 +217,7 @@ class Reader:
     def read(self, views: Iterable[View], batch_sizes: Sequence[int]) -> Iterator[Tensor]:
         """Batches (B, 3, H, W), 0..255, on the device, of the view's type.
 
-        One pass at a time: another one ends it. Raises ValueError, naming the file, for an image
+        One pass at a time: another one ends it. Raises UserError, naming the file, for an image
         that can't be read.
         """
         if self._loader is None:
@@ -294,12 +295,12 @@ class ViewFiles(Dataset[Tensor]):
 def read_view(path: Path, seed: int | None, image_size: int, augmentation: str) -> Tensor:
     """(3, image_size, image_size), RGB, 0..255; the rest: see the functions of VIEWS.
 
-    The EXIF orientation is not applied. Raises ValueError for an image that can't be read.
+    The EXIF orientation is not applied. Raises UserError for an image that can't be read.
     """
     try:
         whole = read_image(path)
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise ValueError(
+        raise UserError(
             f"can't read the image {printable(str(path))}: {error}; remove or replace it"
         ) from error
     return VIEWS[augmentation](whole, seed, image_size)

@@ -14,6 +14,7 @@ from torchvision import datasets
 
 from rewind_ray.datasets.cache import cache_folder, locked
 from rewind_ray.datasets.catalog import ImageData
+from rewind_ray.errors import MissingFile
 
 TORCHVISION_SETS: dict[str, Callable[..., Any]] = {
     "cifar10": datasets.CIFAR10,
@@ -33,7 +34,7 @@ EXPECTED_FILES = {
 def load_torchvision(name: str, data: str | None) -> ImageData:
     """The data set from ``data`` or the cache folder, downloaded there if it is absent.
 
-    Raises FileNotFoundError, saying what was looked for and where, if that fails.
+    Raises MissingFile, saying what was looked for and where, if that fails.
     """
     root = Path(data).expanduser().absolute() if data else cache_folder("data")
     make = TORCHVISION_SETS[name]
@@ -42,7 +43,7 @@ def load_torchvision(name: str, data: str | None) -> ImageData:
         train, test = make(root, train=True), make(root, train=False)
     # A partly written file makes torchvision fail in more ways than it names.
     except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"no usable {name} in {root}, and downloading it did not succeed ({error}); expected "
             f"there: {EXPECTED_FILES[name]}. Remove what is broken, put the files there, or say "
             "where they are: --data DIR"

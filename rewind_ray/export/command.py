@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,26 +32,25 @@ from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    cut_of,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.structures import with_option
 from rewind_ray.tasks import task_of
 from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
@@ -58,7 +58,6 @@ from rewind_ray.training.row import device_name
 
 log = logging.getLogger("rewind_ray.export")
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
 FACTS = "rewind_ray"
 """Name, in every file, of the json with what is known of the network."""
 INPUT, OUTPUT = "images", "logits"
@@ -71,17 +70,13 @@ STANDARDISED = {
 ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
-class Unusable(Exception):
-    """What is stored of a stage can't be read."""
-
-
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """What is typed may be right where what is stored isn't."""
+    """What is stored of a stage may be damaged where what was typed is right."""
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
-        raise Unusable(f"can't read {what}: {error}") from error
+    except (CorruptRewindPoint, FileNotFoundError, ValueError) as error:
+        raise DataError(f"can't read {what}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +97,8 @@ def load_export(
     """The network of a stage and what is known of it.
 
     epoch: None: that of the longest result row. data: folder of the data set's files. Raises
-    ValueError for an epoch without a rewind point or a ``shrink`` that can't be, Unusable and
-    CorruptRewindPoint where what is stored can't be read.
+    UserError for an epoch without a rewind point or a ``shrink`` that can't be, DataError where
+    what is stored can't be read.
     """
     with reading(f"what stage {stage_id} is"):
         stage = ledger.read_spec(stage_id)
@@ -154,17 +149,17 @@ def image_task(stage: Stage, data: str | None) -> ImageClassification:
 
 
 def find_stage(ledger: Ledger, start: str) -> str:
-    """The stage whose id starts so. Raises ValueError, listing near ones, unless there is one."""
+    """The stage whose id starts so. Raises UserError, listing near ones, unless there is one."""
     stage_ids = ledger.stage_ids()
     if not stage_ids:
-        raise ValueError(
+        raise UserError(
             f"there are no stages in {ledger.uri}; give the --storage that a sweep wrote to"
         )
     found = [stage_id for stage_id in stage_ids if stage_id.startswith(start)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(
+        raise UserError(
             f"{len(found)} stages start with {start!r}: {some(found)}; give more of the id"
         )
 
@@ -172,7 +167,7 @@ def find_stage(ledger: Ledger, start: str) -> str:
         return difflib.SequenceMatcher(None, start, stage_id[: len(start)]).ratio()
 
     near = sorted(stage_ids, key=likeness, reverse=True)
-    raise ValueError(f"no stage {start!r} in {ledger.uri}; nearest: {some(near)}")
+    raise UserError(f"no stage {start!r} in {ledger.uri}; nearest: {some(near)}")
 
 
 def some(stage_ids: list[str]) -> str:
@@ -181,31 +176,32 @@ def some(stage_ids: list[str]) -> str:
 
 
 def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
-    """Raises ValueError, listing those there are, if it has no rewind point."""
+    """Raises UserError, listing those there are, if it has no rewind point."""
     points = ", ".join(map(str, ledger.points(stage_id))) or "none"
     if epoch is None:
         finished = ledger.row_epochs(stage_id)
         if not finished:
-            raise ValueError(
+            raise UserError(
                 f"stage {stage_id} has no finished row; let its sweep end, or give an --epoch "
                 f"that has a rewind point: {points}"
             )
         epoch = finished[-1]
     if epoch not in ledger.points(stage_id):
-        raise ValueError(
+        raise UserError(
             f"stage {stage_id} has no rewind point at epoch {epoch}; there are some at: {points}"
         )
     return epoch
 
 
 def check_filters(stage: Stage) -> None:
-    """Raises ValueError if there are no filters to cut out."""
-    structures = {step.prune.structure for step in stage.chain if step.prune}
-    if "filters" not in structures:
-        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
-        raise ValueError(
+    """Raises UserError if there are no filters to cut out."""
+    if not any(step.prunes_channels for step in stage.chain):
+        structures = sorted({step.prune.structure for step in stage.chain if step.prune})
+        pruned = f"pruned {', '.join(structures)}" if structures else "dense"
+        cuttable = " or ".join(with_option("shrink"))
+        raise UserError(
             f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
-            "--shrink out, or export a stage of structure filters"
+            f"--shrink out, or export a stage of structure {cuttable}"
         )
 
 
@@ -226,7 +222,7 @@ def masked_network(
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
-    if mask and stage.filters_take_norms:
+    if mask and stage.channels_take_norms:
         mask = {**mask, **follower_mask(network, mask, followers(network, task.example()))}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
@@ -297,7 +293,7 @@ def sizes(
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
-    if stage.filters_take_norms:
+    if stage.channels_take_norms:
         mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,
@@ -346,7 +342,7 @@ def as_pt2(exported: Exported) -> bytes:
 
 
 def as_onnx(exported: Exported) -> bytes:
-    """By PyTorch's own exporter. Raises ValueError without the packages that it needs."""
+    """By PyTorch's own exporter. Raises UserError without the packages that it needs."""
     program = torch.onnx.export(
         exported_program(exported), input_names=[INPUT], output_names=[OUTPUT], verbose=False
     )
@@ -374,7 +370,7 @@ Format = Literal["safetensors", "pt2", "onnx", "json"]
 def check_installed(format: str) -> None:
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if format == "onnx" and missing:
-        raise ValueError(
+        raise UserError(
             f"--format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}; "
             "safetensors and pt2 need nothing more"
         )
@@ -383,16 +379,16 @@ def check_installed(format: str) -> None:
 def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network that was exported to the file, in evaluation mode, and what is known of it.
 
-    Raises ValueError if the file isn't one of ours.
+    Raises UserError if the file isn't one of ours.
     """
     try:
         with safe_open(path, framework="pt") as opened:
             facts_text = (opened.metadata() or {}).get(FACTS)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+        raise UserError(f"{path} is no whole safetensors file: {error}") from error
     if facts_text is None:
-        raise ValueError(f"{path} was not written by rewind_ray.export: it doesn't say so")
+        raise UserError(f"{path} was not written by rewind_ray.export: it doesn't say so")
     facts = json.loads(facts_text)
     protocol = facts["spec"]["protocol"]
     network = build_network(
@@ -459,7 +455,7 @@ def export_command(
 ) -> None:
     check_installed(format)
     if out and Path(out).suffix != f".{format}":
-        raise ValueError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
+        raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
     on = chosen_device(device)
     ledger = Ledger(storage)
     exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data)
@@ -489,7 +485,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def chosen_device(name: str) -> torch.device:
-    """Raises ValueError for one that isn't here."""
+    """Raises UserError for one that isn't here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -497,26 +493,19 @@ def chosen_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
+        raise UserError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
     return device
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code; 1: what was read or written is bad, 2: what was typed."""
+    """Its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    try:
-        tyro.cli(
-            export_command,
-            prog="python -m rewind_ray.export",
-            description=__doc__,
-            args=arguments or ["--help"],
-            config=(FlagCreatePairsOff,),
+    return exit_code(
+        lambda: run_cli(
+            partial(tyro.cli, export_command),
+            "python -m rewind_ray.export",
+            __doc__,
+            arguments or ["--help"],
         )
-    except (CorruptRewindPoint, Unusable, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USAGE if isinstance(error, FileNotFoundError) else FAILED
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    return DONE
+    )

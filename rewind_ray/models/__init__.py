@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.models.initial import initialise_kernels_
 from rewind_ray.models.resnet_cifar import resnet_cifar
 from rewind_ray.models.resnet_imagenet import resnet_imagenet
@@ -35,13 +36,13 @@ options and defaults are in ``rewind_ray.network_options``."""
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:
-    """Raises ValueError, listing what is known, for an unknown name or option."""
+    """Raises UserError, listing what is known, for an unknown name or option."""
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+        raise UserError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
     known = sorted(options_of(name))
     for option in options:
         if option not in known:
-            raise ValueError(
+            raise UserError(
                 f"network {name} has no option {option!r}; known: {', '.join(known) or 'none'}"
             )
 
@@ -51,7 +52,7 @@ def build_network(
 ) -> nn.Module:
     """The network, its weights not yet meaningful: see ``initialise_``.
 
-    Raises ValueError, listing what is known, for an unknown name or option.
+    Raises UserError, listing what is known, for an unknown name or option.
     """
     check_network(name, options)
     return NETWORKS[name](

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rewind_ray.errors import UserError
 from rewind_ray.models.initial import DRAW
 from rewind_ray.models.seeded_dropout import dropped, stays
 from rewind_ray.network_options import options_of
@@ -79,7 +80,7 @@ class Gnmt(nn.Module):
         """
         super().__init__()
         if layers < 2:
-            raise ValueError(f"layers is {layers}; allowed: 2 and more")
+            raise UserError(f"layers is {layers}; allowed: 2 and more")
         self.encoder = Encoder(nn.Embedding(vocabulary, units), layers, dropout, pass_state)
         embedding = (
             self.encoder.embedding if shared_embedding else nn.Embedding(vocabulary, units)
@@ -317,14 +318,14 @@ def taken(values: Tensor, turn: Tensor) -> Tensor:
 def build_gnmt(name: str, vocabulary: int, options: Mapping[str, Any]) -> Gnmt:
     """One of NAMES, its weights not yet meaningful: see ``initialise_gnmt_``.
 
-    Raises ValueError, listing what is known, for an unknown name or option.
+    Raises UserError, listing what is known, for an unknown name or option.
     """
     if name not in NAMES:
-        raise ValueError(f"unknown network {name!r} for translation; known: {', '.join(NAMES)}")
+        raise UserError(f"unknown network {name!r} for translation; known: {', '.join(NAMES)}")
     known = options_of(name)
     for option in options:
         if option not in known:
-            raise ValueError(f"network {name} has no option {option!r}; known: {', '.join(known)}")
+            raise UserError(f"network {name} has no option {option!r}; known: {', '.join(known)}")
     return Gnmt(vocabulary=vocabulary, **{**known, **options})  # type: ignore[arg-type]
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.errors import UserError
+
 
 class BatchNorm(nn.BatchNorm2d):
     """PyTorch's; in training, if asked for, of every shard of the batch by itself.
@@ -25,7 +27,7 @@ class BatchNorm(nn.BatchNorm2d):
     ) -> None:
         """decay: of the running statistics. first_scale: what the scale starts at."""
         if shards < 1:
-            raise ValueError(f"batch_norm_shards is {shards}; allowed: 1 and more")
+            raise UserError(f"batch_norm_shards is {shards}; allowed: 1 and more")
         self.shards = shards
         self.first_scale = first_scale
         super().__init__(num_features, eps=epsilon, momentum=1 - decay)

@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.errors import UserError
 from rewind_ray.models.norms import BatchNorm, start_at_zero_
 from rewind_ray.models.padding import convolution_3x3
 
@@ -130,7 +131,7 @@ def resnet_cifar(
     ``norms.BatchNorm``.
     """
     if zero_shortcut and (first_projection or projection_batch_norm):
-        raise ValueError(
+        raise UserError(
             "zero_shortcut has no projections; leave first_projection and projection_batch_norm out"
         )
     norm = partial(

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.models.norms import BatchNorm, start_at_zero_
 
 WIDTH = 64  # channels after the first convolution; He et al. 2016, table 1
@@ -43,7 +44,7 @@ def resnet_imagenet(
         network.conv1 = nn.Conv2d(in_channels, WIDTH, 7, 2, padding=3, bias=False)
     if first_projection:
         if depth == 50:
-            raise ValueError(
+            raise UserError(
                 "first_projection with resnet50, whose first block has a projection anyway; leave "
                 "it out"
             )

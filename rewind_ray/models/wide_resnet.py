@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.errors import UserError
 from rewind_ray.models.padding import convolution_3x3
 
 
@@ -87,6 +88,6 @@ def wide_resnet(
     ``same_padding`` pads the convolutions with a stride as Keras' "same" does.
     """
     if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth is {depth}; a wide ResNet has 10, 16, 22, ... layers (6n + 4)")
+        raise UserError(f"depth is {depth}; a wide ResNet has 10, 16, 22, ... layers (6n + 4)")
     norm = partial(nn.BatchNorm2d, momentum=1 - batch_norm_decay, eps=batch_norm_epsilon)
     return WideResNet(depth, widen, num_classes, in_channels, norm, same_padding)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from rewind_ray.errors import UserError
+
 Mask = dict[str, Tensor]
 """Parameter name -> bool tensor of the parameter's shape; True: the weight is kept."""
 
@@ -29,7 +31,7 @@ def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Param
     prunable: a rule of ``spec.PRUNABLE``, or a pattern of parameters' names (``fnmatch``; * also
     matches dots), of those with two dimensions or more: weights of LSTMs, attention and embeddings
     too. Biases and normalisation layers never. A shared parameter counts once, under its first
-    name. Raises ValueError for a pattern that matches nothing.
+    name. Raises UserError for a pattern that matches nothing.
     """
     if prunable in KERNELS:
         kernels = {
@@ -51,7 +53,7 @@ def prunable_parameters(network: nn.Module, prunable: str) -> dict[str, nn.Param
     if not found:
         names = list(matrices)
         more = ", ..." if len(names) > NAMES_SHOWN else ""
-        raise ValueError(
+        raise UserError(
             f"prunable {prunable!r} matches no parameter of the network; allowed: "
             f"{', '.join(KERNELS)}, or a pattern of names such as "
             f"{', '.join(names[:NAMES_SHOWN]) or 'none'}{more}"

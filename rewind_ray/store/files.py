@@ -20,6 +20,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from rewind_ray.errors import DataError
 from rewind_ray.store.patience import patiently
 from rewind_ray.store.strict_json import DamagedJson, seal, unseal
 
@@ -155,7 +156,7 @@ def delete_folder(filesystem: fs.FileSystem, path: str) -> None:
 def read_bytes(filesystem: fs.FileSystem, path: str, limit: int | None = None) -> bytes:
     """A file's content. Raises FileNotFoundError if there is no such file.
 
-    limit: bytes; a larger file isn't read, and ValueError raised. So it is for what is no file.
+    limit: bytes; a larger file isn't read, and DataError raised. So it is for what is no file.
     """
     read = _read_local if filesystem.type_name == "local" else _read_object
     return patiently(filesystem.type_name, lambda: read(filesystem, path, limit))
@@ -173,7 +174,7 @@ def _read_local(_: fs.FileSystem, path: str, limit: int | None) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no file")
+            raise DataError(f"{path} is no file")
         if limit is not None:
             _check_size(path, status.st_size, limit)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
@@ -185,7 +186,7 @@ def _read_local(_: fs.FileSystem, path: str, limit: int | None) -> bytes:
 def _check_size(path: str, size: int, limit: int) -> None:
     if size > limit:
         name = path.rpartition("/")[2]
-        raise ValueError(f"{name} has {size:,} bytes, more than the {limit:,} that it may have")
+        raise DataError(f"{name} has {size:,} bytes, more than the {limit:,} that it may have")
 
 
 BLOCK_BYTES = 8 * 2**20

@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rewind_ray.errors import UserError
 from rewind_ray.store.files import TEMPORARY, File
 
 STAGE_ID = re.compile(r"[0-9a-f]{16}")
@@ -152,7 +153,7 @@ def is_epoch(value: Any) -> bool:
 
 def _sweep_name(name: str) -> str:
     if not SWEEP_NAME.fullmatch(name):
-        raise ValueError(
+        raise UserError(
             f"{name[:80]!r} is no sweep's name: 200 characters at most, no slashes, no dot "
             "at the start"
         )

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.result import ResultRow, row_from_dict
 from rewind_ray.spec import Stage, stage_from_dict, stage_to_dict
 from rewind_ray.store import layout
@@ -79,7 +80,7 @@ class CorruptRewindPoint(Exception):
     """The tensors of a rewind point are missing, cut short or changed."""
 
 
-class DamagedRecord(ValueError):
+class DamagedRecord(DataError):
     """The record of a sweep can't be read."""
 
 
@@ -113,15 +114,15 @@ class Ledger:
         write_sealed(self.filesystem, path, stage_to_dict(stage))
 
     def read_spec(self, stage_id: str) -> Stage:
-        """Raises ValueError where it isn't this stage's."""
+        """Raises DataError where it isn't this stage's."""
         path = self.layout.spec(stage_id)
         content = self._read(path, JSON_LIMIT)
         try:
             stage = stage_from_dict(content)
         except ValueError as error:
-            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
+            raise DataError(f"{self.layout.shown(path)}: {error}") from error
         if stage.stage_id != stage_id:
-            raise ValueError(f"{self.layout.shown(path)} describes stage {stage.stage_id}")
+            raise DataError(f"{self.layout.shown(path)} describes stage {stage.stage_id}")
         return stage
 
     def stage_ids(self) -> list[str]:
@@ -181,15 +182,15 @@ class Ledger:
         return metrics["sha256"], size
 
     def read_metrics(self, stage_id: str, epoch: int) -> dict[str, Any]:
-        """Raises ValueError where they aren't those of this epoch."""
+        """Raises DataError where they aren't those of this epoch."""
         path = self.layout.metrics(stage_id, epoch)
         metrics = self._read(path, JSON_LIMIT)
         if (metrics.get("stage_id"), metrics.get("epoch")) != (stage_id, epoch):
-            raise ValueError(f"{self.layout.shown(path)} holds other metrics than its name says")
+            raise DataError(f"{self.layout.shown(path)} holds other metrics than its name says")
         try:
             check_metrics(metrics)
         except ValueError as error:
-            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
+            raise DataError(f"{self.layout.shown(path)}: {error}") from error
         return metrics
 
     def metrics_epochs(self, stage_id: str) -> list[int]:
@@ -212,15 +213,15 @@ class Ledger:
         write_sealed(self.filesystem, path, asdict(row), self.fence)
 
     def read_row(self, stage_id: str, train_epochs: int) -> ResultRow:
-        """Raises ValueError where it isn't the row of this stage at this length."""
+        """Raises DataError where it isn't the row of this stage at this length."""
         path = self.layout.row(stage_id, train_epochs)
         content = self._read(path, JSON_LIMIT)
         try:
             row = row_from_dict(content)
         except ValueError as error:
-            raise ValueError(f"{self.layout.shown(path)}: {error}") from error
+            raise DataError(f"{self.layout.shown(path)}: {error}") from error
         if (row.stage_id, row.train_epochs) != (stage_id, train_epochs):
-            raise ValueError(
+            raise DataError(
                 f"{self.layout.shown(path)} holds stage {row.stage_id[:40]!r} at "
                 f"{row.train_epochs} epochs"
             )
@@ -299,11 +300,11 @@ class Ledger:
         write_sealed(self.filesystem, self.layout.sweep(name), record)
 
     def read_sweep(self, name: str) -> dict[str, Any]:
-        """Raises ValueError, listing the known sweeps, for an unknown name; or DamagedRecord."""
+        """Raises UserError, listing the known sweeps, for an unknown name; or DamagedRecord."""
         try:
             return read_sealed(self.filesystem, self.layout.sweep(name), SWEEP_LIMIT)
         except FileNotFoundError:
-            raise ValueError(
+            raise UserError(
                 f"no sweep {name!r} in {self.uri}; there: {', '.join(self.sweeps()) or 'none'}"
             ) from None
         except ValueError as error:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pyarrow import fs
 
+from rewind_ray.errors import UserError
 from rewind_ray.store.files import delete, write_atomically
 from rewind_ray.store.layout import Layout
 from rewind_ray.store.patience import patiently
@@ -17,21 +18,21 @@ from rewind_ray.store.patience import patiently
 def open_storage(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system and root path of a local path or a URI (``s3://``, ``gs://``, ``file://``).
 
-    Raises ValueError for a URI whose scheme is unknown, or that contains a password or secret.
+    Raises UserError for a URI whose scheme is unknown, or that contains a password or secret.
     """
     if not uri.strip():
-        raise ValueError(
+        raise UserError(
             f"the storage is {uri!r}; give a folder, or a URI such as s3://bucket/folder"
         )
     if mistyped := re.match(r"([a-z][a-z0-9+.-]+):/?(?!/)", uri):
         rest = uri[mistyped.end() :]
-        raise ValueError(
+        raise UserError(
             f"the storage is {uri!r}; did you mean {mistyped[1]}://{rest}, or the folder ./{uri}?"
         )
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     if redact(uri) != uri:
-        raise ValueError(
+        raise UserError(
             f"the storage {redact(uri)!r} contains a secret, which would be written to logs and "
             "files; give secrets in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) "
             "or in ~/.aws/credentials"
@@ -41,7 +42,7 @@ def open_storage(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = patiently(scheme, lambda: open_uri(uri))
     except (ValueError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"can't open storage {uri!r}: {error}; give a local path, or a URI such as "
             "s3://bucket/folder, gs://bucket/folder or file:///folder"
         ) from error

@@ -16,6 +16,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from rewind_ray.errors import DataError
+
 TEXT_LIMIT = 1000
 """Characters of any text in a spec or a row."""
 WHOLE_LIMIT = 2**63
@@ -26,7 +28,7 @@ CHECKSUM = "checksum"
 """Name of the member that is no content."""
 
 
-class DamagedJson(ValueError):
+class DamagedJson(DataError):
     """It isn't what was written."""
 
 

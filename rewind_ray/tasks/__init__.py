@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import torch
 
+from rewind_ray.errors import UserError
 from rewind_ray.importing import import_object, is_import_path
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.task import Batch, Loss, LossOf, Metric, Sizes, Task, as_loss
@@ -25,16 +26,16 @@ TASKS: dict[str, str] = {
 def task_class(name: str) -> type[Task]:
     """name: a key of TASKS, or the import path of an own task, ``package.module:Class``.
 
-    Raises ValueError, saying what there is, if it is neither.
+    Raises UserError, saying what there is, if it is neither.
     """
     if name not in TASKS and not is_import_path(name):
-        raise ValueError(
+        raise UserError(
             f"unknown task {name!r}; known: {', '.join(TASKS)}, or package.module:Class for a task "
             "of your own"
         )
     found = import_object(TASKS.get(name, name), "task")
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise ValueError(
+        raise UserError(
             f"task {name!r} is {found!r}; give a class that derives from rewind_ray.tasks.Task"
         )
     return found
@@ -43,7 +44,7 @@ def task_class(name: str) -> type[Task]:
 def task_of(protocol: Protocol, data: str | None, device: torch.device | str = "cpu") -> Task:
     """The protocol's task, its data not yet read. data: folder of the data's files.
 
-    Raises ValueError for an unknown task or option, or a data set that can't be had.
+    Raises UserError for an unknown task or option, or a data set that can't be had.
     """
     return task_class(protocol.task)(protocol, data, torch.device(device))
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.network_options import Option
 from rewind_ray.pruning.masks import prunable_parameters
 from rewind_ray.spec import Protocol
@@ -32,7 +33,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.higher_is_better:
-            raise ValueError(
+            raise UserError(
                 f"metric {self.name!r} with higher_is_better False; comparisons take the higher "
                 "value for the better one: evaluate to 1 - value, and name the metric so"
             )
@@ -78,7 +79,7 @@ class Task:
     """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
-        """data: folder of the data's files, where it has some. Raises ValueError for an unknown
+        """data: folder of the data's files, where it has some. Raises UserError for an unknown
         option."""
         self.protocol = protocol
         self.data = data
@@ -86,7 +87,7 @@ class Task:
         given = dict(protocol.task_options)
         for option in given:
             if option not in self.option_defaults:
-                raise ValueError(
+                raise UserError(
                     f"task {protocol.task} has no option {option!r}; known: "
                     f"{', '.join(self.option_defaults) or 'none'}"
                 )
@@ -212,7 +213,7 @@ def _first_tensor(batch: Batch) -> Tensor:
     for content in contents if isinstance(contents, Iterable) else ():
         if isinstance(content, Tensor):
             return content
-    raise ValueError(
+    raise UserError(
         f"a batch of type {type(batch).__name__} doesn't say how many examples it has; let "
         "Task.loss return a Loss, and define Task.example"
     )

@@ -22,6 +22,7 @@ from rewind_ray.datasets.text.prepared import (
     what_was_left_out,
 )
 from rewind_ray.datasets.text.subwords import END, START
+from rewind_ray.errors import UserError
 from rewind_ray.models.beam_search import beam_search
 from rewind_ray.models.gnmt import Gnmt, build_gnmt, initialise_gnmt_
 from rewind_ray.network_options import Option
@@ -45,7 +46,7 @@ class Translation(Task):
     option_defaults = TASK_OPTIONS["translation"]
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
-        """Raises ValueError for an unknown data set, network or option, and for settings that
+        """Raises UserError for an unknown data set, network or option, and for settings that
         translation doesn't have or that don't go together."""
         super().__init__(protocol, data, device)
         check_corpus(protocol.dataset)
@@ -66,7 +67,7 @@ class Translation(Task):
 
     @cached_property
     def text(self) -> TranslationData:
-        """Raises ValueError or FileNotFoundError as ``datasets.text.prepare``."""
+        """Raises what ``datasets.text.prepared.prepare`` does."""
         return prepare(self.protocol.dataset, self.data, self.recipe)
 
     @cached_property
@@ -77,7 +78,7 @@ class Translation(Task):
             rows = chosen_rows("train", len(source), protocol.train_examples)
             source, target = source.only(rows), target.only(rows)
         if len(source) < protocol.batch_size:
-            raise ValueError(
+            raise UserError(
                 f"{protocol.dataset} has {len(source):,} pairs to train on, fewer than a batch, "
                 f"which is {protocol.batch_size:,}; give a smaller --batch-size or more text"
             )
@@ -241,7 +242,7 @@ class Translation(Task):
         parts = ("val", "test") if self.protocol.validation == "own" else ("test",)
         missing = [part for part in parts if part not in self.text.references]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{self.protocol.dataset} has no {missing[0]}, and validation is 'own'; add it, or "
                 "choose validation 'none'"
             )
@@ -264,34 +265,34 @@ class Translation(Task):
 
 
 def check_options(protocol: Protocol, chosen: Mapping[str, Option]) -> None:
-    """Raises ValueError, naming the value and the allowed ones."""
+    """Raises UserError, naming the value and the allowed ones."""
     least = {"subwords": 4, "longest": 1, "bucket_width": 1, "shards": 1, "at_once": 0}
     for name, number in (least | {"beam_width": 1, "longest_output": 1}).items():
         value = chosen[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < number:
-            raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {number} up")
+            raise UserError(f"{name} is {value!r}; allowed: whole numbers from {number} up")
     if protocol.batch_size % int(chosen["shards"]):
-        raise ValueError(
+        raise UserError(
             f"shards is {chosen['shards']}, which doesn't divide the batch of {protocol.batch_size}"
         )
     if chosen["bleu_tokenizer"] not in TOKENIZERS:
-        raise ValueError(
+        raise UserError(
             f"unknown bleu_tokenizer {chosen['bleu_tokenizer']!r}; known: {', '.join(TOKENIZERS)}"
         )
     if protocol.validation not in ("none", "own"):
-        raise ValueError(
+        raise UserError(
             f"validation is {protocol.validation!r}; translation has a validation set of its own, "
             "so allowed: none, own"
         )
 
 
 def check_bf16(device: torch.device) -> None:
-    """Raises ValueError on a CPU whose LSTMs have no bfloat16."""
+    """Raises UserError on a CPU whose LSTMs have no bfloat16."""
     try:
         with torch.autocast(device.type, torch.bfloat16):
             nn.LSTM(2, 2, device=device)(torch.zeros(1, 1, 2, device=device))
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"precision bf16 on {device.type}: PyTorch has no LSTM in bfloat16 for it (a CPU needs "
             "AVX-512); choose fp32"
         ) from error

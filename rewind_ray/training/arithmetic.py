@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from rewind_ray.errors import UserError
+
 TF32_SINCE = (8, 0)
 """Compute capability of the first GPUs that have TF32 (Ampere)."""
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -25,7 +27,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     products of matrices round their inputs to TF32. Always: deterministic algorithms; an operation
     that has none raises RuntimeError.
 
-    Raises ValueError for tf32 on a device that has none.
+    Raises UserError for tf32 on a device that has none.
     """
     check_precision(precision, device)
     if device.type == "cuda":
@@ -46,16 +48,16 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raises ValueError where the device would compute another precision under this name."""
+    """Raises UserError where the device would compute another precision under this name."""
     if precision != "tf32":
         return
     way_out = "choose fp32 or bf16, or a GPU from NVIDIA's Ampere on"
     if device.type != "cuda":
-        raise ValueError(f"precision tf32 on {device.type}, which has no TF32; {way_out}")
+        raise UserError(f"precision tf32 on {device.type}, which has no TF32; {way_out}")
     capability = torch.cuda.get_device_capability(device)
     if capability < TF32_SINCE:
         name = torch.cuda.get_device_name(device)
-        raise ValueError(f"precision tf32 on {name}, which has no TF32; {way_out}")
+        raise UserError(f"precision tf32 on {name}, which has no TF32; {way_out}")
 
 
 def _settings(fp32_precision: str) -> list[tuple[Any, str, Any]]:

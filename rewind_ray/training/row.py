@@ -12,13 +12,11 @@ from rewind_ray.datasets import DATASETS
 from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.result import ResultRow, drops_text
-from rewind_ray.retraining import METHODS, STEPWISE, equal_flops, original_and_more
+from rewind_ray.retraining import METHODS, equal_flops, original_and_more, stays_at_first
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import StageRun
 
-OPTIMIZER = "sgd"
-"""What every stage is trained with; its momentum and weight decay are the protocol's."""
 FORWARD_AND_BACKWARD = 3
 """Cost of training on an example, in forward passes: the backward pass costs about two."""
 
@@ -92,14 +90,14 @@ def knobs_of(stage: Stage) -> dict[str, Any]:
     """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
     prune, retrain = stage.prune, stage.retrain
     of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
-    of_prune = ("scope", "layers", "rates", "shrink", "filters_only")
+    of_prune = ("scope", "layers", "rates", "shrink", "filters_only", "rounds")
     return {
         **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
         "retrain_drops": drops_text(retrain.drops) if retrain else None,
         "restore_momentum": retrain and retrain.restore_momentum,
         **{f"prune_{name}": _said(prune and getattr(prune, name)) for name in of_prune},
         "prune_power": prune.power if prune and prune.rates else None,
-        "optimizer": OPTIMIZER,
+        "optimizer": stage.protocol.optimizer,
     }
 
 
@@ -135,7 +133,8 @@ def dense_accuracy(
 
 def has_first_rate(stage: Stage) -> bool:
     """Whether its retraining begins with a rate that stays for a while."""
-    return stage.retrain is not None and METHODS[stage.retrain.method].rate in STEPWISE
+    retrain, schedule = stage.retrain, stage.protocol.schedule
+    return retrain is not None and stays_at_first(METHODS[retrain.method], schedule)
 
 
 def trainability(history: list[dict[str, Any]]) -> float | None:

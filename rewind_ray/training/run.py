@@ -5,26 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import (
-    Cut,
-    channels_of,
-    cut_of,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import channels_of, followers
 from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import Progress, never
+from rewind_ray.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +61,7 @@ class StageRun:
     ledger: Ledger
     task: Task
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     parameters: dict[str, nn.Parameter]
     """The prunable ones."""
     num_prunable: int
@@ -109,38 +106,6 @@ class StageRun:
         return self.history[epoch]
 
 
-def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.SGD:
-    protocol = stage.protocol
-    decayed, others = decayed_parameters(network, protocol.decayed)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=protocol.schedule.lr,
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov,
-        weight_decay=protocol.weight_decay,
-        foreach=True,
-    )
-
-
-def decayed_parameters(
-    network: nn.Module, decayed: str
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters with weight decay and those without; decayed: one of ``spec.DECAYED``."""
-    spared: set[nn.Parameter] = set()
-    if decayed != "all":
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                spared.update(module.parameters(recurse=False))
-            elif decayed == "kernels":
-                spared.update(p for p in module.parameters(recurse=False) if p.dim() < 2)
-    parameters = list(network.parameters())
-    return [p for p in parameters if p not in spared], [p for p in parameters if p in spared]
-
-
 def data_seed(stage: Stage) -> int:
     """Of the batches' order and augmentation.
 
@@ -161,17 +126,21 @@ def set_mask_(run: StageRun, mask: Mask) -> None:
 
 def companions_of(run: StageRun, mask: Mask) -> Mask:
     """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
-    if not run.stage.filters_take_norms:
+    if not run.stage.channels_take_norms:
         return {}
     if run.followers is None:
         run.followers = followers(run.task.meta_network(), run.task.example())
     return follower_mask(run.network, mask, run.followers)
 
 
-def closing(run: StageRun) -> Callable[[Mask], Mask]:
-    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
+def going_along(run: StageRun) -> dict[str, Callable[[Mask], Mask]]:
+    """What channels that the stage prunes take along: ``close`` and ``companions`` of
+    ``pruned_mask``; empty where it prunes none."""
+    if not run.stage.prunes_channels:
+        return {}
     channels = channels_of(run.network, run.task.example())
-    return lambda mask: channels.closed(mask, lambda part: companions_of(run, part))
+    companions = partial(companions_of, run)
+    return {"companions": companions, "close": partial(channels.closed, companions=companions)}
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:
@@ -191,7 +160,7 @@ def cut_network_(run: StageRun, cut: Cut | None) -> None:
     network = run.task.network(run.stage.seed)
     run.network = run.task.placed(shrink_(network, cut)) if cut else network
     run.parameters = run.task.prunable(run.network)
-    run.optimizer = make_optimizer(run.network, run.stage)
+    run.optimizer = make_optimizer(run.network, run.stage.protocol)
     run.cut = cut
 
 
@@ -202,5 +171,5 @@ def shrink_run_(run: StageRun) -> None:
     small = checkpoint.cut_point(here, cut_of(run.network, mask, run.task.example()))
     cut_network_(run, small.cut)
     checkpoint.load_network_(run.network, small)
-    checkpoint.load_momentum_(run.network, run.optimizer, small.momentum)
+    checkpoint.load_optimizer_(run.network, run.optimizer, small.optimizer)
     set_mask_(run, small.mask)

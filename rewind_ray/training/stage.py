@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewind_ray.errors import DataError
 from rewind_ray.pruning import (
     Mask,
+    Probe,
     dense_mask,
-    loss_gradients,
     pruned_mask,
-    unchanged,
     unpruned,
 )
 from rewind_ray.retraining import (
@@ -39,6 +39,7 @@ from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import Task, as_loss, load_task
 from rewind_ray.training.arithmetic import arithmetic, check_precision
 from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
+from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
 from rewind_ray.training.row import make_row
 from rewind_ray.training.run import (
@@ -46,11 +47,10 @@ from rewind_ray.training.run import (
     Runtime,
     StageRun,
     apply_masks_,
-    closing,
     cut_network_,
     data_seed,
+    going_along,
     in_order_of_modules,
-    make_optimizer,
     set_mask_,
     shrink_run_,
 )
@@ -105,7 +105,7 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         ledger=ledger,
         task=task,
         network=network,
-        optimizer=make_optimizer(network, stage),
+        optimizer=make_optimizer(network, stage.protocol),
         parameters=parameters,
         num_prunable=sum(parameter.numel() for parameter in parameters.values()),
         mask={},
@@ -179,7 +179,7 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
             point = sound_point(run.stage, epoch, run)
             cut_network_(run, point.cut)
             checkpoint.load_network_(run.network, point)
-            checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+            checkpoint.load_optimizer_(run.network, run.optimizer, point.optimizer)
         except (CorruptRewindPoint, ValueError) as error:
             log.warning("unusable rewind point, going back to the one before: %s", error)
             run.ledger.drop_point(stage_id, epoch)
@@ -204,7 +204,7 @@ def resume_epoch_(run: StageRun) -> None:
     except ValueError as error:
         log.warning("the epoch that was broken off is begun anew: %s", error)
         return
-    checkpoint.load_momentum_(run.network, run.optimizer, point.momentum)
+    checkpoint.load_optimizer_(run.network, run.optimizer, point.optimizer)
     run.progress = progress
 
 
@@ -219,7 +219,7 @@ def unbroken_history(run: StageRun, no_later_than: int) -> int:
 
 
 def begin_(run: StageRun) -> None:
-    """Set weights, momentum and mask of epoch 0, and save them as its rewind point."""
+    """Set weights, optimizer state and mask of epoch 0, and save them as its rewind point."""
     metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
     stage = run.stage
     if stage.parent and stage.prune and stage.retrain:
@@ -236,7 +236,7 @@ def begin_(run: StageRun) -> None:
         checkpoint.load_network_(run.network, start)
         apply_masks_(run)
         if stage.retrain.restore_momentum:
-            checkpoint.load_momentum_(run.network, run.optimizer, start.momentum)
+            checkpoint.load_optimizer_(run.network, run.optimizer, start.optimizer)
         if stage.prune.shrink:
             shrink_run_(run)
     save_point(run, metrics)
@@ -252,13 +252,13 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
         stage.prune,
         seed=stage.seed,
         level=stage.level,
-        gradients=lambda: loss_gradients(
-            run.network,
-            run.parameters,
-            run.task.batches("train", data_seed(stage), 0),
-            lambda probe, batch: as_loss(run.task.loss(probe, batch), batch).mean,
+        probe=Probe(
+            network=run.network,
+            example=run.task.example(),
+            loss=lambda network, batch: as_loss(run.task.loss(network, batch), batch).mean,
+            batches=lambda: run.task.batches("train", data_seed(stage), 0),
         ),
-        close=closing(run) if stage.prune.structure == "filters" else unchanged,
+        **going_along(run),
     )
 
 
@@ -302,12 +302,12 @@ def parent_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
 def fresh_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
     """Random, and others than the baseline started from (W'_0; Renda et al. 2020, App. E)."""
     network = run.task.network(data_seed(run.stage))
-    point = checkpoint.capture(network, make_optimizer(network, run.stage), {})
+    point = checkpoint.capture(network, make_optimizer(network, run.stage.protocol), {})
     return checkpoint.cut_point(point, parent.cut) if parent.cut else point
 
 
 def blended_weights(run: StageRun, parent: RewindPoint) -> RewindPoint:
-    """alpha * parent + (1 - alpha) * baseline at T - t: weights, BatchNorm buffers, momentum."""
+    """alpha * parent + (1 - alpha) * baseline at T - t: weights, buffers, optimizer state."""
     assert run.stage.retrain is not None and run.stage.retrain.alpha is not None
     return checkpoint.blend(parent, baseline_weights(run, parent), run.stage.retrain.alpha)
 
@@ -439,7 +439,8 @@ def epoch_rates(
     first = epoch * steps_per_epoch
     schedule, retrain = stage.protocol.schedule, stage.retrain
     if retrain is None:
-        return lambda update: learning_rate(first + update, schedule, steps_per_epoch)
+        epochs = stage.protocol.epochs
+        return lambda update: learning_rate(first + update, schedule, steps_per_epoch, epochs)
     method = METHODS[retrain.method]
     context = RateContext(
         schedule=schedule,
@@ -494,16 +495,17 @@ def details_of(task: Task) -> dict[str, str]:
 
 
 def check_data(run: StageRun) -> None:
-    """Raises ValueError where this stage, or its parent, was trained on data that has become
-    something else: other text, or text of another vocabulary."""
+    """Raises DataError where this stage or its parent was trained on data that is another now:
+    other text, or the same text with another vocabulary."""
     stage, here = run.stage, run.task.data_digest
-    for one, epoch in ((stage, 0), (stage.parent, stage.parent.train_epochs if stage.parent else 0)):
+    earlier = [(stage, 0), *([(stage.parent, stage.parent.train_epochs)] if stage.parent else [])]
+    for one, epoch in earlier:
         try:
-            there = run.ledger.read_metrics(one.stage_id, epoch).get("data_digest") if one else None
+            there = run.ledger.read_metrics(one.stage_id, epoch).get("data_digest", "")
         except (FileNotFoundError, ValueError):  # not yet begun, or damaged: nothing to compare
             continue
-        if here and one and there not in (None, here):
-            raise ValueError(
+        if here and there and there != here:
+            raise DataError(
                 f"stage {one.stage_id} was trained on data of digest {there}, and the data of "
                 f"{stage.protocol.dataset} is {here} here: its text or its vocabulary differs; give "
                 "the same --data DIR and the same version of sentencepiece, or another --storage"

@@ -1,10 +1,11 @@
-"""Pieces that recipes are made of: chains, seeds, and the small stand-ins of ``--smoke``."""
+"""The pieces of recipes: chains, seeds, and the tiny protocols of ``--smoke``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from rewind_ray.errors import UserError
 from rewind_ray.network_options import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
@@ -12,21 +13,21 @@ from sweeps.options import Options
 
 SMOKE_EPOCHS = 10
 SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
-"""First letters of a network's name -> the smallest of its kind."""
+"""Prefix of a network's name -> the smallest network of that kind."""
 
 
 def one_shot(
     baseline: Stage, retrain: Retrain, densities: Iterable[float], prune: Prune
 ) -> Iterator[Stage]:
-    """Each density by a single step from the baseline; ``prune`` says how, its fraction aside."""
+    """Each density in one step from the baseline; the fraction of ``prune`` is replaced."""
     for density in densities:
         if not 0 < density < 1:
-            raise ValueError(f"density is {density:g}; allowed: above 0 and below 1")
+            raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
         yield retrain_stage(baseline, replace(prune, fraction=1 - density), retrain)
 
 
 def iterative(baseline: Stage, retrain: Retrain, steps: int, prune: Prune) -> Stage:
-    """The end of a chain of equal steps."""
+    """The last stage of a chain of equal steps."""
     stage = baseline
     for _ in range(steps):
         stage = retrain_stage(stage, prune, retrain)
@@ -38,7 +39,7 @@ def seeds(options: Options, default: int) -> range:
 
 
 def prepared(protocol: Protocol, options: Options) -> Protocol:
-    """As the options want it: another precision, or the stand-in of ``--smoke``."""
+    """The protocol with the options' precision, or the tiny one of ``--smoke``."""
     if options.precision:
         protocol = replace(protocol, precision=options.precision)
     return smoke(protocol) if options.smoke else protocol
@@ -48,7 +49,7 @@ def smoke(protocol: Protocol) -> Protocol:
     """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most."""
     epochs = min(protocol.epochs, SMOKE_EPOCHS)
     schedule = protocol.schedule
-    drops = sorted({max(1, round(d * epochs / protocol.epochs)) for d in schedule.drops})
+    drops = {share_of(epochs, drop / protocol.epochs) for drop in schedule.drops}
     kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
     network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
     options = dict(protocol.network_options)
@@ -66,17 +67,28 @@ def smoke(protocol: Protocol) -> Protocol:
         batch_size=32,
         epochs=epochs,
         steps_per_epoch=2,
-        schedule=Schedule(
-            lr=schedule.lr,
-            drops=tuple(drop for drop in drops if drop < epochs),
-            factor=schedule.factor,
-            warmup_epochs=schedule.warmup_epochs * epochs / protocol.epochs,
-        ),
+        schedule=moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs)),
     )
 
 
+def moved(schedule: Schedule, of: int, epochs: int, drops: Iterable[float]) -> Schedule:
+    """The schedule of a training of ``of`` epochs for one of ``epochs``, with these drops."""
+    drops = tuple(drops)
+    return replace(
+        schedule,
+        shape="steps" if drops else schedule.shape,
+        drops=drops,
+        warmup_epochs=schedule.warmup_epochs * epochs / of,
+    )
+
+
+def share_of(epochs: int, share: float) -> int:
+    """A share of a training of so many epochs, in whole epochs; at least one."""
+    return max(1, round(share * epochs))
+
+
 def scaled(epochs: int, of: int, protocol: Protocol) -> int:
-    """``epochs`` of a training of ``of`` epochs, as epochs of this protocol's; 0 stays 0."""
+    """An epoch, or length, of a training of ``of`` epochs, scaled to the protocol's; 0 stays 0."""
     return max(min(1, epochs), round(epochs * protocol.epochs / of))
 
 

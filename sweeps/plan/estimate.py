@@ -17,7 +17,9 @@ from rewind_ray.pruning import check_fits, check_prune
 from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
+from rewind_ray.structures import DEFAULT_STRUCTURE
 from rewind_ray.tasks import task_of
+from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
 from sweeps.plan.naming import target_density
 
@@ -44,7 +46,7 @@ class Size:
 
 
 def size_of(protocol: Protocol, data: str | None) -> Size:
-    """Raises ValueError or FileNotFoundError if the data or the network can't be had."""
+    """Raises UserError or FileNotFoundError if the data or the network can't be had."""
     return _planned(protocol, data)[0]
 
 
@@ -63,7 +65,7 @@ def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.P
     buffers = sum(b.numel() * b.element_size() for b in network.buffers())
     mask = sum(p.numel() for p in prunable.values()) // 8
     size = Size(
-        point_bytes=2 * weights + buffers + mask,  # weights and momentum
+        point_bytes=(1 + tensors_of_a_weight(protocol)) * weights + buffers + mask,
         updates=sizes.steps_per_epoch,
         num_test=sizes.num_test,
     )
@@ -71,7 +73,7 @@ def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.P
 
 
 def check_graph(graph: Graph, data: str | None) -> None:
-    """Refuse, before anything trains, what could not be trained. Raises ValueError."""
+    """Refuse, before anything trains, what could not be trained. Raises UserError."""
     for protocol in {node.stage.protocol for node in graph.values()}:
         size_of(protocol, data)
     specs = {(n.stage.protocol, n.stage.prune) for n in graph.values() if n.stage.prune}
@@ -168,7 +170,7 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
         how = f"{stage.prune.rates}, {how}"
     if stage.prune.layers:
         how = f"{stage.prune.layers}, {how}"
-    if stage.prune.structure != "unstructured":
+    if stage.prune.structure != DEFAULT_STRUCTURE:
         how = f"{stage.prune.structure}, {how}"
     rewind_epoch = stage.rewind_epoch
     back = "" if rewind_epoch is None else f"{rewind_epoch} of {stage.protocol.epochs}"

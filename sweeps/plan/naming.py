@@ -1,8 +1,9 @@
-"""What a stage is called where people read it."""
+"""Titles of stages and names of chains, for people and TensorBoard."""
 
 from __future__ import annotations
 
 from rewind_ray.spec import Stage
+from rewind_ray.structures import DEFAULT_STRUCTURE, structure_named
 from sweeps.plan.graph import Graph, lineages
 
 
@@ -11,7 +12,7 @@ def percent(accuracy: float | None) -> str:
 
 
 def method_label(stage: Stage) -> str:
-    """The method, and the knob that tells stages of one method apart: ``blend 0.5``."""
+    """The method, with the knob that sets stages of one method apart: ``blend 0.5``."""
     retrain = stage.retrain
     if retrain is None:
         return "dense"
@@ -20,19 +21,20 @@ def method_label(stage: Stage) -> str:
 
 
 def target_density(stage: Stage) -> float | None:
-    """What the chain's prune fractions multiply up to; the row has the exact density.
+    """Density by the chain's prune fractions; the result row has the exact one.
 
-    None where a fraction of the layers, or the rates, say how much: it depends on the network.
+    None where only some layers are pruned, or by rates: the density depends on the network then.
     """
     density = 1.0
     for step in stage.chain[1:]:
         assert step.prune is not None
-        if ":" in step.prune.structure and not step.prune.layers:
-            kept, group = step.prune.structure.split(":")
-            density *= int(kept) / int(group)
-        elif step.prune.fraction is None or step.prune.layers:
+        of_layer = structure_named(step.prune.structure).density
+        if step.prune.layers or step.prune.rates:
             return None
+        if of_layer is not None:
+            density *= of_layer
         else:
+            assert step.prune.fraction is not None
             density *= 1 - step.prune.fraction
     return density
 
@@ -66,12 +68,12 @@ def chain_place(stage: Stage) -> str:
 
 
 def chain_name(leaf: Stage) -> str:
-    """Of the chain that ends in this stage; a name that a file system takes."""
+    """Name of the chain that ends in this stage, fit for a file system."""
     if leaf.prune is None or leaf.retrain is None:
         return f"dense-seed{leaf.seed}"
     how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
-    if leaf.prune.structure != "unstructured":
-        how = f"{leaf.prune.structure.replace(':', 'of')}-{how}"
+    if leaf.prune.structure != DEFAULT_STRUCTURE:
+        how = f"{structure_named(leaf.prune.structure).slug}-{how}"
     if leaf.level == 1:
         return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}"
     step = "" if leaf.prune.fraction is None else f"-{leaf.prune.fraction:g}"
@@ -86,9 +88,9 @@ def path_amount(stage: Stage) -> str:
 
 
 def chain_names(graph: Graph) -> dict[str, str]:
-    """stage_id -> name of its chain, unlike any other chain's of the graph.
+    """stage_id -> name of its chain, unique in the graph.
 
-    Network and data set come before it, as a folder, where the graph has several.
+    Where the graph has several networks or data sets, the name begins with them, as a folder.
     """
     last = lineages(graph)
     several = len({chain_place(node.stage) for node in graph.values()}) > 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,25 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
 from rewind_ray.tasks import task_of
-from rewind_ray.text import printable_lines
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
+from sweeps.plan.chains import sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
 from sweeps.run.dispatcher import Scheduler, State
 from sweeps.run.progress import Progress
 from sweeps.run.provenance import code_digest, git_commit
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 DRY_RUN_PATIENCE_SECONDS = 10.0
 """For a storage that doesn't answer."""
 
@@ -48,29 +50,28 @@ class Sweep:
 
 
 def command(main: Callable[..., int]) -> None:
-    """Parse the command line for ``main`` and run it. Exits with main's code, 2 for bad input."""
+    """Parse the command line for ``main``, run it and exit with its code."""
     spec = sys.modules["__main__"].__spec__
-    try:
-        code = tyro.cli(
-            main,
-            prog=f"python -m {spec.name}" if spec else None,
-            description=sys.modules[main.__module__].__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-        code = WRONG_USAGE
-    except OSError as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-        code = FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        code = INTERRUPTED
+    code = exit_code(
+        lambda: run_cli(
+            partial(tyro.cli, main),
+            f"python -m {spec.name}" if spec else None,
+            sys.modules[main.__module__].__doc__,
+            None,
+        ),
+        interrupted="interrupted; the same command continues",
+    )
     sys.exit(code)
 
 
+def run_recipe(name: str, stages: Iterable[Stage], options: Options) -> int:
+    """``run_sweep`` with the stages and data that the options ask for."""
+    sweep = Sweep(name=sweep_name(name, options), stages=list(stages), data=options.data_folder)
+    return run_sweep(sweep, options)
+
+
 def run_sweep(sweep: Sweep, options: Options) -> int:
-    """Train what is missing of the sweep, and show what there is then. Its exit code."""
+    """Train what is missing of the sweep, and show the results; the exit code."""
     console = make_console()
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
@@ -108,6 +109,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 def train(
     sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
 ) -> int:
+    listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
@@ -136,12 +138,6 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
         keep=options.keep,
         git_commit=git_commit(),
     )
-
-
-def make_console() -> Console:
-    """As wide as the terminal; 110 columns where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:

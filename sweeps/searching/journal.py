@@ -17,6 +17,7 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from rewind_ray.errors import DataError
 from rewind_ray.store.files import read_bytes, write_atomically
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.strict_json import CHECKSUM, content_checksum, parse_json
@@ -26,7 +27,7 @@ class Journal(BaseJournalBackend):
     """The log of a study: a line an operation, in memory and in a file that only grows."""
 
     def __init__(self, ledger: Ledger, study: str) -> None:
-        """study: its name. Raises ValueError, naming the line, for a broken file."""
+        """study: its name. Raises DataError, naming the line, for a broken file."""
         self.path = ledger.layout.study(study)
         self._filesystem = ledger.filesystem
         self._logs = self._read()
@@ -84,7 +85,7 @@ class Journal(BaseJournalBackend):
                     return log, found
         except ValueError:
             pass
-        raise ValueError(
+        raise DataError(
             f"study file {self.path} is damaged at line {number}: {line[:60]!r}; move it away and "
             "give the same command: the search starts anew, and what it trained isn't trained "
             "again. Or cut the file before that line: it goes on from there"

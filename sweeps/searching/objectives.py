@@ -12,6 +12,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from rewind_ray.errors import UserError
 from rewind_ray.result import ResultRow
 from sweeps.searching.space import Recipe
 
@@ -40,21 +41,21 @@ class Goal:
         wrong = [name for name in self.objectives if name not in MAXIMISE]
         if wrong or not self.objectives or len(set(self.objectives)) < len(self.objectives):
             told = " ".join(self.objectives) or "nothing"
-            raise ValueError(
+            raise UserError(
                 f"--objectives is {told}; allowed: one, two or three of {', '.join(MAXIMISE)}"
             )
         if self.cost not in COSTS:
-            raise ValueError(f"--cost is {self.cost!r}; allowed: {', '.join(COSTS)}")
+            raise UserError(f"--cost is {self.cost!r}; allowed: {', '.join(COSTS)}")
         drop, target, budget = self.max_accuracy_drop, self.target_compression, self.budget_epochs
         if drop is not None and not 0 <= drop < 1:
-            raise ValueError(
+            raise UserError(
                 f"--max-accuracy-drop is {drop:g}; allowed: 0pt up to below 100pt, as 0.5pt, or "
                 "fractions as 0.005"
             )
         if target is not None and not 1 < target < math.inf:
-            raise ValueError(f"--target-compression is {target:g}; allowed: above 1")
+            raise UserError(f"--target-compression is {target:g}; allowed: above 1")
         if budget is not None and budget < 1:
-            raise ValueError(f"--budget-epochs is {budget}; allowed: whole numbers from 1 up")
+            raise UserError(f"--budget-epochs is {budget}; allowed: whole numbers from 1 up")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -65,13 +66,13 @@ class Goal:
         }
         for name, (flag, limit) in limits.items():
             if name in self.objectives and limit is not None:
-                raise ValueError(
+                raise UserError(
                     f"{name} is searched for and limited by {flag}; leave one of the two out "
                     "(--objectives names what is searched for)"
                 )
         for name, (flag, limit) in limits.items():
             if name not in self.objectives and limit is None and name != "cost":
-                raise ValueError(
+                raise UserError(
                     f"{' and '.join(self.objectives)} alone would give {name} away: limit it with "
                     f"{flag}, or add it to --objectives"
                 )
@@ -89,7 +90,7 @@ def parse_drop(text: str | None) -> float | None:
     try:
         value = float(text.removesuffix("pt"))
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f"--max-accuracy-drop is {text!r}; allowed: points as 0.5pt, or fractions as 0.005"
         ) from None
     return value / 100 if points else value

@@ -11,16 +11,10 @@ from typing import Any
 
 from optuna.trial import BaseTrial
 
+from rewind_ray.errors import UserError
 from rewind_ray.retraining import METHODS, Method, method_named
-from rewind_ray.spec import (
-    STRUCTURES,
-    Protocol,
-    Prune,
-    Retrain,
-    Stage,
-    dense_stage,
-    retrain_stage,
-)
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.structures import DEFAULT_STRUCTURE, STRUCTURES, is_structure, structure_named
 from sweeps.iterative_wrn import steps_to
 
 DIGITS = 9
@@ -42,11 +36,11 @@ class Range:
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low <= self.high < math.inf:
-            raise ValueError(f"a range from {self.low} to {self.high}; low is at most high")
+            raise UserError(f"a range from {self.low} to {self.high}; low is at most high")
         if self.step is not None and (self.log or not self.step > 0):
-            raise ValueError(f"a step of {self.step}; allowed: above 0, and not with log")
+            raise UserError(f"a step of {self.step}; allowed: above 0, and not with log")
         if self.log and not self.low > 0:
-            raise ValueError(f"a logarithmic range from {self.low}; allowed: above 0")
+            raise UserError(f"a logarithmic range from {self.low}; allowed: above 0")
 
     @property
     def whole(self) -> bool:
@@ -62,10 +56,10 @@ class Space:
 
     methods: Knob = tuple(METHODS)
     """Retraining methods."""
-    structures: Knob = ("unstructured",)
+    structures: Knob = (DEFAULT_STRUCTURE,)
     """What is removed."""
     fractions: Knob = (0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
-    """Share of the remaining weights that each level prunes; N:M structures say it themselves."""
+    """Share of the remaining weights that each level prunes; N:M structures have their own."""
     levels: Knob = Range(low=1, high=10, step=1)
     """Times that is pruned and retrained. Not asked for where a target compression and the
     fraction say it."""
@@ -97,9 +91,9 @@ class Space:
                 check_values(name, knob)
         most = self.max_compression
         if not isinstance(most, (int, float)) or not 1 < most < math.inf:
-            raise ValueError(f"max_compression is {most!r}; allowed: numbers above 1")
+            raise UserError(f"max_compression is {most!r}; allowed: numbers above 1")
         if not isinstance(self.layers, str):
-            raise ValueError(f"layers is {self.layers!r}; allowed: a pattern such as 'stages.*'")
+            raise UserError(f"layers is {self.layers!r}; allowed: a pattern such as 'stages.*'")
 
 
 def number_between(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
@@ -113,7 +107,7 @@ def number_between(low: float, high: float, *, whole: bool = False) -> Callable[
 TINY = 1e-9  # bounds that are themselves left out
 KNOBS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "methods": (lambda value: value in METHODS, ", ".join(METHODS)),
-    "structures": (lambda value: value in STRUCTURES, ", ".join(STRUCTURES)),
+    "structures": (is_structure, f"{', '.join(STRUCTURES)} and other N:M"),
     "fractions": (number_between(TINY, 1 - TINY), "above 0 and below 1"),
     "levels": (number_between(1, 1000, whole=True), "whole numbers from 1 up"),
     "shares": (number_between(TINY, 1), "above 0, up to 1"),
@@ -130,21 +124,21 @@ WHOLE = ("levels", "decays")
 def check_values(name: str, values: tuple[Any, ...]) -> None:
     allowed, words = KNOBS[name]
     if not values:
-        raise ValueError(f"the space has no {name}; give at least one of: {words}")
+        raise UserError(f"the space has no {name}; give at least one of: {words}")
     wrong = [value for value in values if not allowed(value)]
     if wrong:
-        raise ValueError(f"{name} has {wrong[0]!r}; allowed: {words}")
+        raise UserError(f"{name} has {wrong[0]!r}; allowed: {words}")
     if len(set(values)) < len(values):
-        raise ValueError(f"{name} has a value twice: {', '.join(map(str, values))}")
+        raise UserError(f"{name} has a value twice: {', '.join(map(str, values))}")
 
 
 def check_range(name: str, knob: Range) -> None:
     allowed, words = KNOBS[name]
     for value in (knob.low, knob.high):
         if not allowed(value):
-            raise ValueError(f"{name} goes to {value}; allowed: {words}")
+            raise UserError(f"{name} goes to {value}; allowed: {words}")
     if name in WHOLE and not knob.whole:
-        raise ValueError(f"{name} has a range of fractions; allowed: {words}, with a whole step")
+        raise UserError(f"{name} has a range of fractions; allowed: {words}, with a whole step")
 
 
 def default_space(protocol: Protocol) -> Space:
@@ -157,7 +151,7 @@ def default_space(protocol: Protocol) -> Space:
 
 
 def read_space(path: str, default: Space) -> Space:
-    """``default``, with the knobs that a TOML file sets. Raises ValueError, naming the file.
+    """``default``, with the knobs that a TOML file sets. Raises UserError, naming the file.
 
     A knob is a list of values, or a table with low, high, and step or log.
     """
@@ -165,9 +159,9 @@ def read_space(path: str, default: Space) -> Space:
         table = tomllib.loads(Path(path).expanduser().read_text())
         return narrowed(default, {name: knob_of(name, value) for name, value in table.items()})
     except FileNotFoundError:
-        raise ValueError(f"there is no space file {path}") from None
+        raise UserError(f"there is no space file {path}") from None
     except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"space file {path}: {error}") from error
+        raise UserError(f"space file {path}: {error}") from error
 
 
 def knob_of(name: str, value: Any) -> Any:
@@ -175,7 +169,7 @@ def knob_of(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         unknown = set(value) - {item.name for item in fields(Range)}
         if unknown or not {"low", "high"} <= set(value):
-            raise ValueError(
+            raise UserError(
                 f"{name} = {value}; a range has low, high, and step or log; for values give a list"
             )
         return Range(**value)
@@ -187,9 +181,9 @@ def narrowed(space: Space, knobs: dict[str, Any]) -> Space:
     known = [item.name for item in fields(Space)]
     for name, value in knobs.items():
         if name not in known:
-            raise ValueError(f"unknown knob {name!r}; known: {', '.join(known)}")
+            raise UserError(f"unknown knob {name!r}; known: {', '.join(known)}")
         if name in KNOBS and not isinstance(value, (tuple, Range, type(None))):
-            raise ValueError(f"{name} is {value!r}; give a list, or a range with low and high")
+            raise UserError(f"{name} is {value!r}; give a list, or a range with low and high")
     return replace(space, **{name: value for name, value in knobs.items() if value is not None})
 
 
@@ -241,8 +235,9 @@ class Recipe:
         """As told. Filters come in lumps, and come to a little more or less; N:M of some layers
         come to less."""
         if self.fraction is None:
-            kept, group = self.structure.split(":")
-            return (int(group) / int(kept)) ** self.levels
+            of_layer = structure_named(self.structure).density
+            assert of_layer is not None
+            return (1 / of_layer) ** self.levels
         return float((1 - self.fraction) ** -self.levels)
 
     def cost_epochs(self, protocol: Protocol) -> int:
@@ -258,19 +253,30 @@ class Recipe:
         knobs += [f"speedup {self.speedup:g}"] if self.speedup is not None else []
         knobs += ["momentum"] if self.restore_momentum else []
         size = self.structure if self.fraction is None else f"{100 * self.fraction:.4g}%"
-        of = " of filters" if self.structure == "filters" else ""
+        of = "" if reaches_any(self.structure) or self.fraction is None else f" of {self.structure}"
         of += f" of {self.layers}" if self.layers else ""
         amount = f"{size}{of}" if self.levels == 1 else f"{self.levels} times {size}{of}"
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
         return ", ".join([f"{self.method}{rate}{drops}", *knobs, epochs, amount])
 
 
+def takes_fraction(structure: str) -> bool:
+    """Whether a fraction says how much it removes, and not the structure itself."""
+    return structure_named(structure).density is None
+
+
+def reaches_any(structure: str) -> bool:
+    """Whether every compression can be reached to the weight, so that a fraction and a target say
+    the levels; larger units come in lumps."""
+    return takes_fraction(structure) and structure_named(structure).single
+
+
 def asked_knobs(method: Method, structure: str, levels_known: bool) -> list[str]:
     """Knobs that a recipe of this method and structure has, in the order they are asked for."""
     names = []
-    if ":" not in structure:
-        names += ["fractions"] if levels_known and structure == "unstructured" else []
-        names += [] if levels_known and structure == "unstructured" else ["fractions", "levels"]
+    if takes_fraction(structure):
+        known = levels_known and reaches_any(structure)
+        names += ["fractions"] if known else ["fractions", "levels"]
     names += [] if method is METHODS["scratch_e"] else ["shares"]
     names += ["lrs"] if "lr" in (*method.needs, *method.takes) else []
     names += ["decays"] if "drops" in method.takes else []
@@ -304,7 +310,7 @@ def recipe_of(
         fraction=got.get("fractions"),
         levels=levels,
         epochs=epochs,
-        layers=space.layers if ":" in structure else "",
+        layers="" if takes_fraction(structure) else space.layers,
         lr=float(f"{got['lrs']:.{RATE_DIGITS}g}") if "lrs" in got else None,
         drops=tuple(epochs * (1 - 0.5 ** (number + 1)) for number in range(decays)),
         factor=protocol.schedule.factor if decays else None,
@@ -391,12 +397,12 @@ def epochs_between(space: Space, protocol: Protocol, target: float | None) -> tu
 
 def levels_between(space: Space, structure: str, target: float | None) -> tuple[int, int]:
     """The fewest and the most."""
-    if ":" in structure:
+    if not takes_fraction(structure):
         return 1, 1
     if target is None:
         return int(lowest(space.levels)), int(highest(space.levels))
     fewest, most = (steps_to(target, end(space.fractions)) for end in (highest, lowest))
-    if structure == "unstructured":
+    if reaches_any(structure):
         return fewest, most
     return max(fewest, int(lowest(space.levels))), int(highest(space.levels))
 
@@ -405,9 +411,9 @@ def reach(space: Space) -> dict[str, float]:
     """Structure -> the highest compression that its recipes could be told to prune to."""
     found = {}
     for structure in values_of(space.structures):
-        kept, _, group = structure.partition(":")
-        if group:
-            found[structure] = int(group) / int(kept)
+        of_layer = structure_named(structure).density
+        if of_layer is not None:
+            found[structure] = 1 / of_layer
         else:
             found[structure] = (1 - highest(space.fractions)) ** -highest(space.levels)
     return found

@@ -22,6 +22,7 @@ from optuna.samplers import (
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.spec import Protocol, canonical
 from rewind_ray.store.files import read_bytes
 from rewind_ray.store.leases import PATIENCE_SECONDS, Watch
@@ -77,7 +78,7 @@ class SearchStudy:
     """A study in the storage root; its trials are recipes."""
 
     def __init__(self, ledger: Ledger, name: str, made: Made, sampler: str, seed: int) -> None:
-        """Raises ValueError for a broken study file, for a study made with something else, and
+        """Raises DataError for a broken study file, for a study made with something else, and
         while another driver searches in it."""
         self.made = made
         self.journal = Journal(ledger, name)
@@ -87,7 +88,7 @@ class SearchStudy:
         self._check_made(name)
         driver = self.study.user_attrs.get("driver")
         if driver and is_alive(ledger, driver):
-            raise ValueError(
+            raise UserError(
                 f"another driver ({driver}) searches in {name} at this moment; let it finish, or "
                 "give this search a --name of its own: they share what they train all the same"
             )
@@ -112,7 +113,7 @@ class SearchStudy:
                     study.enqueue_trial(parameters)
                 return study
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
-            raise ValueError(
+            raise DataError(
                 f"study file {self.journal.path} is no study of this Optuna: {error!r}; move it "
                 "away: the search starts anew, and what it trained isn't trained again"
             ) from error
@@ -122,7 +123,7 @@ class SearchStudy:
         other = [part for part in ours if ours[part] != before.get(part)]
         if other:
             told = ", ".join(f"{part} {before.get(part)}, now {ours[part]}" for part in other)
-            raise ValueError(
+            raise UserError(
                 f"the study {name} was made with another {' and '.join(other)} ({told}); give "
                 "this search another --name, or the former options: values of the two can't be "
                 "compared"
@@ -185,7 +186,7 @@ class SearchStudy:
 
 def sampler_named(name: str) -> Callable[[int], BaseSampler]:
     if name not in SAMPLERS:
-        raise ValueError(f"unknown --sampler {name!r}; known: {', '.join(SAMPLERS)}")
+        raise UserError(f"unknown --sampler {name!r}; known: {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
 
 

@@ -22,9 +22,10 @@ from torch import nn
 from rewind_ray.datasets import resolve
 from rewind_ray.models import NETWORKS
 from rewind_ray.network_options import OPTIONS
+from rewind_ray.optimizers import OPTIMIZERS
 from rewind_ray.pruning import Mask, dense_mask, pruned_mask
 from rewind_ray.retraining import METHODS
-from rewind_ray.schedule import Schedule
+from rewind_ray.schedule import SHAPES, Schedule
 from rewind_ray.spec import (
     DECAYED,
     Protocol,
@@ -34,6 +35,7 @@ from rewind_ray.spec import (
     dense_stage,
     retrain_stage,
 )
+from rewind_ray.structures import structure_named
 from rewind_ray.tasks.image import ImageClassification, classification_loss
 from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tasks.diabetes import diabetes
@@ -81,8 +83,8 @@ CHANGED_PROTOCOL: dict[str, dict[str, Any]] = {
     "schedule": {"schedule": Schedule(lr=0.05, drops=(2,))},
     "batch_size": {"batch_size": 16},
     "weight_decay": {"weight_decay": 0.1},
-    "momentum": {"momentum": 0.5},
-    "nesterov": {"nesterov": False},
+    "optimizer": {"optimizer": "adam"},
+    "optimizer_options": {"optimizer_options": {"momentum": 0.5}},
     "steps_per_epoch": {"steps_per_epoch": 1},
     "augmentation": {"augmentation": "none"},
     "validation": {"validation": "train"},
@@ -104,12 +106,25 @@ OF_OWN_TASKS: dict[str, tuple[Protocol, Protocol]] = {
 }
 CHANGED_SCHEDULE: dict[str, Schedule] = {
     "lr": Schedule(lr=0.05, drops=(2,)),
+    "shape": Schedule(lr=0.1, shape="cosine"),
     "drops": Schedule(lr=0.1, drops=(3,)),
     "factor": Schedule(lr=0.1, drops=(2,), factor=0.5),
+    "last_lr": Schedule(lr=0.1, shape="cosine", last_lr=0.02),
     "warmup_epochs": Schedule(lr=0.1, drops=(2,), warmup_epochs=1),
+    "warmup_shape": Schedule(
+        lr=0.1, drops=(2,), warmup_epochs=1, warmup_shape="exponential", warmup_start=0.1
+    ),
+    "warmup_start": Schedule(lr=0.1, drops=(2,), warmup_epochs=1, warmup_start=0.1),
 }
+CHANGED_FROM: dict[str, Schedule] = {
+    "last_lr": CHANGED_SCHEDULE["shape"],
+    "warmup_start": CHANGED_SCHEDULE["warmup_epochs"],
+    "warmup_shape": CHANGED_SCHEDULE["warmup_start"],
+}
+"""Where it isn't the schedule of ``short``: fields that mean something with others only."""
 HALF, FILTERS = Prune(fraction=0.5), Prune(fraction=0.5, structure="filters")
 RATES = Prune(fraction=None, structure="filters", rates="resnet56-B")
+FLOW = Prune(fraction=0.9, criterion="synflow")
 NEARLY_ALL = Prune(fraction=0.99, scope="layer")
 CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
     "fraction": (HALF, Prune(fraction=0.6)),
@@ -125,6 +140,7 @@ CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
     "power": (RATES, replace(RATES, power=2)),
     "shrink": (FILTERS, replace(FILTERS, shrink=True)),
     "filters_only": (FILTERS, replace(FILTERS, filters_only=True)),
+    "rounds": (FLOW, replace(FLOW, rounds=3)),
 }
 TUNED, STEPPED = (
     Retrain(method="finetune", epochs=2),
@@ -167,6 +183,7 @@ def test_no_field_is_left_out() -> None:
         (Prune, {*CHANGED_PRUNE}),
         (Retrain, {*CHANGED_RETRAIN}),
     ]
+    assert SCHEDULES.keys() | {"constant"} == SHAPES.keys()
     for kind, shown in tables:
         assert {item.name for item in fields(kind)} == shown, kind.__name__
 
@@ -190,7 +207,8 @@ def test_every_field_of_a_task_changes_the_numbers(name: str, shared: Lab) -> No
 @pytest.mark.parametrize("name", CHANGED_SCHEDULE)
 def test_every_field_of_a_schedule_changes_the_numbers(name: str, shared: Lab) -> None:
     changed = short(schedule=CHANGED_SCHEDULE[name])
-    check_changes(dense_stage(short(), 0), dense_stage(changed, 0), shared)
+    before = short(schedule=CHANGED_FROM[name]) if name in CHANGED_FROM else short()
+    check_changes(dense_stage(before, 0), dense_stage(changed, 0), shared)
 
 
 @pytest.mark.parametrize("name", CHANGED_PRUNE)
@@ -316,7 +334,8 @@ def prunings() -> Iterator[tuple[str, Callable[[float], Prune]]]:
 
 
 def pruning(settings: dict[str, Any], fraction: float) -> Prune:
-    return Prune(fraction=None if ":" in settings["structure"] else fraction, **settings)
+    says_itself = structure_named(settings["structure"]).density is not None
+    return Prune(fraction=None if says_itself else fraction, **settings)
 
 
 def test_prunings_that_remove_the_same_share_an_id() -> None:
@@ -359,13 +378,24 @@ def retrainings(method: str) -> Iterator[Retrain]:
             yield Retrain(method=method, epochs=3, **given)
 
 
+SCHEDULES = {
+    "steps": Schedule(lr=0.1, drops=(2, 3)),
+    "cosine": Schedule(lr=0.1, shape="cosine"),
+    "linear": Schedule(lr=0.1, shape="linear", last_lr=0.01, warmup_epochs=1),
+    "inverse_sqrt": Schedule(lr=0.1, shape="inverse_sqrt", warmup_epochs=0.5),
+}
+
+
+@pytest.mark.parametrize("shape", SCHEDULES)
 @pytest.mark.parametrize("method", METHODS)
-def test_retrainings_at_the_same_rates_share_an_id(method: str) -> None:
+def test_retrainings_at_the_same_rates_share_an_id(method: str, shape: str) -> None:
     """Brute force over the knobs: the rate of every update, and the weights' origin."""
     steps = 20
-    baseline = dense_stage(short(schedule=Schedule(lr=0.1, drops=(2, 3))), 0)
+    baseline = dense_stage(short(schedule=SCHEDULES[shape]), 0)
     seen: dict[tuple[Any, ...], str] = {}
     for retrain in retrainings(method):
+        if METHODS[method].rate == "last" and retrain.lr is None and shape == "cosine":
+            continue  # at a rate of 0, which is refused
         stage = retrain_stage(baseline, HALF, retrain)
         rates = tuple(
             epoch_rates(stage, epoch, steps, removed_norm=0.9)(update)
@@ -377,7 +407,7 @@ def test_retrainings_at_the_same_rates_share_an_id(method: str) -> None:
 
 
 def test_momentum_that_is_not_there_is_not_restored() -> None:
-    bare = dense_stage(short(momentum=0.0, nesterov=False), 0)
+    bare = dense_stage(short(optimizer_options={"momentum": 0.0}), 0)
     ids = {
         retrain_stage(bare, HALF, replace(TUNED, restore_momentum=restore)).stage_id
         for restore in (True, False)
@@ -385,8 +415,48 @@ def test_momentum_that_is_not_there_is_not_restored() -> None:
     assert len(ids) == 1
 
 
-def test_a_drop_s_factor_without_drops_is_no_setting() -> None:
-    assert Schedule(lr=0.1, factor=0.5) == Schedule(lr=0.1)
+def test_what_has_no_effect_on_the_rates_is_no_setting() -> None:
+    assert Schedule(lr=0.1, factor=0.5) == Schedule(lr=0.1) == Schedule(lr=0.1, shape="constant")
+    assert Schedule(lr=0.1, warmup_start=0.5, warmup_shape="exponential") == Schedule(lr=0.1)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_optimizer_s_option_at_its_default_is_no_setting(optimizer: str) -> None:
+    plain = dense_stage(short(optimizer=optimizer), 0)
+    options = {name: option.default for name, option in OPTIMIZERS[optimizer].options.items()}
+    given = dense_stage(short(optimizer=optimizer, optimizer_options=options), 0)
+    assert given.stage_id == plain.stage_id
+
+
+def test_without_momentum_there_is_nothing_to_look_ahead_along() -> None:
+    off, on = ({"momentum": 0.0, "nesterov": nesterov} for nesterov in (False, True))
+    ids = {dense_stage(short(optimizer_options=o), 0).stage_id for o in ({"momentum": 0}, off, on)}
+    assert len(ids) == 1
+
+
+OTHER_OPTIONS = {
+    "sgd": {"momentum": 0.5, "nesterov": False},
+    "adam": {"beta1": 0.5, "beta2": 0.9, "eps": 1e-2},
+    "adamw": {"beta1": 0.5, "beta2": 0.9, "eps": 1e-2},
+}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option"), [(o, name) for o, row in OPTIMIZERS.items() for name in row.options]
+)
+def test_every_option_of_an_optimizer_changes_the_numbers(
+    optimizer: str, option: str, shared: Lab
+) -> None:
+    settings = {"optimizer": optimizer, "schedule": Schedule(lr=0.01), "epochs": 2}
+    changed = {"optimizer_options": {option: OTHER_OPTIONS[optimizer][option]}}
+    one, other = (dense_stage(short(**settings | change), 0) for change in ({}, changed))
+    check_changes(one, other, shared)
+
+
+def test_adam_and_adamw_decay_differently(shared: Lab) -> None:
+    settings = {"schedule": Schedule(lr=0.01), "epochs": 2, "weight_decay": 0.1}
+    one, other = (dense_stage(short(optimizer=o, **settings), 0) for o in ("adam", "adamw"))
+    check_changes(one, other, shared)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

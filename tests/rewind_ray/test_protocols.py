@@ -19,8 +19,8 @@ from rewind_ray.protocols import (
     wang_imagenet100,
 )
 from rewind_ray.schedule import Schedule, learning_rate
-from rewind_ray.spec import Protocol, dense_stage
-from rewind_ray.training.run import make_optimizer
+from rewind_ray.spec import Protocol
+from rewind_ray.training.optimizers import make_optimizer
 
 
 def test_mikler_resnet() -> None:
@@ -28,7 +28,8 @@ def test_mikler_resnet() -> None:
     assert protocol.epochs * (protocol.steps_per_epoch or 0) == 72_000  # Mikler 2022, Table 4
     assert protocol.network == "resnet20"
     assert protocol.dataset == "cifar10"
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert protocol.batch_size == 128
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": True}
     assert (protocol.augmentation, protocol.prunable) == ("reflect4_flip", "kernels")
     assert (protocol.schedule.lr, protocol.schedule.factor) == (0.1, 0.1)
     assert protocol.validation == "none"
@@ -38,7 +39,8 @@ def test_mikler_wrn() -> None:
     protocol = mikler_wrn()
     assert protocol.epochs * (protocol.steps_per_epoch or 0) == 80_000  # Mikler 2022, Table 4
     assert protocol.network == "wrn_16_8"
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert protocol.batch_size == 128
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": True}
     assert (protocol.augmentation, protocol.prunable) == ("reflect4_flip", "kernels")
     assert (protocol.schedule.lr, protocol.schedule.factor) == (0.1, 0.2)
 
@@ -49,7 +51,8 @@ def test_renda_cifar() -> None:
     assert (protocol.epochs, protocol.steps_per_epoch) == (182, 391)
     assert pytest.approx(71_108, rel=1e-3) == 182 * 391
     assert protocol.schedule.drops == (91, 136)
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, False)
+    assert protocol.batch_size == 128
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": False}
     assert (protocol.augmentation, protocol.prunable) == ("zero4_flip", "kernels")
     assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
 
@@ -60,13 +63,14 @@ def test_renda_imagenet() -> None:
     assert (protocol.network, protocol.dataset) == ("resnet50", "imagenet")
     assert (protocol.epochs, protocol.steps_per_epoch) == (90, 1251)
     assert 90 * 1251 == 112_590  # configs/default.yaml
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (1024, 0.9, True)
+    assert protocol.batch_size == 1024
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": True}
     assert (protocol.augmentation, protocol.image_size) == ("imagenet_tf", 224)
     assert (protocol.validation, protocol.validation_fraction) == ("test", 0.2)
     assert (protocol.prunable, protocol.label_smoothing) == ("kernels", 0)
     rates = {0: 0, 1: 0.08, 2.5: 0.2, 5: 0.4, 29.9: 0.4, 30: 0.04, 60: 0.004, 80: 0.0004}
     for epoch, rate in rates.items():
-        found = learning_rate(round(epoch * 1250), protocol.schedule, 1250)
+        found = learning_rate(round(epoch * 1250), protocol.schedule, 1250, protocol.epochs)
         assert found == pytest.approx(rate, rel=1e-9)
 
 
@@ -127,14 +131,14 @@ def test_what_decays() -> None:
         "kernels": {"norm", "dense.bias"},
     }.items():
         schedule = Schedule(lr=0.5)
-        changes = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.1}
+        changes = {"optimizer_options": {"momentum": 0.0}, "weight_decay": 0.1}
         protocol = digits(schedule=schedule, decayed=decayed, **changes)
         network = build_network("digits_resnet", 10, 1, {"projection_batch_norm": True})
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.fill_(2.0)
                 parameter.grad = torch.zeros_like(parameter)
-        optimizer = make_optimizer(network, dense_stage(protocol, 0))
+        optimizer = make_optimizer(network, protocol)
         optimizer.step()
         for name, parameter in network.named_parameters():
             shortcut_norm = name.startswith("stages") and ".shortcut.1." in name
@@ -150,7 +154,7 @@ def test_the_optimiser_decays_every_parameter_as_the_loss_term_would() -> None:
     networks = [build_network("resnet8", 10, 3, {}) for _ in range(2)]
     for network in networks:
         initialise_(network, 0)
-    decaying = make_optimizer(networks[0], dense_stage(protocol, 0))
+    decaying = make_optimizer(networks[0], protocol)
     plain = torch.optim.SGD(networks[1].parameters(), lr=0.1, momentum=0.9, nesterov=True)
     for _ in range(10):
         pull = [torch.randn(p.shape, generator=targets) for p in networks[0].parameters()]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewind_ray.protocols import mikler_resnet, mikler_wrn, renda_cifar
-from rewind_ray.retraining import METHODS, RATES, RateContext, method_named
-from rewind_ray.schedule import Schedule, learning_rate
+from rewind_ray.retraining import METHODS, RATES, RateContext, method_named, stays_at_first
+from rewind_ray.schedule import SHAPES, Schedule, learning_rate
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tiny_stages import child, tiny
@@ -116,7 +116,7 @@ def test_rates_from_another_epoch_than_the_weights(method: str, start: int) -> N
 
     for epoch in range(32):
         found = epoch_rates(stage(start), epoch, 2000)(7)
-        there = learning_rate((start + epoch) * 2000 + 7, dense.protocol.schedule, 2000)
+        there = learning_rate((start + epoch) * 2000 + 7, dense.protocol.schedule, 2000, 36)
         assert found == pytest.approx(there, rel=1e-12)
     assert stage(start).rewind_epoch == 4
     assert stage(4).stage_id == stage(None).stage_id != stage(start).stage_id
@@ -148,15 +148,16 @@ def test_a_cosine_ends_at_its_last_rate(last: float) -> None:
 @given(
     steps=st.integers(1, 50),
     dense_epochs=st.integers(1, 40),
-    drops=st.lists(st.integers(1, 40), unique=True, max_size=4).map(sorted),
-    warmup=st.integers(0, 5),
     data=st.data(),
 )
 def test_the_rewound_rate_starts_at_the_rewind_point(
-    steps: int, dense_epochs: int, drops: list[int], warmup: int, data: st.DataObject
+    steps: int, dense_epochs: int, data: st.DataObject
 ) -> None:
     """Law: update u of the retraining has the rate of update (T - t) * steps + u of S."""
-    schedule = Schedule(lr=1, drops=tuple(drops), factor=0.5, warmup_epochs=warmup)
+    drops = data.draw(st.sets(st.integers(0, dense_epochs - 1), max_size=4).map(sorted))
+    warmup = data.draw(st.integers(0, min(5, dense_epochs - 1)))
+    later = tuple(drop for drop in drops if drop)
+    schedule = Schedule(lr=1, drops=later, factor=0.5, warmup_epochs=warmup)
     epochs = data.draw(st.integers(1, dense_epochs))
     update = data.draw(st.sampled_from([0, 1, steps - 1, steps, epochs * steps - 1]))
     context = RateContext(
@@ -167,10 +168,11 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
         train_epochs=epochs,
     )
     start = (dense_epochs - epochs) * steps
-    assert RATES["rewound"](update, context) == learning_rate(start + update, schedule, steps)
-    last = learning_rate(dense_epochs * steps - 1, schedule, steps)
-    assert RATES["last"](update, context) == last
+    there = learning_rate(start + update, schedule, steps, dense_epochs)
+    assert RATES["rewound"](update, context) == there
+    last = learning_rate(dense_epochs * steps - 1, schedule, steps, dense_epochs)
     assert RATES["rewound"](epochs * steps - 1, context) == last
+    assert RATES["last"](update, context) == last
 
 
 # Every other method: the rate of each update, by hand. T = 6 epochs of 3 updates, S = 0.8, 0.4,
@@ -294,7 +296,8 @@ def test_no_rate_climbs_again_once_it_fell(
     assert got[highest:] == sorted(got[highest:], reverse=True)
     assert max(got) <= 0.4 * (1 + 1e-12)
     if method == "slr" and len(got) >= 100:
-        last = learning_rate(dense_epochs * steps - 1, Schedule(lr=0.4, drops=tuple(drops)), steps)
+        plain = Schedule(lr=0.4, drops=tuple(drops))
+        last = learning_rate(dense_epochs * steps - 1, plain, steps, dense_epochs)
         assert got[-1] == pytest.approx(last)
     if method == "clr" and len(got) > 1:
         assert got[-1] == pytest.approx(0.4e-4)
@@ -342,6 +345,58 @@ def test_allr_s_top_rate_is_clipped_between_t_over_T_and_1(
         for update in range(STEPS)
     ]
     assert got == pytest.approx([share * rate for rate in linear])
+
+
+# Schedules of other shapes
+
+
+def shaped(shape: str, **changes: float) -> Stage:
+    schedule = Schedule(lr=0.8, shape=shape, **changes)  # type: ignore[arg-type]
+    return dense_stage(tiny(schedule=schedule), 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("weight_rewind", [0.8 * (18 - u) / 18 for u in range(12, 18)]),
+        ("reinit", [0.8 * (18 - u) / 18 for u in range(18)] + [0.0] * 6),
+        ("scratch_e", [0.8 * (18 - u) / 18 for u in range(18)]),
+        ("slr", [0, *(0.8 * (18 - 18 * u // 5) / 18 for u in range(5))]),
+    ],
+)
+def test_methods_that_follow_a_schedule_follow_a_linear_one(
+    method: str, expected: list[float]
+) -> None:
+    stage = child(shaped("linear"), method, 2)
+    assert rates(stage, stage.train_epochs) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["finetune", "low_lr_weight_rewind"])
+def test_the_last_rate_of_a_schedule_that_ends_at_0_is_refused(method: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{method} trains at the last rate .* 0 .*'cosine'; give"
+    ):
+        child(shaped("cosine"), method, 2)
+    assert rates(child(shaped("cosine"), method, 1, lr=0.1), 1) == [0.1] * 3
+    assert rates(child(shaped("cosine", last_lr=0.05), method, 1), 1) == [0.05] * 3
+    warm = shaped("inverse_sqrt", warmup_epochs=1.5)
+    assert rates(child(warm, method, 1), 1) == pytest.approx([0.4] * 3)
+
+
+def test_where_the_rate_stays_at_first() -> None:
+    """Of every method under every shape: whether the updates of its first epoch share a rate."""
+    for shape in SHAPES:
+        changes = {"drops": (2, 4)} if shape == "steps" else {"last_lr": 0.1}
+        changes = changes if set(changes) <= set(SHAPES[shape].takes) else {}
+        warmup = {"warmup_epochs": 0.01} if SHAPES[shape].needs_warmup else {}
+        dense = shaped(shape, **changes, **warmup)
+        for name in METHODS:
+            stage = child(dense, name, 4, **({"warmup": 0} if name == "slr" else {}))
+            found = [
+                epoch_rates(stage, 0, 100)(update) for update in range(1 if warmup else 0, 100)
+            ]
+            stays = stays_at_first(METHODS[name], dense.protocol.schedule)
+            assert stays == (len(set(found)) == 1), (shape, name)
 
 
 def test_every_method_is_in_these_tables() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import digits, mikler_resnet, mikler_wrn, renda_cifar
 from rewind_ray.retraining import METHODS
 from rewind_ray.schedule import Schedule
@@ -21,7 +23,6 @@ from rewind_ray.spec import (
     PRUNABLE,
     SCOPES,
     STANDARDISATIONS,
-    STRUCTURES,
     Protocol,
     Prune,
     Retrain,
@@ -32,6 +33,7 @@ from rewind_ray.spec import (
     stage_from_dict,
     stage_to_dict,
 )
+from rewind_ray.structures import DEFAULT_STRUCTURE, STRUCTURES, structure_named
 
 # Golden
 
@@ -64,14 +66,14 @@ def golden_stages() -> dict[str, Stage]:
 
 
 GOLDEN = {
-    "mikler resnet20": "9f01204d73f8927b",
-    "digits": "ce71a58c375a66d0",
-    "digits, rates rewound": "b3937f0f8cca4f16",
-    "mikler resnet20, a level": "f7e7e7475026d133",
-    "mikler resnet20, two levels": "673a1d8d9ec4f0a8",
-    "renda resnet56": "74c26519b07ee42c",
-    "renda resnet56, filters": "dcafa4c2e16ca7f0",
-    "mikler wrn": "86a108df299867ca",
+    "mikler resnet20": "b8175e07620cc1e6",
+    "digits": "3f126892491317ed",
+    "digits, rates rewound": "0a0712bb2ba1a0c9",
+    "mikler resnet20, a level": "563c3ba77de58cfd",
+    "mikler resnet20, two levels": "bc95e811ed34f757",
+    "renda resnet56": "cb52047c0ee0ea5a",
+    "renda resnet56, filters": "e9f48d54a5659570",
+    "mikler wrn": "e8d1e6fef6ed03ea",
 }
 
 
@@ -99,8 +101,19 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "batch_size": st.sampled_from([32, 33]),
     "weight_decay": st.sampled_from([0, 0.0, -0.0, 2e-4, 1, 1.0]),
     "decayed": st.sampled_from(list(DECAYED)),
-    "momentum": st.sampled_from([0.5, 0.9]),
-    "nesterov": st.booleans(),
+    "optimizer": st.sampled_from(list(OPTIMIZERS)),
+    "optimizer_options": st.sampled_from(
+        [
+            (),
+            {},
+            {"momentum": 0.9},
+            {"momentum": 0.5},
+            (("momentum", 0.5), ("nesterov", True)),
+            [["nesterov", False], ["momentum", 0.5]],
+            {"momentum": 0, "nesterov": False},
+            {"momentum": 0.0},
+        ]
+    ),
     "steps_per_epoch": st.sampled_from([None, 1, 2]),
     "augmentation": st.sampled_from(list(AUGMENTATIONS)),
     "validation": st.sampled_from(["test", "train"]),
@@ -135,8 +148,9 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
 PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fraction": st.sampled_from([0.2, 1 - 0.8, 0.25, 1 - 0.75, 0.2000001]),
     "criterion": st.sampled_from(["magnitude", "other"]),
-    "structure": st.sampled_from(list(STRUCTURES)),
+    "structure": st.sampled_from([*STRUCTURES, "3:7"]),
     "keep_layers": st.booleans(),
+    "rounds": st.sampled_from([1, 2]),
     "scope": st.sampled_from(list(SCOPES)),
     "layers": st.sampled_from(["", "stages.*.conv1"]),
     "rates": st.sampled_from(["", "resnet56-A", "resnet56-B"]),
@@ -164,7 +178,7 @@ OTHER_LEVEL = {"fraction": 0.5}
 
 
 def a_protocol(**changes: Any) -> Protocol:
-    base = digits(epochs=6, schedule=Schedule(lr=0.1), momentum=0.9)
+    base = digits(epochs=6, schedule=Schedule(lr=0.1))
     return replace(base, **changes)
 
 
@@ -177,8 +191,11 @@ def stages() -> st.SearchStrategy[Stage]:
             names = draw(st.sets(st.sampled_from(sorted(choices)), max_size=at_most))
             return {name: draw(choices[name]) for name in sorted(names)}
 
+        of_protocol = some(PROTOCOL_FIELDS, 2)
+        if of_protocol.get("optimizer", "sgd") != "sgd":  # the drawn options are SGD's
+            of_protocol.pop("optimizer_options", None)
         stage = dense_stage(
-            a_protocol(**some(PROTOCOL_FIELDS, 2)),
+            a_protocol(**of_protocol),
             draw(st.sampled_from([0, 1])),
             draw(st.sampled_from([None, 5])),
         )
@@ -199,8 +216,9 @@ def stages() -> st.SearchStrategy[Stage]:
                 prune["filters_only"] = stage.prune.filters_only
             if prune.get("power", 1) != 1:
                 prune["rates"] = "resnet56-A"
-            if prune.get("rates") or ":" in prune.get("structure", ""):
-                prune["fraction"] = None
+            structure = structure_named(prune.get("structure", DEFAULT_STRUCTURE))
+            if prune.get("rates") or structure.density is not None:
+                prune |= {"fraction": None, "rounds": 1}
             stage = retrain_stage(stage, Prune(**prune), Retrain(**retrain))
         return stage
 
@@ -248,11 +266,25 @@ def test_each_field_of_a_protocol_is_in_the_id(name: str, data: st.DataObject) -
 
 @pytest.mark.parametrize("item", fields(Schedule), ids=lambda item: item.name)
 def test_each_field_of_a_schedule_is_in_the_id(item: Any) -> None:
-    changed = {"lr": 0.2, "drops": (3,), "factor": 0.2, "warmup_epochs": 1}[item.name]
-    schedule = Schedule(lr=0.1, drops=(2,))
-    before = dense_stage(a_protocol(schedule=schedule), 0)
-    after = dense_stage(a_protocol(schedule=replace(schedule, **{item.name: changed})), 0)
-    assert before.stage_id != after.stage_id
+    stepped = {"drops": (2,), "warmup_epochs": 2}
+    one, other = {
+        "lr": ({}, {"lr": 0.2}),
+        "shape": ({"shape": "linear"}, {"shape": "cosine"}),
+        "drops": (stepped, stepped | {"drops": (3,)}),
+        "factor": (stepped, stepped | {"factor": 0.2}),
+        "last_lr": ({"shape": "cosine"}, {"shape": "cosine", "last_lr": 0.01}),
+        "warmup_epochs": ({}, {"warmup_epochs": 1}),
+        "warmup_shape": (
+            stepped | {"warmup_start": 0.1},
+            stepped | {"warmup_start": 0.1, "warmup_shape": "exponential"},
+        ),
+        "warmup_start": (stepped, stepped | {"warmup_start": 0.1}),
+    }[item.name]
+    ids = {
+        dense_stage(a_protocol(schedule=Schedule(**{"lr": 0.1} | fields)), 0).stage_id
+        for fields in (one, other)
+    }
+    assert len(ids) == 2
 
 
 def test_how_a_number_is_written_does_not_matter() -> None:
@@ -345,7 +377,9 @@ def other_value(value: Any) -> Any:
 
 def described_chain() -> dict[str, Any]:
     protocol = a_protocol(
-        schedule=Schedule(lr=0.1, drops=(3, 4)), network_options={"batch_norm_decay": 0.5}
+        schedule=Schedule(lr=0.1, drops=(3, 4), warmup_epochs=1, warmup_start=0.1),
+        network_options={"batch_norm_decay": 0.5},
+        optimizer_options={"momentum": 0.5},
     )
     step = (Prune(fraction=0.2), Retrain(method="lr_rewind", epochs=3))
     stage = retrain_stage(retrain_stage(dense_stage(protocol, 0), *step), *step)
@@ -438,11 +472,19 @@ NAN, INF = float("nan"), float("inf")
         ({"validation_fraction": 1}, "validation_fraction is 1.0; allowed: 0 up to below 1"),
         ({"validation_fraction": -0.1}, "validation_fraction is -0.1; allowed: 0 up to below 1"),
         ({"validation_fraction": NAN}, "validation_fraction is nan; allowed: 0 up to below 1"),
-        ({"momentum": 1}, "momentum is 1.0; allowed: 0 up to below 1"),
-        ({"momentum": -0.1}, "momentum is -0.1; allowed: 0 up to below 1"),
-        ({"momentum": NAN}, "momentum is nan; allowed: 0 up to below 1"),
-        ({"momentum": 0}, "nesterov with momentum 0.0; give a momentum above 0"),
-        ({"nesterov": 1}, "nesterov is 1; allowed: True and False"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion'; known: sgd, adam, adamw"),
+        ({"optimizer_options": {"beta1": 0.5}}, "beta1 is no option .* sgd; known: momentum, nest"),
+        *(
+            ({"optimizer_options": options}, message)
+            for options, message in (
+                ({"momentum": 1}, "momentum is 1.0; allowed: 0 up to below 1"),
+                ({"momentum": -0.1}, "momentum is -0.1; allowed: 0 up to below 1"),
+                ({"momentum": NAN}, "momentum is nan; allowed: 0 up to below 1"),
+                ({"momentum": True}, "momentum is True; allowed: 0 up to below 1"),
+                ({"nesterov": 1}, "nesterov is 1; allowed: True, False"),
+            )
+        ),
+        ({"schedule": Schedule(lr=0.1, warmup_epochs=6)}, "warmup_epochs is 6.0, .* epoch 6; a"),
         ({"weight_decay": -1e-4}, "weight_decay is -0.0001; allowed: 0 and up"),
         ({"weight_decay": NAN}, "weight_decay is nan; allowed: 0 and up"),
         ({"weight_decay": INF}, "weight_decay is inf; allowed: 0 and up, and finite"),
@@ -457,8 +499,24 @@ def test_a_protocol_refuses_nonsense(changes: dict[str, Any], message: str) -> N
         a_protocol(**changes)
 
 
-def test_plain_momentum_may_be_none() -> None:
-    assert a_protocol(momentum=0, nesterov=False).momentum == 0
+@pytest.mark.parametrize(
+    ("optimizer", "texts", "options"),
+    [
+        ("sgd", ["momentum=0.5", "nesterov=false"], {"momentum": 0.5, "nesterov": False}),
+        ("adamw", ["beta2=0.98"], {"beta2": 0.98}),
+        ("sgd", ["beta2=0.98"], None),
+        ("sgd", ["nesterov=1"], None),
+        ("adam", ["eps"], None),
+    ],
+)
+def test_options_of_an_optimizer_as_text(
+    optimizer: str, texts: list[str], options: dict[str, Any] | None
+) -> None:
+    if options is None:
+        with pytest.raises(ValueError, match=re.escape(repr(texts[0]))):
+            read_options(optimizer, texts)
+    else:
+        assert read_options(optimizer, texts) == options
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.2, 1.5, NAN, INF, 1 - 1e-13])

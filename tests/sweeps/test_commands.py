@@ -43,6 +43,7 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.quickstart", "--keep", "some"), "referenced"),
         (("sweeps.iterative_wrn", "--fractions", "1.5", "--dry-run"), "1.5"),
         (("sweeps.iterative_wrn", "--target-compression", "0.5"), "0.5"),
+        (("sweeps.iterative_wrn", "--target-compression", "inf"), "inf"),
         (("sweeps.mikler2022", "fig1", "--rewind-epoch", "40", "--dry-run"), "retrain"),
         (("sweeps.compare", "--network", "resnet21"), "resnet20"),
         (("sweeps.compare", "--dataset", "cifar11"), "cifar10"),
@@ -59,6 +60,9 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.compare", "--epochs", "0"), "--epochs is 0"),
         (("sweeps.compare", "--lr", "0"), "--lr is 0"),
         (("sweeps.compare", "--lr", "nan"), "--lr is nan"),
+        (("sweeps.compare", "--optimizer", "lion"), "adamw"),
+        (("sweeps.compare", "--optimizer-options", "beta1=0.5"), "momentum, nesterov"),
+        (("sweeps.compare", "--schedule", "cosine", "--drops", "2"), "steps"),
     ],
 )
 def test_wrong_usage_is_told_with_what_is_allowed(arguments, told, storage, typed):

@@ -53,7 +53,7 @@ def values_on_the_page(protocol):
 )
 def test_protocols_are_what_their_page_says(make, network):
     protocol = make(network)
-    options = dict(protocol.network_options)
+    options = protocol.optimizer_settings | dict(protocol.network_options)
     page = values_on_the_page(make.__name__)
     assert len(page) > 12
     for name, value in page.items():
@@ -90,7 +90,8 @@ def test_protocols(figure):
     wide = protocol.network == "wrn_16_8"
     assert protocol.steps_per_epoch == STEPS
     assert protocol.epochs == (40 if wide else 36)
-    assert (protocol.batch_size, protocol.momentum, protocol.nesterov) == (128, 0.9, True)
+    assert protocol.batch_size == 128
+    assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": True}
     assert protocol.weight_decay == (4e-4 if wide else 2e-4)
     assert (protocol.decayed, protocol.initial_weights) == ("all", "he_uniform")
     assert (protocol.augmentation, protocol.standardisation) == ("reflect4_flip", "dataset")

@@ -160,7 +160,7 @@ def values_on_the_page(protocol: str) -> dict[str, object]:
 )
 def test_protocols_are_what_their_page_says(make, network: str) -> None:
     protocol = make(network)
-    options = dict(protocol.network_options)
+    options = protocol.optimizer_settings | dict(protocol.network_options)
     page = values_on_the_page(make.__name__)
     if network == "resnet50":
         page.pop("first_projection")

@@ -14,8 +14,10 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.network_options import options_of
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import dense_stage
 from rewind_ray.training.stage import epoch_rates
@@ -51,7 +53,7 @@ def values_on_the_page(protocol):
 def test_protocols_are_what_their_page_says(make, network, dataset, others):
     """others: what the table says of this network alone."""
     protocol = make(network, dataset)
-    options = options_of(network) | dict(protocol.network_options)
+    options = options_of(network) | dict(protocol.network_options) | protocol.optimizer_settings
     page = values_on_the_page(make.__name__) | others
     if network == "vgg19":
         page.pop("zero_shortcut")
@@ -146,7 +148,7 @@ def test_protocols():
     assert resnet.schedule == vgg.schedule == Schedule(lr=0.1, drops=(100, 150))
     assert (imagenet.epochs, resnet.epochs, vgg.epochs) == (120, 200, 200)
     for protocol in (imagenet, resnet, vgg):
-        assert (protocol.momentum, protocol.nesterov) == (0.9, False)
+        assert protocol.optimizer_settings == {"momentum": 0.9, "nesterov": False}
         assert (protocol.decayed, protocol.validation) == ("all", "none")
         assert protocol.label_smoothing == 0
     assert (imagenet.augmentation, imagenet.standardisation) == ("imagenet", "imagenet")

@@ -16,6 +16,7 @@ from pathlib import Path
 from rewind_ray.datasets.catalog import FOLDER_PREFIX
 from rewind_ray.datasets.text.files import find_text, lines_of
 from rewind_ray.datasets.text.number_words import number_pairs
+from rewind_ray.errors import DataError, MissingFile, UserError
 
 PARTS = ("train", "val", "test")
 Names = tuple[str, ...]
@@ -108,9 +109,9 @@ class ParallelText:
 
 
 def check_corpus(dataset: str) -> None:
-    """Raises ValueError, listing what is known, for an unknown name."""
+    """Raises UserError, listing what is known, for an unknown name."""
     if dataset not in CORPORA and not dataset.startswith(FOLDER_PREFIX):
-        raise ValueError(
+        raise UserError(
             f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}, or folder:PATH with "
             "train, val and test of both languages, such as train.en and train.de"
         )
@@ -119,8 +120,8 @@ def check_corpus(dataset: str) -> None:
 def read_corpus(dataset: str, data: str | None, languages: tuple[str, str]) -> ParallelText:
     """The data set's sentences. data: folder of its files. languages: endings of source and target.
 
-    Raises ValueError or FileNotFoundError, saying what is wrong where, for files that are missing,
-    aren't UTF-8 or haven't as many lines as they should.
+    Raises MissingFile, or DataError for files that aren't UTF-8 or haven't as many lines as they
+    should: where, and what is wrong.
     """
     check_corpus(dataset)
     if dataset == "number_words":
@@ -132,13 +133,13 @@ def read_corpus(dataset: str, data: str | None, languages: tuple[str, str]) -> P
         )
         return ParallelText(source=source, target=target)
     if data is None:
-        raise ValueError(
+        raise UserError(
             f"{dataset} is read from files of yours; say where they are: --data DIR"
             + _how_to_get(dataset)
         )
     folder = Path(data).expanduser().absolute()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; --data is that of {dataset}'s files")
+        raise MissingFile(f"{folder} is no folder; --data is that of {dataset}'s files")
     if dataset not in CORPORA:
         return _read_folder(folder, languages)
     source, target = {}, {}
@@ -153,7 +154,7 @@ def read_corpus(dataset: str, data: str | None, languages: tuple[str, str]) -> P
 
 def _known(language: str) -> str:
     if language not in ("en", "de"):
-        raise ValueError(f"language {language!r} of a named data set; allowed: en, de")
+        raise UserError(f"language {language!r} of a named data set; allowed: en, de")
     return language
 
 
@@ -173,7 +174,7 @@ def _read_pair(
     found = [find_text(folder, side) for side in names]
     for side, file in zip(names, found, strict=True):
         if file is None:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{folder} has no {' or '.join(side)}, plain or gzipped"
                 + (", in it or in a .tgz" if dataset in CORPORA else "")
                 + _how_to_get(dataset)
@@ -181,7 +182,7 @@ def _read_pair(
     files = [file for file in found if file is not None]
     one, other = (lines_of(file) for file in files)
     if len(one) != len(other):
-        raise ValueError(
+        raise DataError(
             f"{files[0]} has {len(one):,} lines and {files[1]} {len(other):,}; every line of one is "
             "the translation of the same line of the other: look for the first line that isn't"
         )
@@ -191,7 +192,7 @@ def _read_pair(
 def _check_number(dataset: str, part: str, number: int) -> None:
     expected = CORPORA[dataset].num_pairs.get(part, number)
     if number != expected:
-        raise ValueError(
+        raise DataError(
             f"{part} of {dataset} has {number:,} pairs of sentences here, and should have "
             f"{expected:,}; complete it, or call it folder:PATH"
         )

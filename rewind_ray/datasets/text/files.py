@@ -9,6 +9,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewind_ray.errors import DataError
+
 ARCHIVES = ("*.tgz", "*.tar.gz")
 SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
 
@@ -24,7 +26,7 @@ class TextFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def read(self) -> bytes:
-        """Unpacked. Raises ValueError where it is no archive."""
+        """Unpacked. Raises DataError where it is no archive."""
         try:
             if self.member:
                 with tarfile.open(self.path) as archive:
@@ -35,7 +37,7 @@ class TextFile:
                 with gzip.open(self.path) as packed:
                     return packed.read()
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
-            raise ValueError(f"{self} can't be unpacked: {error}; fetch it again") from error
+            raise DataError(f"{self} can't be unpacked: {error}; fetch it again") from error
         return self.path.read_bytes()
 
 
@@ -61,14 +63,14 @@ def lines_of(file: TextFile) -> list[str]:
     """Its lines, without their ends; of SGML its segments, one a line.
 
     Only a line feed ends a line, whatever else Unicode calls one: the two languages' lines belong
-    together by their number. Raises ValueError, naming the line, for what isn't UTF-8.
+    together by their number. Raises DataError, naming the line, for what isn't UTF-8.
     """
     content = file.read()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
+        raise DataError(
             f"{file}, line {line}: byte {content[error.start]:#04x} is not UTF-8; convert the file, "
             "for example with iconv -f latin1 -t utf-8"
         ) from error

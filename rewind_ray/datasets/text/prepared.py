@@ -19,6 +19,7 @@ from rewind_ray.datasets.text.batches import Sentences, sentences_of
 from rewind_ray.datasets.text.cleaning import REASONS, reason_to_leave_out
 from rewind_ray.datasets.text.corpora import ParallelText, read_corpus
 from rewind_ray.datasets.text.subwords import Subwords, learnt
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.store.strict_json import seal, unseal
 
 VERSION = 1
@@ -59,8 +60,8 @@ class TranslationData:
 def prepare(dataset: str, data: str | None, recipe: Recipe) -> TranslationData:
     """From the cache, or made and kept there. Arguments and errors as of ``read_corpus``.
 
-    Raises ValueError, too, where a sentence of "val" or "test" is empty, or nothing is left to
-    train on.
+    Raises DataError, too, where a sentence of "val" or "test" is empty, and UserError where nothing
+    is left to train on.
     """
     text = read_corpus(dataset, data, (recipe.source_language, recipe.target_language))
     check_evaluated(dataset, text)
@@ -102,7 +103,7 @@ def made(
     shorter, longer = np.sort([sentences.lengths for sentences in train], axis=0)
     short = (shorter > 0) & (longer <= recipe.longest)
     if not short.any():
-        raise ValueError(
+        raise UserError(
             f"no pair of sentences is left to train on, of {len(reasons):,}: see the task option "
             f"'longest', which is {recipe.longest}"
         )
@@ -182,10 +183,10 @@ def check_evaluated(dataset: str, text: ParallelText) -> None:
     """None of these can be left out: scores are of whole sets."""
     for part in text.source.keys() - {"train"}:
         if not text.source[part]:
-            raise ValueError(f"{part} of {dataset} has no sentences")
+            raise DataError(f"{part} of {dataset} has no sentences")
         for line, pair in enumerate(zip(text.source[part], text.target[part], strict=True), 1):
             if not all(sentence.strip() for sentence in pair):
-                raise ValueError(
+                raise DataError(
                     f"{part} of {dataset}, line {line}: a sentence is empty; remove the line from "
                     "both files"
                 )

@@ -12,6 +12,8 @@ from typing import Any
 
 import sentencepiece
 
+from rewind_ray.errors import DataError, UserError
+
 COVERAGE = 0.9999
 """Share of the text's characters that have tokens; the rarest letters of other scripts have none."""
 UNKNOWN, START, END = 0, 1, 2
@@ -23,11 +25,11 @@ class Subwords:
     """A vocabulary."""
 
     def __init__(self, model: bytes) -> None:
-        """model: what ``learnt`` gave. Raises ValueError for other bytes."""
+        """model: what ``learnt`` gave. Raises DataError for other bytes."""
         try:
             self.processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise ValueError(f"this is no vocabulary of SentencePiece: {error}") from error
+            raise DataError(f"this is no vocabulary of SentencePiece: {error}") from error
         self.model = model
 
     def __len__(self) -> int:
@@ -49,7 +51,7 @@ class Subwords:
 
 
 def learnt(sentences: Iterable[str], size: int) -> Subwords:
-    """A vocabulary of ``size`` tokens. Raises ValueError where the text doesn't give as many."""
+    """A vocabulary of ``size`` tokens. Raises UserError where the text doesn't give as many."""
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -66,7 +68,7 @@ def learnt(sentences: Iterable[str], size: int) -> Subwords:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"no vocabulary of {size} subwords can be learnt from this text: {error}; take another "
             "number for the task option 'subwords'"
         ) from error

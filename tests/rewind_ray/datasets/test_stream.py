@@ -34,11 +34,11 @@ from rewind_ray.datasets.tensorflow_view import tensorflow_view
 from rewind_ray.protocols import digits, renda_imagenet
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
 from rewind_ray.schedule import Schedule
-from rewind_ray.spec import Protocol, Prune, dense_stage
+from rewind_ray.spec import Protocol, Prune
 from rewind_ray.tasks import load_task
 from rewind_ray.tasks.image import ImageClassification, classification_loss
 from rewind_ray.training.epoch import train_epoch
-from rewind_ray.training.run import make_optimizer
+from rewind_ray.training.optimizers import make_optimizer
 
 SIDE = 16
 Make = Callable[..., StreamSet]
@@ -250,7 +250,8 @@ def test_a_task_streams_where_the_augmentation_says_so(photos: Path) -> None:
     task = load_task(protocol, str(photos), torch.device("cpu"))
     assert isinstance(task, ImageClassification)
     assert isinstance(task.images, StreamSet)
-    assert (task.steps_per_epoch, task.input_shape) == (2, (3, SIDE, SIDE))
+    assert task.steps_per_epoch == 2
+    assert [part.shape for part in task.example()] == [(1, 3, SIDE, SIDE)]
     network = task.network(0)
     batches = list(task.batches("train", 3, 1))
     assert [tuple(images.shape) for images, _ in batches] == [(4, 3, SIDE, SIDE)] * 2
@@ -428,7 +429,7 @@ def test_a_batch_trains_renda_s_imagenet_network(photos: Path, network: str) -> 
     )
     task = load_task(protocol, str(photos), torch.device("cpu"))
     net = task.network(0)
-    optimizer = make_optimizer(net, dense_stage(protocol, 0))
+    optimizer = make_optimizer(net, protocol)
     parameters = prunable_parameters(net, protocol.prunable)
     mask = pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.5))
     batch = next(iter(task.batches("train", 0, 0)))

@@ -20,8 +20,8 @@ from rewind_ray.store.checkpoint import (
     RewindPoint,
     capture,
     from_bytes,
-    load_momentum_,
     load_network_,
+    load_optimizer_,
     pack_bits,
     to_bytes,
     unpack_bits,
@@ -89,7 +89,7 @@ def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> Non
 
 
 def assert_same(one: RewindPoint, other: RewindPoint) -> None:
-    for part in ("weights", "buffers", "momentum", "mask"):
+    for part in ("weights", "buffers", "optimizer", "mask"):
         assert_same_tensors(getattr(one, part), getattr(other, part))
 
 
@@ -102,8 +102,11 @@ def test_a_point_is_the_state_to_the_bit(trained: Trained) -> None:
     assert_same_tensors(point.weights, dict(network.named_parameters()))
     assert_same_tensors(point.buffers, dict(network.named_buffers()))
     assert_same_tensors(point.mask, mask)
-    velocities = {n: optimizer.state[p]["momentum_buffer"] for n, p in network.named_parameters()}
-    assert_same_tensors(point.momentum, velocities)
+    velocities = {
+        f"momentum_buffer/{name}": optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in network.named_parameters()
+    }
+    assert_same_tensors(point.optimizer, velocities)
     assert any((v != 0).any() for v in velocities.values())
 
 
@@ -126,7 +129,7 @@ def test_training_goes_on_from_a_point_to_the_same_bits(trained: Trained) -> Non
     other_optimizer = new_optimizer(other)
     point = from_bytes(data)
     load_network_(other, point)
-    load_momentum_(other, other_optimizer, point.momentum)
+    load_optimizer_(other, other_optimizer, point.optimizer)
     train_(other, other_optimizer, point.mask, seed=1)
 
     assert_same(capture(other, other_optimizer, point.mask), capture(network, optimizer, mask))
@@ -135,15 +138,15 @@ def test_training_goes_on_from_a_point_to_the_same_bits(trained: Trained) -> Non
 def test_before_the_first_update_there_is_no_momentum() -> None:
     network = new_network()
     point = from_bytes(to_bytes(capture(network, new_optimizer(network), {})))
-    assert point.momentum == {}
+    assert point.optimizer == {}
     assert point.mask == {}
     assert len(point.weights) == len(list(network.parameters()))
 
 
 def test_loading_no_momentum_forgets_the_old(trained: Trained) -> None:
     network, optimizer, mask = trained
-    load_momentum_(network, optimizer, {})
-    assert capture(network, optimizer, mask).momentum == {}
+    load_optimizer_(network, optimizer, {})
+    assert capture(network, optimizer, mask).optimizer == {}
     # and then the first update is one without momentum
     fresh = new_network()
     load_network_(fresh, capture(network, optimizer, mask))
@@ -167,7 +170,9 @@ def test_masks_are_packed_and_unpacked(bits: list[bool]) -> None:
 @pytest.mark.parametrize("size", range(1, 41))
 def test_masks_of_every_size_survive_a_point(size: int) -> None:
     kept = torch.rand(size, generator=torch.Generator().manual_seed(size)) < 0.5
-    point = RewindPoint(weights={"w": torch.zeros(size)}, buffers={}, momentum={}, mask={"w": kept})
+    point = RewindPoint(
+        weights={"w": torch.zeros(size)}, buffers={}, optimizer={}, mask={"w": kept}
+    )
     assert torch.equal(from_bytes(to_bytes(point)).mask["w"], kept)
 
 
@@ -175,7 +180,7 @@ def test_masks_of_any_shape_survive_a_point() -> None:
     kept = torch.rand(5, 3, 3, 3) < 0.5
     kept = kept.to(memory_format=torch.channels_last)
     point = RewindPoint(
-        weights={"w": torch.zeros(5, 3, 3, 3)}, buffers={}, momentum={}, mask={"w": kept}
+        weights={"w": torch.zeros(5, 3, 3, 3)}, buffers={}, optimizer={}, mask={"w": kept}
     )
     assert torch.equal(from_bytes(to_bytes(point)).mask["w"], kept)
 
@@ -195,7 +200,7 @@ def test_a_mask_takes_a_bit_a_weight() -> None:
 
 
 def altered(point: RewindPoint, part: str, name: str, tensor: Tensor | None) -> RewindPoint:
-    parts = {p: dict(getattr(point, p)) for p in ("weights", "buffers", "momentum", "mask")}
+    parts = {p: dict(getattr(point, p)) for p in ("weights", "buffers", "optimizer", "mask")}
     if tensor is None:
         del parts[part][name]
     else:
@@ -228,14 +233,18 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(
 
 def test_momentum_that_does_not_fit_is_refused_before_anything_is_loaded(trained: Trained) -> None:
     point = capture(*trained)
-    wrong = altered(point, "momentum", "dense.weight", torch.zeros(7, 7))
+    wrong = altered(point, "optimizer", "momentum_buffer/dense.weight", torch.zeros(7, 7))
     other = new_network(seed=3)
     before = capture(other, new_optimizer(other), {})
-    with pytest.raises(ValueError, match=r"the momentum don't fit the network: dense\.weight"):
+    with pytest.raises(
+        ValueError, match=r"optimizer's momentum_buffer don't fit the network: dense\.weight"
+    ):
         load_network_(other, wrong)
     assert_same(capture(other, new_optimizer(other), {}), before)
-    with pytest.raises(ValueError, match=r"the momentum don't fit the network: dense\.weight"):
-        load_momentum_(other, new_optimizer(other), wrong.momentum)
+    with pytest.raises(
+        ValueError, match=r"optimizer's momentum_buffer don't fit the network: dense\.weight"
+    ):
+        load_optimizer_(other, new_optimizer(other), wrong.optimizer)
 
 
 def test_a_point_of_another_network_is_refused(trained: Trained) -> None:
@@ -263,7 +272,7 @@ SMALL = to_bytes(
     RewindPoint(
         weights={"w": torch.arange(20.0)},
         buffers={"n": torch.tensor(3)},
-        momentum={"w": torch.ones(20)},
+        optimizer={"exp_avg/w": torch.ones(20), "step/w": torch.tensor(7.0)},
         mask={"w": torch.arange(20) % 3 == 0},
     )
 )
@@ -293,7 +302,7 @@ def test_a_changed_header_is_refused_or_harmless(position: int, change: int) -> 
         point = from_bytes(bytes(data))
     except ValueError:
         return
-    tensors = [t for part in (point.weights, point.buffers, point.momentum) for t in part.values()]
+    tensors = [t for part in (point.weights, point.buffers, point.optimizer) for t in part.values()]
     assert sum(t.numel() * t.element_size() for t in tensors) <= len(SMALL) - HEADER
 
 

@@ -164,7 +164,7 @@ WRITES = {
     "dropped row": lambda ledger: ledger.drop_row(STAGE, 1),
     "dropped partial": lambda ledger: drop_partial(ledger, STAGE),
 }
-POINT = RewindPoint(weights={}, buffers={}, momentum={}, mask={})
+POINT = RewindPoint(weights={}, buffers={}, optimizer={}, mask={})
 
 
 def content(folder):

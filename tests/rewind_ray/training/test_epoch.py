@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mask
-from rewind_ray.spec import Protocol, Prune, dense_stage
+from rewind_ray.spec import Protocol, Prune
 from rewind_ray.tasks import Metric, Task
 from rewind_ray.tasks.image import accuracy, classification_loss
 from rewind_ray.training.epoch import evaluate, train_epoch
-from rewind_ray.training.run import make_optimizer
+from rewind_ray.training.optimizers import make_optimizer
 from tests.rewind_ray.tiny_stages import tiny
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -79,7 +79,7 @@ def train(
 ) -> Any:
     return train_epoch(
         network=network,
-        optimizer=optimizer or make_optimizer(network, dense_stage(protocol, 0)),
+        optimizer=optimizer or make_optimizer(network, protocol),
         batches=batches,
         batch_loss=classification_loss,
         learning_rate=rate,
@@ -98,6 +98,7 @@ def by_hand(
 ) -> tuple[list[float], list[float]]:
     """Nesterov's momentum as PyTorch documents it, without torch.optim; losses and accuracies."""
     network.train()
+    momentum, looks_ahead = protocol.optimizer_settings.values()
     velocity: dict[str, Tensor] = {}
     losses, accuracies = [], []
     for update, (images, labels) in enumerate(batches):
@@ -110,9 +111,9 @@ def by_hand(
             for name, weight, gradient in zip(names, parameters, gradients, strict=True):
                 step = gradient + protocol.weight_decay * weight
                 old = velocity.get(name)
-                velocity[name] = step if old is None else protocol.momentum * old + step
-                nesterov = step + protocol.momentum * velocity[name]
-                weight.sub_(rate(update) * (nesterov if protocol.nesterov else velocity[name]))
+                velocity[name] = step if old is None else momentum * old + step
+                nesterov = step + momentum * velocity[name]
+                weight.sub_(rate(update) * (nesterov if looks_ahead else velocity[name]))
                 if name in mask:
                     weight[~mask[name]] = 0
         losses.append(loss.item())
@@ -123,7 +124,7 @@ def by_hand(
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("pruned", [True, False])
 def test_an_epoch_is_what_the_loop_by_hand_does(pruned: bool, nesterov: bool) -> None:
-    protocol = tiny(weight_decay=1e-2, nesterov=nesterov)
+    protocol = tiny(weight_decay=1e-2, optimizer_options={"nesterov": nesterov})
     batches = random_batches(8)
     ours, theirs = new_network(), new_network()
     mask = half_mask(ours) if pruned else {}
@@ -169,7 +170,7 @@ def test_smoothed_labels_are_spread_over_all_classes() -> None:
 
 def test_every_update_has_the_rate_it_was_given() -> None:
     network, protocol = new_network(), tiny()
-    optimizer = make_optimizer(network, dense_stage(protocol, 0))
+    optimizer = make_optimizer(network, protocol)
     used: list[float] = []
     optimizer.register_step_pre_hook(
         lambda optimizer, _args, _options: used.append(optimizer.param_groups[0]["lr"])
@@ -183,7 +184,7 @@ def test_every_update_has_the_rate_it_was_given() -> None:
 def test_pruned_weights_stay_zero_though_momentum_and_decay_pull_at_them() -> None:
     """The mistake: momentum gathered before pruning revives pruned weights."""
     network, protocol = new_network(), tiny(weight_decay=1e-2)
-    optimizer = make_optimizer(network, dense_stage(protocol, 0))
+    optimizer = make_optimizer(network, protocol)
     train(network, random_batches(5), lambda _: 0.05, {}, protocol, optimizer)  # dense: momentum
     parameters = prunable_parameters(network, "kernels")
     mask = half_mask(network)
@@ -235,7 +236,7 @@ def test_bf16_trains_and_keeps_everything_in_fp32() -> None:
     trained = {}
     for precision in ("fp32", "bf16"):
         network, protocol = new_network(), tiny(precision=precision)
-        optimizer = make_optimizer(network, dense_stage(protocol, 0))
+        optimizer = make_optimizer(network, protocol)
         first = train(network, batches[:1], lambda _: 0.02, {}, protocol, optimizer)
         last = train(network, batches, lambda _: 0.02, {}, protocol, optimizer)
         assert last.train_loss < 0.7 * first.train_loss

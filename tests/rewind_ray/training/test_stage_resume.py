@@ -73,7 +73,11 @@ def test_another_seed_is_another_run(lab: Lab) -> None:
     [
         {},
         {"network": "wrn_10_1", "precision": "bf16"},
-        {"nesterov": False, "prunable": "convolutions", "augmentation": "reflect4_flip"},
+        {
+            "optimizer_options": {"nesterov": False},
+            "prunable": "convolutions",
+            "augmentation": "reflect4_flip",
+        },
         {
             "decayed": "not_batch_norm",
             "initial_weights": "truncated_normal",
@@ -345,7 +349,7 @@ def test_damaged_metrics_of_an_earlier_epoch_cost_the_epochs_since(
     assert_same_results(lab, damaged, stage, (6,))
 
 
-@pytest.mark.parametrize("part", ["weights", "momentum"])
+@pytest.mark.parametrize("part", ["weights", "optimizer"])
 def test_a_point_that_does_not_fit_leaves_no_trace(lab: Lab, new_lab: NewLab, part: str) -> None:
     """Whole, with its checksum, but of other shapes: as another version may have written it."""
     stage = dense_stage(tiny(), 0)
@@ -354,7 +358,8 @@ def test_a_point_that_does_not_fit_leaves_no_trace(lab: Lab, new_lab: NewLab, pa
     interrupted_after(foreign, stage, 1)
     for epoch in (0, 1):
         point = foreign.point(stage, 1)
-        getattr(point, part)["dense.weight"] = torch.zeros(3, 3)
+        prefix = "momentum_buffer/" if part == "optimizer" else ""
+        getattr(point, part)[f"{prefix}dense.weight"] = torch.zeros(3, 3)
         metrics = foreign.metrics(stage, epoch)
         data = checkpoint.to_bytes(point)
         foreign.ledger.write_point(stage.stage_id, epoch, data, metrics)

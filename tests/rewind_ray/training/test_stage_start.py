@@ -60,7 +60,7 @@ def test_the_dense_network_starts_from_its_seed(lab: Lab) -> None:
     network = build_network("digits_resnet", 10, 1, {})
     initialise_(network, 5)
     assert_same(point.weights, dict(network.named_parameters()))
-    assert point.momentum == {}
+    assert point.optimizer == {}
     assert point.mask == {}
 
 
@@ -111,11 +111,11 @@ def test_iterative_weight_rewinding_goes_back_to_the_original_run(lab: Lab) -> N
 def test_momentum_is_restored_where_the_spec_says_so(lab: Lab, method: str) -> None:
     baseline = dense_stage(tiny(), 0)
     without = start(lab, child(baseline, method, 4))
-    assert without.momentum == {}
+    assert without.optimizer == {}
     restored = start(lab, child(baseline, method, 4, restore_momentum=True))
     origin = lab.point(baseline, 2 if method == "weight_rewind" else 6)
-    assert any(bool((velocity != 0).any()) for velocity in origin.momentum.values())
-    assert_same(restored.momentum, origin.momentum)
+    assert any(bool((velocity != 0).any()) for velocity in origin.optimizer.values())
+    assert_same(restored.optimizer, origin.optimizer)
     assert_same(restored.weights, without.weights)
 
 
@@ -129,7 +129,7 @@ def test_restored_momentum_changes_the_training(lab: Lab) -> None:
 
 def test_at_the_very_start_there_is_no_momentum_to_restore(lab: Lab) -> None:
     stage = child(dense_stage(tiny(), 0), "weight_rewind", 6, restore_momentum=True)
-    assert start(lab, stage).momentum == {}
+    assert start(lab, stage).optimizer == {}
 
 
 def test_a_parent_is_taken_at_the_epoch_it_was_pruned_at(lab: Lab) -> None:
@@ -174,7 +174,8 @@ def test_masks_are_nested_and_pruned_weights_zero_at_every_epoch(
             for name, kept in mask.items():
                 assert not point.weights[name][~kept].any()
                 assert not (kept & ~above.get(name, torch.ones_like(kept))).any()
-        assert any(bool(v[~mask[n]].any()) for n, v in point.momentum.items() if n in mask)
+        velocities = {name: point.optimizer[f"momentum_buffer/{name}"] for name in mask}
+        assert any(bool(v[~mask[name]].any()) for name, v in velocities.items())
         above = mask
 
 
@@ -250,7 +251,7 @@ def test_bf16_stages_keep_fp32_weights(lab: Lab) -> None:
     for stage in stages.values():
         lab.run_chain(stage)
     point = lab.point(stages["bf16"])
-    for part in (point.weights, point.momentum, point.buffers):
+    for part in (point.weights, point.optimizer, point.buffers):
         for name, tensor in part.items():
             expected = torch.int64 if name.endswith("num_batches_tracked") else torch.float32
             assert tensor.dtype == expected

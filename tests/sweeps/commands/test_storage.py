@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 from pyarrow import fs
 
 from rewind_ray.spec import Stage, dense_stage
@@ -21,7 +20,7 @@ from rewind_ray.store import housekeeping
 from rewind_ray.store.leases import Heartbeat, claim, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.stage import missing_epochs
-from sweeps.commands.storage import storage_command
+from sweeps.__main__ import main
 from tests.rewind_ray.s3_store import BUCKET, Store, use
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
@@ -102,8 +101,7 @@ def place(trained: Path, tmp_path: Path) -> Place:
 
 
 def run(*arguments: str | Path) -> int:
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(storage_command, args=[str(a) for a in arguments], config=config)
+    return main(["storage", *map(str, arguments)])
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, Any]:
