@@ -82,9 +82,7 @@ class Gnmt(nn.Module):
         if layers < 2:
             raise UserError(f"layers is {layers}; allowed: 2 and more")
         self.encoder = Encoder(nn.Embedding(vocabulary, units), layers, dropout, pass_state)
-        embedding = (
-            self.encoder.embedding if shared_embedding else nn.Embedding(vocabulary, units)
-        )
+        embedding = self.encoder.embedding if shared_embedding else nn.Embedding(vocabulary, units)
         self.decoder = Decoder(embedding, layers, dropout, input_feeding)
 
     def forward(
@@ -337,7 +335,7 @@ def initialise_gnmt_(network: Gnmt, seed: int, kind: str) -> None:
     Drawn on the CPU, in the order of the modules.
     """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in network.named_parameters():
+    for parameter in network.parameters():
         if parameter.dim() > 1:
             parameter.copy_(DRAW[kind](parameter, generator))
         else:

@@ -152,9 +152,9 @@ class Task:
         return ""
 
     @property
-    def data_digest(self) -> str:
-        """Of what the data has become, where a protocol doesn't settle that; stages of a chain have
-        the same. Empty where there is no such thing."""
+    def prepared_digest(self) -> str:
+        """Of what the data was made into, where the protocol leaves that open (a vocabulary that
+        was learnt): the stages of a chain must have the same. Empty: it leaves nothing open."""
         return ""
 
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:

@@ -27,9 +27,9 @@ from rewind_ray.models.beam_search import beam_search
 from rewind_ray.models.gnmt import Gnmt, build_gnmt, initialise_gnmt_
 from rewind_ray.network_options import Option
 from rewind_ray.spec import Protocol
+from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.tasks.bleu import TOKENIZERS, bleu
 from rewind_ray.tasks.task import Loss, LossOf, Metric, Sizes, Task
-from rewind_ray.task_options import TASK_OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Translation(Task):
         )
 
     @property
-    def data_digest(self) -> str:
+    def prepared_digest(self) -> str:
         return self.text.digest
 
     # Networks

@@ -491,24 +491,24 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def details_of(task: Task) -> dict[str, str]:
     """What an epoch's metrics say of the task; empty texts say nothing."""
-    return {"metric_details": task.metric_details, "data_digest": task.data_digest}
+    return {"metric_details": task.metric_details, "prepared_digest": task.prepared_digest}
 
 
 def check_data(run: StageRun) -> None:
     """Raises DataError where this stage or its parent was trained on data that is another now:
     other text, or the same text with another vocabulary."""
-    stage, here = run.stage, run.task.data_digest
+    stage, here = run.stage, run.task.prepared_digest
     earlier = [(stage, 0), *([(stage.parent, stage.parent.train_epochs)] if stage.parent else [])]
     for one, epoch in earlier:
         try:
-            there = run.ledger.read_metrics(one.stage_id, epoch).get("data_digest", "")
+            there = run.ledger.read_metrics(one.stage_id, epoch).get("prepared_digest", "")
         except (FileNotFoundError, ValueError):  # not yet begun, or damaged: nothing to compare
             continue
         if here and there and there != here:
             raise DataError(
                 f"stage {one.stage_id} was trained on data of digest {there}, and the data of "
-                f"{stage.protocol.dataset} is {here} here: its text or its vocabulary differs; give "
-                "the same --data DIR and the same version of sentencepiece, or another --storage"
+                f"{stage.protocol.dataset} is {here} here: its text or its vocabulary differs; "
+                "give the same --data DIR and version of sentencepiece, or another --storage"
             )
 
 

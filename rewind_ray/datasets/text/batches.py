@@ -157,9 +157,7 @@ def epoch_batches(plan: Plan, seed: int, epoch: int) -> Iterator[PairBatch]:
 def pair_batch(plan: Plan, rows: Integers, noise: np.random.RandomState) -> PairBatch:
     source = plan.source.padded(rows, END)
     keys = noise.randint(-(2**31), 2**31, size=len(rows), dtype=np.int64).astype(np.int32)
-    before = np.concatenate(
-        [np.full((len(rows), 1), START), plan.target.padded(rows, END)], axis=1
-    )
+    before = np.concatenate([np.full((len(rows), 1), START), plan.target.padded(rows, END)], axis=1)
     return PairBatch(
         source=torch.from_numpy(source),
         lengths=torch.from_numpy(plan.source.lengths_of(rows)),

@@ -1,10 +1,10 @@
 """What parallel data sets there are, and where their sentences stand.
 
-    multi30k       train, val, test_2016_flickr or test: .en and .de, plain or gzipped
-    wmt16_en_de    the task's own files, packed or unpacked: Europarl v7, Common Crawl, News
-                   Commentary v11 train, newstest2014 validates, newstest2015 tests
-    number_words   built in
-    folder:PATH    train, val, test with any two languages' endings
+multi30k       train, val, test_2016_flickr or test: .en and .de, plain or gzipped
+wmt16_en_de    the task's own files, packed or unpacked: Europarl v7, Common Crawl, News
+               Commentary v11 train, newstest2014 validates, newstest2015 tests
+number_words   built in
+folder:PATH    train, val, test with any two languages' endings
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def read_corpus(dataset: str, data: str | None, languages: tuple[str, str]) -> P
     check_corpus(dataset)
     if dataset == "number_words":
         pairs = number_pairs()
-        english_german = {part: dict(zip(("en", "de"), p, strict=True)) for part, p in pairs.items()}
+        english_german = {
+            part: dict(zip(("en", "de"), p, strict=True)) for part, p in pairs.items()
+        }
         source, target = (
             {part: texts[_known(name)] for part, texts in english_german.items()}
             for name in languages
@@ -183,8 +185,8 @@ def _read_pair(
     one, other = (lines_of(file) for file in files)
     if len(one) != len(other):
         raise DataError(
-            f"{files[0]} has {len(one):,} lines and {files[1]} {len(other):,}; every line of one is "
-            "the translation of the same line of the other: look for the first line that isn't"
+            f"{files[0]} has {len(one):,} lines and {files[1]} {len(other):,}; every line of one "
+            "is the translation of the same line of the other: look for the first that isn't"
         )
     return one, other
 

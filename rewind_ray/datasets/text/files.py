@@ -71,8 +71,8 @@ def lines_of(file: TextFile) -> list[str]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{file}, line {line}: byte {content[error.start]:#04x} is not UTF-8; convert the file, "
-            "for example with iconv -f latin1 -t utf-8"
+            f"{file}, line {line}: byte {content[error.start]:#04x} is not UTF-8; convert it, for "
+            "example with iconv -f latin1 -t utf-8"
         ) from error
     if Path(file.member or file.path).name.removesuffix(".gz").endswith(".sgm"):
         return [" ".join(html.unescape(found).split()) for found in SEGMENT.findall(text)]

@@ -8,16 +8,18 @@ LIMIT = 1_000_000
 PARTS = {"train": 3000, "val": 200, "test": 200}
 SEED = 20_200_306  # of the choice of numbers, the same for all
 
-ENGLISH = (
+_ENGLISH = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
-).split()
-ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-GERMAN = (
+)
+_GERMAN = (
     "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn "
     "sechzehn siebzehn achtzehn neunzehn"
-).split()
-GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
+)
+_ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig"
+ENGLISH, GERMAN = _ENGLISH.split(), _GERMAN.split()
+ENGLISH_TENS, GERMAN_TENS = _ENGLISH_TENS.split(), _GERMAN_TENS.split()
 
 
 def number_pairs() -> dict[str, tuple[list[str], list[str]]]:

@@ -52,7 +52,7 @@ class TranslationData:
     """"val" and "test" -> translations as they stand in the files."""
     vocabulary: Subwords
     left_out: dict[str, NDArray[np.int32]]
-    """Key of REASONS -> numbers of the training pairs' lines, from 1; files follow on each other."""
+    """Key of REASONS -> lines of training pairs, from 1; a part's files follow on each other."""
     digest: str
     """Of all of this: text, vocabulary, and what was left out."""
 
@@ -82,9 +82,7 @@ def prepare(dataset: str, data: str | None, recipe: Recipe) -> TranslationData:
     return found
 
 
-def made(
-    text: ParallelText, recipe: Recipe
-) -> tuple[dict[str, NDArray[np.generic]], Subwords]:
+def made(text: ParallelText, recipe: Recipe) -> tuple[dict[str, NDArray[np.generic]], Subwords]:
     """Tensors, as they are kept, and the vocabulary."""
     reasons = list(map(reason_to_leave_out, text.source["train"], text.target["train"]))
     lines = np.array([line for line, reason in enumerate(reasons) if not reason], dtype=np.int32)

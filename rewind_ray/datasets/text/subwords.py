@@ -15,7 +15,7 @@ import sentencepiece
 from rewind_ray.errors import DataError, UserError
 
 COVERAGE = 0.9999
-"""Share of the text's characters that have tokens; the rarest letters of other scripts have none."""
+"""Share of the text's characters that have tokens; rare letters of other scripts have none."""
 UNKNOWN, START, END = 0, 1, 2
 """Tokens without text of their own, as SentencePiece numbers them, and as the vocabulary files of
 Renda et al. 2020 begin."""

@@ -39,9 +39,7 @@ def network(seed: int, **options: bool) -> Gnmt:
 
 
 @torch.no_grad()
-def scores(
-    made: Gnmt, row: int, length: float, coverage: float
-) -> dict[tuple[int, ...], float]:
+def scores(made: Gnmt, row: int, length: float, coverage: float) -> dict[tuple[int, ...], float]:
     """Of all: log P / ((5 + n) / 6)^length + coverage * sum of log(min(attention in all, 1))."""
     source = SOURCE[row : row + 1, : LENGTHS[row]]
     found = {}

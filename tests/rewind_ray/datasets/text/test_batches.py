@@ -27,9 +27,7 @@ def plan(number: int = 100, **changes: object) -> Plan:
         sentences_of([[10 + i, *random.randint(3, 9, n - 1)] for i, n in enumerate(of_side)])
         for of_side in lengths
     )
-    made = Plan(
-        source=source, target=target, batch_size=SIZE, bucket_width=5, steps_per_epoch=None
-    )
+    made = Plan(source=source, target=target, batch_size=SIZE, bucket_width=5, steps_per_epoch=None)
     return replace(made, **changes)
 
 
