@@ -190,6 +190,7 @@ def renda_gnmt(network: str = "gnmt", dataset: str = "wmt16_en_de", **changes: A
     """
     updates = (6472, 7191, 7910)  # "luong234": 5753 + 719 i of 8630
     settings: dict[str, Any] = {
+        "network_options": {"shared_embedding": False} if network == "gnmt" else {},
         "task": "translation",
         "task_options": {
             "subwords": 32_317,

@@ -185,16 +185,16 @@ class Protocol:
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
+        if not 0 <= self.validation_fraction < 1:
+            raise UserError(
+                f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
+            )
         of_part = self.validation in ("test", "train")
         if of_part != (self.validation_fraction > 0):
             way_out = "give one above 0" if of_part else "leave it out"
             raise UserError(
                 f"validation {self.validation!r} with validation_fraction "
                 f"{self.validation_fraction}; {way_out}"
-            )
-        if not 0 <= self.validation_fraction < 1:
-            raise UserError(
-                f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
             )
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")

@@ -157,6 +157,11 @@ class Task:
         was learnt): the stages of a chain must have the same. Empty: it leaves nothing open."""
         return ""
 
+    @classmethod
+    def tiny(cls, protocol: Protocol) -> dict[str, Any]:
+        """Settings of the protocol that make its network and data tiny, for ``--smoke``."""
+        return {}
+
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Parameters that may be pruned, by name, in the order of the modules."""
         return prunable_parameters(network, self.protocol.prunable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from rewind_ray.datasets.text.subwords import END, START
 from rewind_ray.errors import UserError
 from rewind_ray.models.beam_search import beam_search
 from rewind_ray.models.gnmt import Gnmt, build_gnmt, initialise_gnmt_
-from rewind_ray.network_options import Option
+from rewind_ray.network_options import Option, options_of
 from rewind_ray.spec import Protocol
 from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.tasks.bleu import TOKENIZERS, bleu
@@ -128,6 +129,26 @@ class Translation(Task):
     @property
     def prepared_digest(self) -> str:
         return self.text.digest
+
+    @classmethod
+    def tiny(cls, protocol: Protocol) -> dict[str, Any]:
+        """``gnmt_tiny``, and 64 numbers in words; in fp32, as few CPUs have LSTMs in bf16."""
+        kept = ("shared_embedding", "input_feeding", "pass_state", "dropout")
+        given = dict(protocol.network_options)
+        as_before = {**options_of(protocol.network), **given}
+        of_text = {"source": "en", "target": "de", "subwords": 90, "longest": 47}
+        of_output = {"longest_output": 20, "bleu_tokenizer": "char"}
+        return {
+            "network": "gnmt_tiny",
+            "network_options": {name: as_before[name] for name in kept if name in as_before},
+            "task_options": {**dict(protocol.task_options), **of_text, **of_output},
+            "dataset": "number_words",
+            "data_digest": "",
+            "train_examples": 64,
+            "test_examples": 4,
+            "batch_size": 32,
+            "precision": "fp32",
+        }
 
     # Networks
 

@@ -140,6 +140,8 @@ def read_corpus(dataset: str, data: str | None, languages: tuple[str, str]) -> P
             + _how_to_get(dataset)
         )
     folder = Path(data).expanduser().absolute()
+    if (folder / dataset).is_dir():  # of several data sets
+        folder = folder / dataset
     if not folder.is_dir():
         raise MissingFile(f"{folder} is no folder; --data is that of {dataset}'s files")
     if dataset not in CORPORA:
