@@ -22,7 +22,7 @@ from sweeps.searching.answer import effort_lines, importance_lines
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import default_space
-from sweeps.searching.study import SAMPLERS, Made, SearchStudy
+from sweeps.searching.study import SAMPLERS, SearchStudy, StudySpec
 
 
 def open_search(storage: str, sampler: str, suggestions: int) -> Search:
@@ -32,8 +32,8 @@ def open_search(storage: str, sampler: str, suggestions: int) -> Search:
     if sampler == "grid":
         space = default_space(protocol)
         space = type(space)(lrs=(0.001, 0.01, 0.1))
-    made = Made(protocol=protocol, space=space, goal=Goal())
-    study = SearchStudy(ledger, "scale", made, sampler, seed=0)
+    spec = StudySpec(protocol=protocol, space=space, goal=Goal())
+    study = SearchStudy(ledger, "scale", spec, sampler, seed=0)
     effort = Effort(suggestions=suggestions, seeds=2, confirm_seeds=0)
     return Search(study, ledger, effort, sampler, num_validation=72)
 
@@ -45,7 +45,7 @@ def overheads(search: Search) -> list[float]:
     while True:
         begun = time.perf_counter()
         search.settle()
-        node = search.scheduler.next_ready()
+        node = search.dispatcher.next_ready()
         ended = node is None and not search.more()
         spent += time.perf_counter() - begun
         if len(search.concluded) > told:
@@ -54,9 +54,9 @@ def overheads(search: Search) -> list[float]:
         if ended:
             return seconds
         if node is not None:
-            pretend(node, search.scheduler.ledger, plausible)
+            pretend(node, search.dispatcher.ledger, plausible)
             begun = time.perf_counter()
-            search.scheduler.finish(node.stage_id)
+            search.dispatcher.finish(node.stage_id)
             spent += time.perf_counter() - begun
 
 

@@ -22,7 +22,8 @@ TRANSLATION: dict[str, Option] = {
 }
 
 TASK_OPTIONS: dict[str, dict[str, Option]] = {
-    "image_classification": {},
+    "image_classification": {"split": 0.0},
+    "classification": {"split": 0.0},
     "translation": TRANSLATION,
 }
 """Key of ``rewind_ray.tasks.TASKS`` -> the task's options and their defaults."""

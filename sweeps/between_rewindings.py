@@ -40,7 +40,7 @@ from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, seeds, share_of, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
 from sweeps.run.summary import figure_path
-from sweeps.searching.between import Place, Rows, draw_between, verdict_lines
+from sweeps.searching.between import AlphaRows, Condition, draw_between, verdict_lines
 
 NAME = "between_rewindings"
 SEEDS = 6  # an interval of 1.05 standard deviations between seeds each way; 3 have 2.48
@@ -69,7 +69,7 @@ class Between:
         if wrong or not self.alphas:
             value = f"{wrong[0]:g}" if wrong else "empty"
             raise UserError(
-                f"--alphas has {value}; allowed: above 0 and below 1 (0 and 1 are added)"
+                f"--alphas is {value}; allowed: above 0 and below 1 (0 and 1 are added)"
             )
         if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
             raise UserError(f"--shares is {self.shares}; allowed: above 0, up to 1")
@@ -91,26 +91,30 @@ def retraining(alpha: float, epochs: int, restore_momentum: bool) -> Retrain:
 
 def between_rewindings(
     protocol: Protocol, between: Between, seed: int
-) -> Iterator[tuple[Place, float, Stage]]:
+) -> Iterator[tuple[Condition, float, Stage]]:
     """The last stage of every chain, with its alpha and what it is compared within."""
     dense = dense_stage(protocol, seed)
     for epochs in sorted({share_of(protocol.epochs, share) for share in between.shares}):
         for alpha in sorted({0.0, *between.alphas, 1.0}):
             retrain = retraining(alpha, epochs, between.restore_momentum)
             for density in between.densities:
-                place = Place(schedule_kind="one-shot", size=density, retrain_epochs=epochs)
+                condition = Condition(schedule_kind="one-shot", size=density, retrain_epochs=epochs)
                 (stage,) = one_shot(dense, retrain, (density,), Prune(fraction=0.5))
-                yield place, alpha, stage
+                yield condition, alpha, stage
             for fraction in between.fractions:
-                place = Place(schedule_kind="iterative", size=fraction, retrain_epochs=epochs)
+                condition = Condition(
+                    schedule_kind="iterative", size=fraction, retrain_epochs=epochs
+                )
                 steps = steps_to(between.target_compression, fraction)
-                yield place, alpha, iterative(dense, retrain, steps, Prune(fraction=fraction))
+                yield condition, alpha, iterative(dense, retrain, steps, Prune(fraction=fraction))
 
 
-def rows_by_place(ends: list[tuple[Place, float, Stage]], ledger: Ledger) -> dict[Place, Rows]:
-    found: dict[Place, Rows] = {}
-    for place, alpha, stage in ends:
-        seeds_of = found.setdefault(place, {}).setdefault(alpha, {})
+def rows_by_condition(
+    ends: list[tuple[Condition, float, Stage]], ledger: Ledger
+) -> dict[Condition, AlphaRows]:
+    found: dict[Condition, AlphaRows] = {}
+    for condition, alpha, stage in ends:
+        seeds_of = found.setdefault(condition, {}).setdefault(alpha, {})
         row = finished_row(stage, ledger)
         if row is not None:
             seeds_of[stage.seed] = row
@@ -141,16 +145,17 @@ def main(
         end for seed in seeds(options, SEEDS) for end in between_rewindings(protocol, between, seed)
     ]
     name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=[stage for _, _, stage in ends], data=folder)
+    stages = [stage for _, _, stage in ends]
+    sweep = Sweep(name=name, stages=stages, data=folder, init=training.init)
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code
-    places = rows_by_place(ends, Ledger(options.storage))
+    conditions = rows_by_condition(ends, Ledger(options.storage))
     figure = figure_path(f"{name}-alpha", options)
-    if any(rows for place in places.values() for rows in place.values()):
-        draw_between(places, figure)
+    if any(rows for condition in conditions.values() for rows in condition.values()):
+        draw_between(conditions, figure)
         print(f"figure   {figure}")
-    print("\n".join(verdict_lines(places, margin_of(between.margin))))
+    print("\n".join(verdict_lines(conditions, margin_of(between.margin))))
     return code
 
 

@@ -1,10 +1,10 @@
 """Find the cheapest recipe: Optuna proposes how to prune and retrain, stages are shared.
 
-Searched for are validation accuracy, compression and search cost (--objectives): two or three of
-them, whose trade-off comes out as a front, or one with limits on the others. Promising recipes are
-repeated with more seeds, hopeless ones given up. At the end: the front, a recommended recipe as a
-command, and how it does against Renda et al.'s Algorithm 1 at the same search cost on fresh
-seeds. The same command continues a search that was stopped, with nothing asked or trained twice.
+The objectives (--objectives) are validation accuracy, compression and search cost: two or three of
+them, whose trade-off is shown as a front, or one, with limits on the others. Promising recipes are
+repeated with more seeds, hopeless ones are given up. The result is the front, a recommended recipe
+as a command, and its comparison with Renda et al.'s Algorithm 1 at the same search cost on fresh
+seeds. The same command continues an interrupted search; nothing is suggested or trained twice.
 
 Examples:
   python -m sweeps.search --dataset digits --network digits_resnet --protocol digits
@@ -29,7 +29,7 @@ from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.structures import DEFAULT_STRUCTURE, structures_help
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -43,6 +43,7 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
+    store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
@@ -64,37 +65,37 @@ from sweeps.searching.space import (
     takes_fraction,
     values_of,
 )
-from sweeps.searching.study import Made, SearchStudy
+from sweeps.searching.study import SearchStudy, StudySpec
 
 SEEDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What is searched for."""
+    """What to search for."""
 
     objectives: tuple[Literal["accuracy", "compression", "cost"], ...] = (
         "accuracy",
         "compression",
         "cost",
     )
-    """One, two or three of: accuracy (of validation), compression, cost (of the retraining)."""
+    """One, two or three of: accuracy (on validation data), compression, cost (of retraining)."""
     cost: Literal["epochs", "flops"] = "epochs"
-    """What search cost is counted in: epochs, or multiply-adds with zeros skipped."""
+    """Unit of the search cost: epochs, or multiply-adds with zeros skipped."""
     max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
-    """Limit: validation accuracy below the dense network's, as 0.5pt (points) or 0.005."""
+    """Limit on the drop of validation accuracy from the dense network: 0.5pt (points) or 0.005."""
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """Limit: the network is compressed at least this many times."""
+    """Limit: lowest compression ratio."""
     budget_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Limit: retraining epochs of a recipe, all levels together."""
+    """Limit: most retraining epochs of a recipe, over all levels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knobs:
-    """What may be varied. Each flag names the values that a knob may take."""
+    """What to vary: each flag lists the values that a knob may take."""
 
     space: Annotated[str | None, tyro.conf.arg(metavar="FILE.toml")] = None
-    """A file that names them; a knob is a list, or a table with low, high, and step or log."""
+    """File with the knobs: each a list, or a table with low, high, and step or log."""
     methods: tuple[str, ...] | None = None
     """Retraining methods; all if left out."""
     structures: Annotated[
@@ -107,7 +108,7 @@ class Knobs:
     fractions: tuple[float, ...] | None = None
     """Share of the remaining weights that each level prunes."""
     levels: tuple[int, ...] | None = None
-    """Times that is pruned and retrained."""
+    """Number of times to prune and retrain."""
     shares: tuple[float, ...] | None = None
     """Retraining time of a level, as a share of the original training's."""
     lrs: tuple[float, ...] | None = None
@@ -119,28 +120,27 @@ class Knobs:
     speedups: tuple[float, ...] | None = None
     """Of the method scratch_b: what pruning makes an epoch cheaper by."""
     momentum: tuple[bool, ...] | None = None
-    """Restored with the weights, or not."""
+    """Whether to restore the momentum with the weights."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
     """Only layers that N:M structures prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """No recipe prunes further; 100 if left out."""
+    """Highest compression ratio to try; 100 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Searching:
-    """How it is searched."""
+    """How to search."""
 
     suggestions: Annotated[int, tyro.conf.arg(metavar="N")] = 60
-    """Recipes asked for, in all; more of them continue a finished search."""
+    """Number of recipes to suggest; a higher number continues a finished search."""
     sampler: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
-    """Optuna's. grid: every recipe of the space, in random order."""
+    """Sampler of Optuna; grid: every recipe of the space, in random order."""
     sampler_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """With one stage at a time (--max-concurrent 1) the same seed makes the same suggestions."""
+    """Seed of the sampler; suggestions are reproducible only with --max-concurrent 1."""
     confirm_seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 6
-    """Fresh seeds that the recommended recipe and Algorithm 1 are compared on; with fewer, only
-    large differences can be shown; 0: no comparison."""
+    """Fresh seeds for comparing the recommended recipe with Algorithm 1; 0: no comparison."""
     name: str = "search"
-    """Of the study, the sweep's record and TensorBoard runs."""
+    """Name of the study, the sweep's record and the TensorBoard runs."""
 
     def __post_init__(self) -> None:
         for name, least in (("suggestions", 1), ("sampler_seed", 0), ("confirm_seeds", 0)):
@@ -163,7 +163,7 @@ def goal_of(wanted: Wanted) -> Goal:
 
 
 def space_of(knobs: Knobs, protocol: Protocol) -> Space:
-    """The flags narrow the file, the file the whole space."""
+    """The default space, narrowed by the file and then by the flags."""
     space = default_space(protocol)
     if knobs.space is not None:
         space = read_space(knobs.space, space)
@@ -172,9 +172,9 @@ def space_of(knobs: Knobs, protocol: Protocol) -> Space:
     return narrowed(space, given)
 
 
-def check_possible(made: Made, sampler: str, data: str | None) -> None:
-    """Refuse, before anything trains, what no recipe of the space could come to."""
-    protocol, space, goal = made.protocol, made.space, made.goal
+def check_possible(spec: StudySpec, sampler: str, data: str | None) -> None:
+    """Raises UserError, before anything trains, for goals that no recipe of the space can reach."""
+    protocol, space, goal = spec.protocol, spec.space, spec.goal
     target, budget = goal.target_compression, goal.budget_epochs
     if protocol.validation == "none":
         raise UserError(
@@ -215,9 +215,9 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 
 
-def describe_search(made: Made, effort: Effort, sampler: str) -> list[Table | str]:
-    """The space, and the most that the search can cost."""
-    space, goal, protocol = made.space, made.goal, made.protocol
+def describe_search(spec: StudySpec, effort: Effort, sampler: str) -> list[Table | str]:
+    """The space as a table, and lines on what the search can cost."""
+    space, goal, protocol = spec.space, spec.goal, spec.protocol
     table = Table(title="space", title_justify="left")
     table.add_column("knob")
     table.add_column("values", overflow="fold")
@@ -243,7 +243,7 @@ def describe_search(made: Made, effort: Effort, sampler: str) -> list[Table | st
 
 
 def run_search(
-    made: Made,
+    spec: StudySpec,
     effort: Effort,
     how: Searching,
     training: Training,
@@ -251,15 +251,15 @@ def run_search(
     folder: str | None,
     options: Options,
 ) -> int:
-    """Search, and show what was found. Its exit code."""
+    """Search and show the results; the exit code."""
     from sweeps.searching.answer import show_answer
 
     console = make_console()
-    protocol = made.protocol
+    protocol = spec.protocol
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
     name = sweep_name(how.name, options)
-    study = SearchStudy(ledger, name, made, how.sampler, how.sampler_seed)
+    study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
     num_validation = validation_images(protocol, folder)
     search = Search(study, ledger, effort, how.sampler, num_validation)
     console.print(
@@ -268,61 +268,64 @@ def run_search(
         soft_wrap=True,
         markup=False,
     )
-    check_disk(search.scheduler.graph, ledger, options.keep, folder)
-    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
+    check_disk(search.dispatcher.graph, ledger, options.keep, folder)
+    sweep = Sweep(
+        name=name, stages=[dense_stage(protocol, seed=0)], data=folder, init=training.init
+    )
+    store_init(sweep, ledger)
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
-    while search.scheduler.ended and search.more():  # without Ray, as long as nothing trains
+    while search.dispatcher.ended and search.more():  # without Ray, until something must train
         search.settle()
-    if not (search.ended and search.scheduler.ended):
+    if not (search.ended and search.dispatcher.ended):
         code = train(search, sweep, options, console)
         record_sweep(sweep, search.wanted(), ledger, console)
     if code != DONE:
         return code
-    report_trouble(search.scheduler, console)
+    report_trouble(search.dispatcher, console)
     found = show_answer(search, name, training, options, full_epochs, console)
     return DONE if found and not search.trouble else FAILED
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
     listen_on_loopback(options.address)  # before Ray is imported
-    from sweeps.run.tensorboard import Boards
+    from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
-    from sweeps.searching.watching import SearchProgress
+    from sweeps.searching.watching import SearchView
 
-    scheduler = search.scheduler
-    boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)
-    progress = SearchProgress(sweep.name, search, console)
+    dispatcher = search.dispatcher
+    tensorboard = TensorBoard(dispatcher.ledger, sweep.name, dispatcher.graph)
+    view = SearchView(sweep.name, search, console)
 
     def report(line: str) -> None:
-        progress.say(line)
-        record_sweep(sweep, search.wanted(), scheduler.ledger, console)
+        view.say(line)
+        record_sweep(sweep, search.wanted(), dispatcher.ledger, console)
 
     search.report = report
-    with progress:
+    with view:
         try:
             train_graph(
-                scheduler,
+                dispatcher,
                 runtime_of(sweep, options),
                 options,
-                progress,
-                boards,
+                view,
+                tensorboard,
                 sweep.name,
                 search,
             )
         finally:
-            boards.close()
-            record_failures(sweep.name, scheduler)
-    console.print(progress.summary(), markup=False)
-    if not (scheduler.ended and search.ended):
+            tensorboard.close()
+            record_failures(sweep.name, dispatcher)
+    console.print(view.summary(), markup=False)
+    if not (dispatcher.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    number = task_of(protocol, data).sizes().num_val
+    number = planned_task(protocol, data).sizes().num_val
     assert number is not None
     return number
 
@@ -338,18 +341,18 @@ def main(
     goal = goal_of(wanted)
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
-    made = Made(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
-    check_possible(made, searching.sampler, folder)
+    spec = StudySpec(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
+    check_possible(spec, searching.sampler, folder)
     effort = Effort(
         suggestions=searching.suggestions,
         seeds=options.seeds or SEEDS,
         confirm_seeds=searching.confirm_seeds,
     )
     if options.dry_run:
-        for part in describe_search(made, effort, searching.sampler):
+        for part in describe_search(spec, effort, searching.sampler):
             make_console().print(part)
         return DONE
-    return run_search(made, effort, searching, training, full.epochs, folder, options)
+    return run_search(spec, effort, searching, training, full.epochs, folder, options)
 
 
 if __name__ == "__main__":

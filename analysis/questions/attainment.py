@@ -14,10 +14,9 @@ from analysis.questions.pareto import AGAINST, BY, check_choice
 from analysis.table.columns import BadRows
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
-    group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -111,9 +110,7 @@ def trials_of(rows: pd.DataFrame, *, chosen: bool) -> pd.DataFrame:
     if chosen:
         points = choose_retrain_epochs(points)
     pruned = pruned_rows(rows)
-    keys = pd.concat([points[POINT], pruned[POINT]], ignore_index=True)
-    numbers = group_numbers(keys, POINT).to_numpy()
-    of_points, of_rows = numbers[: len(points)], numbers[len(points) :]
+    of_points, of_rows = numbers_of_points(points, pruned)
     single = ~sums_up(pruned).to_numpy()
     if not single.all():
         log.warning(

@@ -36,10 +36,10 @@ from analysis.table.columns import BadRows
 from analysis.table.metrics import amount
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -246,10 +246,9 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Of the points the ``density`` is that of their level, so that methods meet.
     """
     points, trials = points_of(rows), pruned_rows(rows)
-    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
-    number = group_numbers(both, POINT).to_numpy()
-    trials = trials.assign(point=number[len(points) :], dense=known_dense(trials))
-    points = with_step(points.assign(point=number[: len(points)]))
+    of_points, of_trials = numbers_of_points(points, trials)
+    trials = trials.assign(point=of_trials, dense=known_dense(trials))
+    points = with_step(points.assign(point=of_points))
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
     return points, trials
 

@@ -338,6 +338,16 @@ def shown_text(line: Any, margin: float, worth: float, size: str) -> str:
     return "; ".join(parts)
 
 
+def outcome_text(line: Any, margin: float, better: str | None = None) -> str:
+    """What a line shows, in a few words. better: what the better method is called, if not so."""
+    within = f"equivalent within {amount(margin, line.metric)}"
+    if line.better:
+        return f"{better or line.better} better" + (f", {within}" if line.equivalent else "")
+    if line.equivalent:
+        return within
+    return "no difference shown" + ("" if line.could_show else ": too few seeds")
+
+
 def could_not(line: Any, margin: float) -> str:
     """What so few seeds could not have shown."""
     if np.isinf(line.detectable):

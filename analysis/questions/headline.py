@@ -7,10 +7,10 @@ import pandas as pd
 from analysis.table.columns import BadRows
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -52,9 +52,8 @@ def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
     """
     points = choose_retrain_epochs(points_of(rows))
     trials = pruned_rows(rows)
-    number = group_numbers(pd.concat([points[POINT], trials[POINT]], ignore_index=True), POINT)
-    points = with_step(points).assign(point=number[: len(points)].to_numpy())
-    trials = trials.assign(point=number[len(points) :].to_numpy())
+    of_points, of_trials = numbers_of_points(points, trials)
+    points, trials = with_step(points).assign(point=of_points), trials.assign(point=of_trials)
     points = points.assign(curve=group_numbers(points, CURVE))
     tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
     furthest = points["compression_ratio"].where(tried).groupby(points["curve"]).transform("max")

@@ -10,7 +10,14 @@ import pandas as pd
 
 from analysis.draw.looks import METHOD_LABELS
 from analysis.questions.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
-from analysis.questions.compare import Comparison, compare, in_points, left_out_text, over
+from analysis.questions.compare import (
+    Comparison,
+    compare,
+    in_points,
+    left_out_text,
+    outcome_text,
+    over,
+)
 from analysis.questions.fairness import SHORT, Group, Pair, label_of_pairs
 from analysis.questions.judge import MARGIN
 from analysis.report.blocks import Block, CellText, Section, Table, Words
@@ -106,7 +113,7 @@ def pairs_table(pairs: pd.DataFrame) -> Table:
             ),
             f"{line.p_holm:.2g}",
             over(line),
-            _outcome(line),
+            outcome_text(line, MARGIN, _label(line.better)),
         )
         for line in ordered.head(MAX_PAIRS).itertuples()
     ]
@@ -117,15 +124,6 @@ def pairs_table(pairs: pd.DataFrame) -> Table:
         lines=tuple(lines),
         numeric=frozenset(["first ahead", "difference", "from", "to", "p"]),
     )
-
-
-def _outcome(line: Any) -> str:
-    within = f"equivalent within {amount(MARGIN, line.metric)}"
-    if line.better:
-        return f"{_label(line.better)} better" + (f", {within}" if line.equivalent else "")
-    if line.equivalent:
-        return within
-    return "no difference shown" + ("" if line.could_show else ": too few seeds")
 
 
 def _label(contender: str) -> str:

@@ -24,6 +24,7 @@ from analysis.table.points import (
     dense_baselines,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
 )
@@ -181,10 +182,10 @@ def members_of(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     if points.empty:
         return rows.head(0).reindex(columns=[*MEMBER, "point"])
     pruned = pruned_rows(rows)
-    numbers = group_numbers(pd.concat([points[POINT], pruned[POINT]]), POINT).to_numpy()
-    position = np.full(numbers.max() + 1, -1)
-    position[numbers[: len(points)]] = np.arange(len(points))
-    members = pruned[MEMBER].assign(point=position[numbers[len(points) :]])
+    of_points, of_trials = numbers_of_points(points, pruned)
+    position = np.full(max(of_points.max(), of_trials.max()) + 1, -1)
+    position[of_points] = np.arange(len(points))
+    members = pruned[MEMBER].assign(point=position[of_trials])
     return members[members["point"] >= 0]
 
 

@@ -136,6 +136,18 @@ def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
     return pd.Series(numbers, index=frame.index)
 
 
+def numbers_of_points(
+    points: pd.DataFrame, trials: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each of the points its number, and for each of the trials that of its point.
+
+    trials: of ``pruned_rows``; those of no point have numbers of their own.
+    """
+    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
+    numbers = group_numbers(both, POINT).to_numpy()
+    return numbers[: len(points)], numbers[len(points) :]
+
+
 def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
     """Each density, replaced by the median of those that are one level with it.
 

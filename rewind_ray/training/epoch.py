@@ -65,6 +65,7 @@ def train_epoch(
     parameters: dict[str, nn.Parameter],
     mask: Mask,
     precision: str,
+    seed: int = 0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
     backward: Backward = whole_backward,
@@ -74,8 +75,10 @@ def train_epoch(
 
     learning_rate: of an update of this epoch, from 0. parameters: the prunable ones; those that
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
-    mask prunes nothing. stop: asked before every update whether to raise BrokenOff. backward,
-    max_gradient_norm: see ``Task.backward`` and the protocol.
+    mask prunes nothing. seed: of what the network itself draws from PyTorch's global generators,
+    such as dropout; each update has its own, so that an epoch can be gone on with. stop: asked
+    before every update whether to raise BrokenOff. backward, max_gradient_norm: see
+    ``Task.backward`` and the protocol.
     """
     network.train()
     device = next(network.parameters()).device
@@ -108,6 +111,7 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
+        torch.manual_seed(seed + updates)
         loss = backward(network, batch, loss_of, clip)
         optimizer.step()
         if mask:

@@ -13,10 +13,9 @@ from analysis.draw.looks import METHOD_LABELS
 from analysis.questions.fairness import NAMED_RATES
 from analysis.table.columns import BadRows
 from analysis.table.points import (
-    POINT,
     SAME_DENSITY,
     density_levels,
-    group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
 )
@@ -142,11 +141,10 @@ def _split_variants(variants: pd.Series) -> dict[str, pd.Series]:
 def _numbered(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """The rows that the points are medians of, each with its point."""
     trials = pruned_rows(rows)
-    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
-    numbers = group_numbers(both, POINT).to_numpy()
-    point = np.empty(numbers.max() + 1, dtype=np.int64)
-    point[numbers[: len(points)]] = points["point"]
-    return trials.assign(point=point[numbers[len(points) :]])
+    of_points, of_trials = numbers_of_points(points, trials)
+    point = np.empty(of_points.max() + 1, dtype=np.int64)
+    point[of_points] = points["point"]
+    return trials.assign(point=point[of_trials])
 
 
 def with_changes(points: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
