@@ -96,6 +96,7 @@ CHANGED_PROTOCOL: dict[str, dict[str, Any]] = {
     "test_examples": {"test_examples": 60},
     "standardisation": {"standardisation": "image"},
     "label_smoothing": {"label_smoothing": 0.1},
+    "max_gradient_norm": {"max_gradient_norm": 0.1},
     "decayed": {"decayed": "kernels"},
     "initial_weights": {"initial_weights": "he_normal"},
 }

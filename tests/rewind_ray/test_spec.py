@@ -147,6 +147,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "test_examples": st.sampled_from([None, 50]),
     "standardisation": st.sampled_from(list(STANDARDISATIONS)),
     "label_smoothing": st.sampled_from([0, 0.0, 0.1]),
+    "max_gradient_norm": st.sampled_from([None, 5, 5.0, 0.1]),
 }
 PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fraction": st.sampled_from([0.2, 1 - 0.8, 0.25, 1 - 0.75, 0.2000001]),
@@ -469,12 +470,15 @@ NAN, INF = float("nan"), float("inf")
         ({"augmentation": "cutout"}, "unknown augmentation 'cutout'; known: none, reflect4_flip"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; known: fp32, tf32, bf16"),
         ({"prunable": "all"}, "unknown prunable 'all'; known: kernels, convolutions"),
-        ({"validation": "both"}, "unknown validation 'both'; known: none, test, train"),
-        ({"validation": "none"}, "validation 'none' with validation_fraction 0.2; give both"),
-        ({"validation_fraction": 0}, "validation 'test' with validation_fraction 0.0; give both"),
+        ({"validation": "both"}, "unknown validation 'both'; known: none, test, train, own"),
+        ({"validation": "none"}, "validation 'none' with validation_fraction 0.2; leave"),
+        ({"validation_fraction": 0}, "validation 'test' with validation_fraction 0.0; give one"),
         ({"validation_fraction": 1}, "validation_fraction is 1.0; allowed: 0 up to below 1"),
         ({"validation_fraction": -0.1}, "validation_fraction is -0.1; allowed: 0 up to below 1"),
         ({"validation_fraction": NAN}, "validation_fraction is nan; allowed: 0 up to below 1"),
+        ({"validation": "own"}, "validation 'own' with validation_fraction 0.2; leave it out"),
+        ({"max_gradient_norm": 0}, "max_gradient_norm is 0.0; allowed: numbers above 0"),
+        ({"max_gradient_norm": NAN}, "max_gradient_norm is nan; allowed: numbers above 0"),
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; known: sgd, adam, adamw"),
         ({"optimizer_options": {"beta1": 0.5}}, "beta1 is no option .* sgd; known: momentum, nest"),
         *(
