@@ -303,14 +303,14 @@ class _Taken(torch.autograd.Function):
         return values[torch.arange(len(turn), device=turn.device)[:, None], turn]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (turn,) = ctx.saved_tensors
         return gradient[torch.arange(len(turn), device=turn.device)[:, None], turn], None
 
 
 def taken(values: Tensor, turn: Tensor) -> Tensor:
     """values: (N, S, C), turn: a ``reversal`` -> (N, S, C), each sentence backwards."""
-    return _Taken.apply(values, turn)  # type: ignore[no-any-return, no-untyped-call]
+    return _Taken.apply(values, turn)  # type: ignore[no-any-return]
 
 
 def build_gnmt(name: str, vocabulary: int, options: Mapping[str, Any]) -> Gnmt:
@@ -324,7 +324,7 @@ def build_gnmt(name: str, vocabulary: int, options: Mapping[str, Any]) -> Gnmt:
     for option in options:
         if option not in known:
             raise UserError(f"network {name} has no option {option!r}; known: {', '.join(known)}")
-    return Gnmt(vocabulary=vocabulary, **{**known, **options})  # type: ignore[arg-type]
+    return Gnmt(vocabulary=vocabulary, **{**known, **options})
 
 
 @torch.no_grad()

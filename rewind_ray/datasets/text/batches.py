@@ -145,7 +145,7 @@ def pass_batches(plan: Plan, seed: int, number: int) -> Integers:
 
 def epoch_batches(plan: Plan, seed: int, epoch: int) -> Iterator[PairBatch]:
     """The training batches of one epoch; passes follow each other without a break."""
-    number, chosen = -1, np.empty(0)
+    number, chosen = -1, np.empty((0, plan.batch_size), dtype=np.int64)
     for update in range(epoch * plan.steps, (epoch + 1) * plan.steps):
         needed, position = divmod(update, plan.batches_a_pass)
         if needed != number:
