@@ -11,15 +11,19 @@ from typing import Any
 from rewind_ray.errors import UserError
 
 SEPARATOR = ":"
+FOLDER = "folder"
+"""``folder:PATH`` is a data set of images, whatever modules there are."""
 NAMES_SHOWN = 5
 """Names of a module that an error message lists."""
 
 
 def is_import_path(text: str) -> bool:
-    """Whether it has the form ``package.module:name``."""
+    """Whether it has the form ``package.module:name``; ``folder:NAME`` is a data set's."""
     module, separator, name = text.partition(SEPARATOR)
-    return bool(separator) and all(
-        part.isidentifier() for part in (*module.split("."), *name.split("."))
+    return (
+        bool(separator)
+        and module != FOLDER
+        and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
     )
 
 

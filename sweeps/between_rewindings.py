@@ -69,7 +69,7 @@ class Between:
         if wrong or not self.alphas:
             value = f"{wrong[0]:g}" if wrong else "empty"
             raise UserError(
-                f"--alphas has {value}; allowed: above 0 and below 1 (0 and 1 are added)"
+                f"--alphas is {value}; allowed: above 0 and below 1 (0 and 1 are added)"
             )
         if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
             raise UserError(f"--shares is {self.shares}; allowed: above 0, up to 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,13 +25,13 @@ COVERED = 0.9
 NAMES_SHOWN = 4
 
 
-def own_digests(task: Task) -> dict[str, str]:
+def own_digests(task: Task) -> dict[str, Any]:
     """Fields of ``Protocol``: digests of whatever of its network, task and data is the user's own.
 
     The data is loaded.
     """
     protocol = task.protocol
-    digests: dict[str, str] = {}
+    digests: dict[str, Any] = {}
     own_task = is_import_path(protocol.task)
     if own_task:
         digests["task_digest"] = code_digest([type(task)])

@@ -30,28 +30,28 @@ from sweeps.plan.chains import sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
-from sweeps.run.dispatcher import Scheduler, State
-from sweeps.run.progress import Progress
+from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.live_view import LiveView
 from sweeps.run.provenance import code_digest, git_commit
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
 DRY_RUN_PATIENCE_SECONDS = 10.0
-"""For a storage that doesn't answer."""
+"""Longest wait for a storage that doesn't answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
     name: str
-    """Of its record, boards and Tune files in the storage."""
+    """Name of its record, TensorBoard and Tune files in the storage."""
     stages: list[Stage]
-    """The ends of its chains; ancestors come along."""
+    """Last stage of each chain; ancestors are added."""
     data: str | None = None
     """Folder of the data set's files, absolute."""
     init: str | None = None
     """File of trained weights, where the protocols have some; see ``Protocol.init``."""
     stop: Callable[[Stage, ResultRow], bool] | None = None
-    """Whether a chain ends with this row, and what comes after it isn't needed."""
+    """Whether a chain ends with a row, so that the stages after it aren't needed."""
 
 
 def command(main: Callable[..., int]) -> None:
@@ -92,19 +92,19 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     check_writable(ledger.filesystem, ledger.root)
     store_init(sweep, ledger)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
-    scheduler = Scheduler(graph, ledger, sweep.stop)
-    already = scheduler.counts[State.DONE]
+    dispatcher = Dispatcher(graph, ledger, sweep.stop)
+    already = dispatcher.counts[State.DONE]
     console.print(
         f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}",
         markup=False,
     )
     code = DONE
-    if not scheduler.ended:
+    if not dispatcher.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)
-        code = train(sweep, graph, scheduler, options, console)
-    report_trouble(scheduler, console)
-    if scheduler.counts[State.DONE] + scheduler.counts[State.STOPPED] < len(graph):
+        code = train(sweep, graph, dispatcher, options, console)
+    report_trouble(dispatcher, console)
+    if dispatcher.counts[State.DONE] + dispatcher.counts[State.STOPPED] < len(graph):
         code = code or FAILED
     stages = {stage_id: node.stage for stage_id, node in graph.items()}
     show_results(sweep.name, finished_rows(graph, ledger), stages, options, console)
@@ -112,30 +112,30 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 
 
 def train(
-    sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
+    sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
     listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
-    from sweeps.run.tensorboard import Boards
+    from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
 
-    boards = Boards(scheduler.ledger, sweep.name, graph)
-    with Progress(sweep.name, graph, scheduler, console) as progress:
+    tensorboard = TensorBoard(dispatcher.ledger, sweep.name, graph)
+    with LiveView(sweep.name, graph, dispatcher, console) as view:
         try:
             runtime = runtime_of(sweep, options)
-            train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+            train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
         finally:
-            boards.close()
-            record_failures(sweep.name, scheduler)
-    console.print(progress.summary(), markup=False)
-    if not scheduler.ended:
+            tensorboard.close()
+            record_failures(sweep.name, dispatcher)
+    console.print(view.summary(), markup=False)
+    if not dispatcher.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
 
 
 def runtime_of(sweep: Sweep, options: Options) -> Runtime:
-    """Where and how its stages run, as far as Ray doesn't say."""
+    """The runtime of its stages, except for device and Ray version."""
     return Runtime(
         storage=absolute(options.storage),
         data=sweep.data,
@@ -146,9 +146,9 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
 
 
 def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:
-    """What the sweep consists of, for the analysis, the command and the code that made it.
+    """Write the sweep's stages, command and version of the code to the ledger.
 
-    Warns where other code has begun it: its numbers may differ from those to come.
+    Warns if the sweep was begun with other code, whose numbers may differ.
     """
     code = code_digest()
     before = record_before(ledger, sweep.name)
@@ -156,7 +156,7 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     if earlier and earlier[-1] != code:
         console.print(
             f"[yellow]the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
-            "finished stages stay as they are; each row tells its git_commit[/]",
+            "finished stages stay as they are; each row has its git_commit[/]",
             soft_wrap=True,
         )
     own = own_parts(graph)
@@ -192,15 +192,15 @@ def own_parts(graph: Graph) -> dict[str, str]:
     return {what: digest for what, digest in found.items() if digest}
 
 
-def record_failures(name: str, scheduler: Scheduler) -> None:
-    """Add why stages failed to the sweep's record; what an earlier run had there goes."""
-    ledger = scheduler.ledger
+def record_failures(name: str, dispatcher: Dispatcher) -> None:
+    """Write the reasons of failed stages to the sweep's record, instead of earlier ones."""
+    ledger = dispatcher.ledger
     failures = {
-        stage_id: scheduler.reasons[stage_id]
-        for stage_id, state in scheduler.states.items()
+        stage_id: dispatcher.reasons[stage_id]
+        for stage_id, state in dispatcher.states.items()
         if state == State.FAILED
     }
-    with suppress(OSError, ValueError):  # what stopped the sweep may stop this too
+    with suppress(OSError, ValueError):  # the storage may be what stopped the sweep
         record = ledger.read_sweep(name)
         if record.get("failures", {}) != failures:
             ledger.write_sweep(name, record | {"failures": failures})
@@ -248,18 +248,18 @@ def store_init(sweep: Sweep, ledger: Ledger) -> None:
 
 
 def prepare_data(sweep: Sweep) -> None:
-    """Download or decode once, here, and not in every worker."""
+    """Download or decode the data once, before the workers start."""
     for protocol in {stage.protocol for stage in sweep.stages}:
         task_of(protocol, sweep.data).prepare()
 
 
-def report_trouble(scheduler: Scheduler, console: Console) -> None:
-    """The stages that came to nothing, and why."""
+def report_trouble(dispatcher: Dispatcher, console: Console) -> None:
+    """Print the stages without a result, and the reasons."""
     for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
-        for stage_id, its_state in scheduler.states.items():
+        for stage_id, its_state in dispatcher.states.items():
             if its_state == state:
-                title = stage_title(scheduler.graph[stage_id].stage)
-                line = f" {stage_id} {title}: {scheduler.reasons[stage_id]}"
+                title = stage_title(dispatcher.graph[stage_id].stage)
+                line = f" {stage_id} {title}: {dispatcher.reasons[stage_id]}"
                 console.print(Text.assemble((str(state), "red"), line), soft_wrap=True)
 
 
@@ -274,5 +274,5 @@ def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
 
 
 def absolute(storage: str) -> str:
-    """Ray's actors change their working directory."""
+    """A local path made absolute, because Ray's actors change their working directory."""
     return storage if "://" in storage else str(Path(storage).expanduser().absolute())

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rewind_ray.datasets import load, resolve
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.export import command as export_module
-from rewind_ray.export.command import input_facts, main, read_safetensors
+from rewind_ray.export.command import image_facts, main, read_safetensors
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
@@ -346,7 +346,7 @@ def test_only_json_is_on_stdout(trained: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("dense", ("--epoch", "99"), "no rewind point at epoch 99; there are some at: 0, 1, 2, 3"),
         ("unstructured", ("--epoch", "1"), "some at: 2"),
@@ -365,11 +365,11 @@ def test_wrong_usage_is_told_with_the_way_out(
     capsys: pytest.CaptureFixture[str],
     name: str,
     options: tuple[str, ...],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert code_of(STAGES[name].stage_id, "--storage", str(trained.storage), *options) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -522,7 +522,7 @@ def test_a_folder_s_stage(
         augmentation="imagenet_tf",
         standardisation="imagenet",
     )
-    by_constants = input_facts(ImageClassification(as_tensorflow, data, torch.device("cpu")))
+    by_constants = image_facts(ImageClassification(as_tensorflow, data, torch.device("cpu")))
     np.testing.assert_allclose(by_constants["mean"], [123.675, 116.28, 103.53], rtol=1e-6)
     np.testing.assert_allclose(by_constants["std"], [58.395, 57.12, 57.375], rtol=1e-6)
     assert "8/40 of the shorter side" in by_constants["resized"]
