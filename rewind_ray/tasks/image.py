@@ -20,7 +20,13 @@ from rewind_ray.models import build_network
 from rewind_ray.network_options import Option, options_of
 from rewind_ray.spec import Protocol
 from rewind_ray.task_options import TASK_OPTIONS
-from rewind_ray.tasks.classifying import accuracy, classification_loss, fresh_network, own_network
+from rewind_ray.tasks.classifying import (
+    accuracy,
+    classification_loss,
+    fresh_network,
+    own_network,
+    rebuilt_classifier,
+)
 from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
 SMALLEST = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
@@ -136,6 +142,10 @@ class ImageClassification(Task):
         }
 
     # Networks
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        return rebuilt_classifier(facts)
 
     def network(self, seed: int) -> nn.Module:
         info = self.info

@@ -80,6 +80,8 @@ class Task:
     """
 
     metric: Metric
+    formats: ClassVar[tuple[str, ...]] = ("safetensors", "pt2", "onnx", "json")
+    """That ``rewind_ray.export`` can write its networks in."""
     option_defaults: ClassVar[Mapping[str, Option]] = {}
     """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
@@ -175,6 +177,18 @@ class Task:
     @classmethod
     def tiny(cls, protocol: Protocol) -> dict[str, Any]:
         """Settings of the protocol that make its network and data tiny, for ``--smoke``."""
+        return {}
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        """A network that an exported file describes, its weights yet to be loaded, without the
+        data. facts: what the file says of it. Raises UserError where it can't be built so."""
+        raise UserError(
+            f"networks of task {facts['spec']['protocol']['task']} can't be built from a file"
+        )
+
+    def attachments(self) -> dict[str, bytes]:
+        """Files that an exported network is of no use without: ending of the name -> content."""
         return {}
 
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ class Translation(Task):
     """Sentences of ``datasets.text``, networks of ``models.gnmt``."""
 
     metric = Metric("bleu")
-    option_defaults = TASK_OPTIONS["translation"]
+    formats: ClassVar[tuple[str, ...]] = ("safetensors", "json")
+    option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["translation"]
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """Raises UserError for an unknown data set, network or option, and for settings that
@@ -155,7 +156,7 @@ class Translation(Task):
         if data is not None and Path(data).absolute().name == path:
             path = data
         folder = Path(os.path.abspath(Path(path).expanduser()))
-        options = cls.option_defaults | dict(wanted["task_options"])
+        options = {**cls.option_defaults, **dict(wanted["task_options"])}
         languages = (str(options["source"]), str(options["target"]))
         text = read_corpus(FOLDER_PREFIX + folder.name, str(folder), languages)
         return FOLDER_PREFIX + folder.name, str(folder), place | {"data_digest": text.digest}
@@ -181,6 +182,16 @@ class Translation(Task):
         }
 
     # Networks
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        protocol = facts["spec"]["protocol"]
+        options = {**cls.option_defaults, **dict(protocol["task_options"])}
+        given = dict(protocol["network_options"])
+        return build_gnmt(protocol["network"], int(options["subwords"]), given)
+
+    def attachments(self) -> dict[str, bytes]:
+        return {"vocabulary": self.text.vocabulary.model}
 
     def network(self, seed: int) -> nn.Module:
         network = self.empty_network()
