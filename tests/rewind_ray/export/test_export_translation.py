@@ -49,7 +49,10 @@ def test_an_exported_network_translates_as_the_stage_does(
     assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
-def test_what_translation_has_not_is_refused(lab: Lab) -> None:
+def test_what_translation_has_not_is_refused(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     stage = dense_stage(words(epochs=1, schedule=Schedule(lr=0.01)), seed=0)
     lab.run(stage)
     for refused in ({"format": "pt2"}, {"latency": True}):
