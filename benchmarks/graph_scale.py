@@ -56,6 +56,7 @@ ROW = ResultRow(
     prune_power=None,
     prune_shrink=None,
     prune_filters_only=None,
+    prune_rounds=None,
     optimizer="sgd",
     train_epochs=40,
     search_cost_epochs=0,

@@ -22,8 +22,10 @@ from torch import nn
 from rewind_ray.export.latency import forward_times, random_images
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import Mask, apply_mask_, dense_mask, prunable_parameters
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 
 Layers = Literal["alike", "apart"]
 

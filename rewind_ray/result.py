@@ -40,9 +40,9 @@ class ResultRow:
     level: int
     """Pruning steps from the baseline to here."""
     structure: str | None
-    """What is removed: unstructured, filters, or N:M."""
+    """What is removed: unstructured, filters, N:M or another; ``rewind_ray.structures``."""
     criterion: str | None
-    """What decides which: magnitude, random or snip."""
+    """What decides which: magnitude or another; ``rewind_ray.pruning.CRITERIA``."""
     schedule_kind: str | None
     """one-shot (level 1) or iterative."""
     method: str
@@ -89,6 +89,8 @@ class ResultRow:
     """Whether pruned filters were cut out physically."""
     prune_filters_only: bool | None
     """Whether BatchNorm and what reads a pruned filter's channel were left to be trained."""
+    prune_rounds: int | None
+    """Times that the criterion scored what was left on the way to prune_fraction."""
     optimizer: str | None
     """Name of the optimizer: sgd, adam or adamw."""
     train_epochs: int

@@ -19,6 +19,7 @@ from rewind_ray.optimizers import all_options, changed_options, keeps_state
 from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
 from rewind_ray.schedule import Schedule, last_rate, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
+from rewind_ray.structures import DEFAULT_STRUCTURE, Structure, structure_named, with_option
 from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.text import printable
 
@@ -67,13 +68,6 @@ PRUNABLE = {
 }
 PATTERN_MARKS = frozenset("*?[.")
 """A name of parameters has one of these; the name of a rule has none."""
-STRUCTURES = {
-    "unstructured": "single weights",
-    "filters": "whole filters; of all layers together, dense inputs with all their weights too",
-    "2:4": "two of every four weights in a row, along the input (Wang et al. 2023, slides)",
-    "1:4": "three of every four",
-    "4:8": "four of every eight",
-}
 SCOPES = {
     "global": "weights of all layers are compared",
     "layer": "the same share of every layer",
@@ -214,11 +208,15 @@ class Prune:
     or an N:M structure says how much."""
     criterion: str = "magnitude"
     """Name in ``rewind_ray.pruning.CRITERIA``."""
-    structure: str = "unstructured"
+    structure: str = DEFAULT_STRUCTURE
+    """Name in ``rewind_ray.structures.STRUCTURES``, or another N:M."""
     keep_layers: bool = False
     """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
     entirely; the row's status then says ``collapsed``. Where a share of each layer's filters goes,
     one stays in any case, and this becomes False."""
+    rounds: int = 1
+    """Times that the criterion scores what is left on the way to ``fraction``: after k of n rounds
+    (1 - fraction)^(k/n) of the weights are left (SynFlow; Tanaka et al. 2020, Algorithm 1)."""
     scope: str = "global"
     layers: str = ""
     """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
@@ -236,18 +234,20 @@ class Prune:
     it. If not, BatchNorm's scale and shift go with a filter, and so do its readers."""
 
     def __post_init__(self) -> None:
-        _one_of("structure", self.structure, STRUCTURES)
+        structure = structure_named(self.structure)
         _one_of("scope", self.scope, SCOPES)
         _true_or_false("keep_layers", self.keep_layers)
         _true_or_false("shrink", self.shrink)
         _true_or_false("filters_only", self.filters_only)
         _at_least("power", self.power, 1)
-        self._check_amount()
-        of_filters = [n for n in ("rates", "shrink", "filters_only") if getattr(self, n)]
-        if of_filters and self.structure != "filters":
-            raise UserError(
-                f"{of_filters[0]} with structure {self.structure!r}; allowed: structure 'filters'"
-            )
+        _at_least("rounds", self.rounds, 1)
+        self._check_amount(structure)
+        for name in ("rates", "shrink", "filters_only"):
+            if getattr(self, name) and name not in structure.options:
+                allowed = " or ".join(map(repr, with_option(name)))
+                raise UserError(
+                    f"{name} with structure {self.structure!r}; allowed: structure {allowed}"
+                )
         if self.filters_only and self.shrink:
             raise UserError(
                 "shrink with filters_only, under which pruned channels still put out BatchNorm's "
@@ -257,26 +257,30 @@ class Prune:
             raise UserError("rates and layers both say which layers are pruned; leave one out")
         if self.power != 1 and not self.rates:
             raise UserError(f"power is {self.power} without rates, whose power it is; leave it out")
-        self._drop_what_has_no_effect()
+        self._drop_what_has_no_effect(structure)
 
-    def _drop_what_has_no_effect(self) -> None:
+    def _drop_what_has_no_effect(self, structure: Structure) -> None:
         """Two descriptions of the same pruning are equal, and so have one id."""
         if self.layers and not self.layers.strip("*"):  # every layer, the same share of each
             object.__setattr__(self, "layers", "")
             object.__setattr__(self, "scope", "layer")
-        if self.layers or self.rates or ":" in self.structure:  # each layer by itself anyway
+        if self.layers or self.rates or "global" not in structure.scopes:  # each layer by itself
             object.__setattr__(self, "scope", "layer")
-        of_each = self.structure == "filters" and self.scope == "layer" and not self.rates
-        if of_each or ":" in self.structure:  # a filter of each layer, weights of each group stay
+        if self.scope == "layer" and structure.keeps_one and not self.rates:
             object.__setattr__(self, "keep_layers", False)
 
-    def _check_amount(self) -> None:
-        told_elsewhere = bool(self.rates) or ":" in self.structure
-        if (self.fraction is None) != told_elsewhere:
-            way_out = "leave fraction out" if told_elsewhere else "give a fraction"
+    def _check_amount(self, structure: Structure) -> None:
+        given_elsewhere = bool(self.rates) or structure.density is not None
+        if (self.fraction is None) != given_elsewhere:
+            way_out = "leave fraction out" if given_elsewhere else "give a fraction"
             raise UserError(
                 f"fraction is {self.fraction} with structure {self.structure!r} and rates "
                 f"{self.rates!r}; {way_out}"
+            )
+        if self.fraction is None and self.rounds > 1:
+            raise UserError(
+                f"rounds is {self.rounds} without a fraction, on the way to which they are; "
+                "leave it out"
             )
         if self.fraction is None:
             return
@@ -425,10 +429,15 @@ class Stage:
         return self.protocol.epochs - self.retrain.epochs
 
     @property
-    def filters_take_norms(self) -> bool:
-        """Whether pruned filters have taken BatchNorm's scale and shift with them."""
-        prunes = [step.prune for step in self.chain[1:] if step.prune]
-        return any(p.structure == "filters" and not p.filters_only for p in prunes)
+    def prunes_channels(self) -> bool:
+        """Whether this step removes whole channels."""
+        return self.prune is not None and structure_named(self.prune.structure).channels
+
+    @property
+    def channels_take_norms(self) -> bool:
+        """Whether pruned channels have taken BatchNorm's scale and shift with them."""
+        steps = [step.prune for step in self.chain if step.prune and step.prunes_channels]
+        return any(not prune.filters_only for prune in steps)
 
     @property
     def schedule_kind(self) -> str | None:
@@ -462,8 +471,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
             f"rates_from is {retrain.rates_from}; the original training has {dense_epochs} epochs: "
             f"allowed: whole numbers from 0 up to {dense_epochs}"
         )
-    if prune.structure == "filters":
-        _check_alike(parent, prune)
+    _check_alike(parent, prune)
     origin = method_named(retrain.method).weights
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
@@ -517,10 +525,12 @@ def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:
 
 
 def _check_alike(parent: Stage, prune: Prune) -> None:
-    """What goes with pruned filters is the same in a whole chain."""
+    """What goes with pruned channels is the same in a whole chain."""
+    if not structure_named(prune.structure).channels:
+        return
     for step in parent.chain[1:]:
         before = step.prune
-        if before and before.structure == "filters" and before.filters_only != prune.filters_only:
+        if before and step.prunes_channels and before.filters_only != prune.filters_only:
             raise UserError(
                 f"filters_only is {prune.filters_only} at level {parent.level + 1}, and "
                 f"{before.filters_only} at level {step.level}; choose one for the whole chain"

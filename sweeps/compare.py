@@ -23,9 +23,17 @@ from rewind_ray.datasets import resolve
 from rewind_ray.errors import UserError
 from rewind_ray.optimizers import read_options
 from rewind_ray.protocols import protocol_named
+from rewind_ray.pruning import criteria_help
+from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.retraining import method_named
 from rewind_ray.schedule import SHAPES, Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.structures import (
+    DEFAULT_STRUCTURE,
+    structure_named,
+    structures_help,
+    with_option,
+)
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
@@ -89,15 +97,23 @@ class Comparison:
     """Iterative pruning: share of the remaining weights that each step removes."""
     levels: int = 0
     """Iterative pruning: number of steps; 0: no iterative chain."""
-    structure: Literal["unstructured", "filters", "2:4", "1:4", "4:8"] = "unstructured"
-    """What is removed: single weights, whole convolution filters, or N:M of them, which says how
-    much; layers whose inputs N:M doesn't divide are left out by --layers."""
+    structure: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME",
+            help=f"What is removed: {structures_help()}. N:M says how much; layers whose inputs it "
+            "doesn't divide are left out by --layers.",
+        ),
+    ] = DEFAULT_STRUCTURE
     rates: str = ""
     """Filters by the layers' own rates instead of densities: resnet56-A, resnet56-B, ..."""
     powers: tuple[int, ...] = (1,)
     """With --rates: their levels i; (1 - rate)^i of a layer's filters are kept."""
-    criterion: str = "magnitude"
-    """What decides which: magnitude, random or snip."""
+    criterion: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"What is removed first: {criteria_help()}.")
+    ] = DEFAULT_CRITERION
+    rounds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Times that the criterion scores what is left on the way to each density: 100 is SynFlow's."""
     scope: Literal["global", "layer"] = "global"
     """Compare the weights of all layers, or take the same share of each."""
     layers: str = ""
@@ -137,7 +153,7 @@ def compare(
     for seed in seeds:
         dense = dense_stage(protocol, seed)
         for retrain in retrains:
-            if comparison.rates or ":" in comparison.structure:
+            if says_amount(comparison):
                 for prune in amounts_by_themselves(comparison):
                     yield retrain_stage(dense, prune, retrain)
                 continue
@@ -150,17 +166,23 @@ def what_and_how(comparison: Comparison) -> dict[str, Any]:
     """The fields of ``Prune`` that don't say how much."""
     return {
         "criterion": comparison.criterion,
-        "structure": "filters" if comparison.rates else comparison.structure,
+        "structure": with_option("rates")[0] if comparison.rates else comparison.structure,
         "scope": comparison.scope,
         "layers": comparison.layers,
         "keep_layers": comparison.keep_layers,
         "shrink": comparison.shrink,
         "filters_only": comparison.filters_only,
+        "rounds": comparison.rounds,
     }
 
 
+def says_amount(comparison: Comparison) -> bool:
+    """Whether rates or the structure say how much is pruned, and densities don't."""
+    return bool(comparison.rates) or structure_named(comparison.structure).density is not None
+
+
 def amounts_by_themselves(comparison: Comparison) -> Iterator[Prune]:
-    """Prunings whose rates or N:M structure say how much."""
+    """Prunings whose rates or structure say how much."""
     settings = what_and_how(comparison)
     if not comparison.rates:
         yield Prune(fraction=None, **settings)

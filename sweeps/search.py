@@ -27,6 +27,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
+from rewind_ray.structures import DEFAULT_STRUCTURE, structures_help
 from rewind_ray.tasks import task_of
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
@@ -60,7 +61,9 @@ from sweeps.searching.space import (
     narrowed,
     num_recipes,
     reach,
+    reaches_any,
     read_space,
+    takes_fraction,
     values_of,
 )
 from sweeps.searching.study import Made, SearchStudy
@@ -96,8 +99,13 @@ class Knobs:
     """A file that names them; a knob is a list, or a table with low, high, and step or log."""
     methods: tuple[str, ...] | None = None
     """Retraining methods; all if left out."""
-    structures: tuple[str, ...] | None = None
-    """unstructured, filters, 2:4, 1:4, 4:8; unstructured if left out."""
+    structures: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(
+            metavar="NAMES",
+            help=f"What is removed: {structures_help()}; {DEFAULT_STRUCTURE} if left out.",
+        ),
+    ] = None
     fractions: tuple[float, ...] | None = None
     """Share of the remaining weights that each level prunes."""
     levels: tuple[int, ...] | None = None
@@ -115,7 +123,7 @@ class Knobs:
     momentum: tuple[bool, ...] | None = None
     """Restored with the weights, or not."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
-    """Only layers that 2:4, 1:4 and 4:8 prune, such as stages.*: those whose inputs they divide."""
+    """Only layers that N:M structures prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """No recipe prunes further; 100 if left out."""
 
@@ -178,7 +186,7 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
     if target is not None:
         prunable = sum(part.numel() for part in prunable_shapes(protocol, data).values())
         most = max(
-            float(prunable) if structure == "unstructured" else ratio
+            float(prunable) if reaches_any(structure) else ratio
             for structure, ratio in reach(space).items()
         )
         if most < target * (1 - LUMPS):
@@ -201,10 +209,10 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
         sample = Recipe(
             method="finetune",
             structure=structure,
-            fraction=None if ":" in structure else lowest(space.fractions),
+            fraction=lowest(space.fractions) if takes_fraction(structure) else None,
             levels=1,
             epochs=1,
-            layers=space.layers if ":" in structure else "",
+            layers="" if takes_fraction(structure) else space.layers,
         )
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 

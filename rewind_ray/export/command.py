@@ -39,19 +39,16 @@ from rewind_ray.errors import DataError, UserError, exit_code
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    cut_of,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
+from rewind_ray.structures import with_option
 from rewind_ray.tasks import task_of
 from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
@@ -196,12 +193,13 @@ def chosen_epoch(ledger: Ledger, stage_id: str, epoch: int | None) -> int:
 
 def check_filters(stage: Stage) -> None:
     """Raises UserError if there are no filters to cut out."""
-    structures = {step.prune.structure for step in stage.chain if step.prune}
-    if "filters" not in structures:
-        pruned = f"pruned {', '.join(sorted(structures))}" if structures else "dense"
+    if not any(step.prunes_channels for step in stage.chain):
+        structures = sorted({step.prune.structure for step in stage.chain if step.prune})
+        pruned = f"pruned {', '.join(structures)}" if structures else "dense"
+        cuttable = " or ".join(with_option("shrink"))
         raise UserError(
             f"--shrink cuts out whole filters, and stage {stage.stage_id} is {pruned}; leave "
-            "--shrink out, or export a stage of structure filters"
+            f"--shrink out, or export a stage of structure {cuttable}"
         )
 
 
@@ -222,7 +220,7 @@ def masked_network(
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
     mask = point.mask
-    if mask and stage.filters_take_norms:
+    if mask and stage.channels_take_norms:
         mask = {**mask, **follower_mask(network, mask, followers(network, task.example()))}
     if mask:
         apply_mask_(dict(network.named_parameters()), mask)
@@ -293,7 +291,7 @@ def sizes(
     params_prunable = sum(parameter.numel() for parameter in prunable.values())
     of_prunable = {name: kept for name, kept in mask.items() if name in prunable}
     params_remaining = unpruned(of_prunable) if mask else params_prunable
-    if stage.filters_take_norms:
+    if stage.channels_take_norms:
         mask = kept_kernels(network, mask, example)
     return {
         "density": params_remaining / params_prunable,

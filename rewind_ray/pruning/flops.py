@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rewind_ray.pruning import Mask
+from rewind_ray.pruning.example import fitted
+from rewind_ray.pruning.masks import Mask
 
 
 def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
@@ -16,15 +17,10 @@ def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, 
     multiply-add as 2. BatchNorm, activations, pooling and additions are not counted, as in the
     papers.
     """
-    parameter = next(network.parameters())
-    inputs = [
-        given.to(parameter.device, parameter.dtype if given.is_floating_point() else given.dtype)
-        for given in example
-    ]
     was_training = network.training
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(*inputs)
+        network(*fitted(example, network))
     network.train(was_training)
     root = type(network).__name__
     counts = {

@@ -27,11 +27,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from torch import Tensor
-
 from rewind_ray.errors import UserError
-from rewind_ray.pruning.layers import filters_left, layer_name, least_filters
+from rewind_ray.pruning.layers import layer_name
 from rewind_ray.pruning.masks import Mask
+from rewind_ray.pruning.removal import Removal
+from rewind_ray.pruning.whole_units import least_units, units_left
 
 PROJECTIONS = ("shortcut", "downsample", "projection")
 """Parts of the names of projections, which are not counted."""
@@ -93,15 +93,9 @@ RATES: dict[str, FilterRates] = {
 }
 
 
-def remove_by_rates(
-    scores: dict[str, Tensor],
-    mask: Mask,
-    rates: FilterRates,
-    power: int,
-    keep_layers: bool,
-    filters_only: bool = False,
-) -> Mask:
-    """Without the least important filters of each listed layer, and the inputs that they were.
+def remove_by_rates(removal: Removal, name: str, power: int, filters_only: bool = False) -> Mask:
+    """Without the least important filters of each layer that the rates of this name list, and
+    the inputs that they were.
 
     (1 - rate)^power of a layer's filters stay, see above for the rounding. Unless
     ``filters_only``, the next convolution's weights on the removed channels go as well, as in Li et
@@ -109,19 +103,22 @@ def remove_by_rates(
     which is zero unless BatchNorm's shift is above it. After the last convolution it is the dense
     layer's, where that is prunable.
     """
+    mask, split = removal.mask, removal.split
     pruned = {name: kept.clone() for name, kept in mask.items()}
     counted = counted_convolutions({name: tuple(kept.shape) for name, kept in mask.items()})
     readers = [*counted[1:], *_dense_after(mask, counted[-1])]
     rounding = Random(ROUNDING_SEED)
-    for number, rate in rates.shares.items():
-        name = counted[number - 1]
-        amount = filters_left(mask[name]) * (1 - (1 - rate) ** power)
+    for number, rate in RATES[name].shares.items():
+        layer = counted[number - 1]
+        amount = units_left(mask[layer], split) * (1 - (1 - rate) ** power)
         count = int(amount) + (rounding.random() < amount - int(amount))
-        removed = least_filters(scores[name], mask[name], count, keep_layers)
-        pruned[name][removed] = False
+        removed = least_units(
+            removal.scores[layer], mask[layer], count, split, removal.reduce, removal.keep_layers
+        )
+        pruned[layer][removed] = False
         if number <= len(readers) and not filters_only:
             pruned[readers[number - 1]][:, removed] = False
-    return pruned
+    return removal.close(pruned)
 
 
 def counted_convolutions(shapes: dict[str, tuple[int, ...]]) -> list[str]:

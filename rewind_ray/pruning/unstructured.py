@@ -1,11 +1,28 @@
-"""Removing single weights, over all layers together."""
+"""Removing single weights, over all layers together or the same share of each."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from rewind_ray.pruning.masks import Mask
+from rewind_ray.pruning.masks import Mask, unpruned
+from rewind_ray.pruning.removal import Removal
+
+
+def weights_of_all(removal: Removal) -> Mask:
+    """The mask without ``round(fraction * unpruned)`` weights of all layers together."""
+    count = removal.count(unpruned(removal.start), unpruned(removal.mask))
+    return remove_weights(removal.scores, removal.mask, count, removal.keep_layers)
+
+
+def weights_of_each(removal: Removal) -> Mask:
+    """The mask without ``round(fraction * unpruned)`` weights of each of the named layers."""
+    pruned = {name: kept.clone() for name, kept in removal.mask.items()}
+    for name in removal.names:
+        kept = removal.mask[name]
+        count = removal.count(int(removal.start[name].sum()), int(kept.sum()))
+        pruned |= remove_weights(removal.scores, {name: kept}, count, removal.keep_layers)
+    return pruned
 
 
 def remove_weights(scores: dict[str, Tensor], mask: Mask, count: int, keep_layers: bool) -> Mask:

@@ -16,13 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rewind_ray.pruning import Mask
-from rewind_ray.pruning.shrink import (
-    Cut,
-    compose,
-    cut_from_json,
-    cut_tensors,
-    cut_to_json,
-)
+from rewind_ray.pruning.cut import Cut, compose, cut_from_json, cut_to_json
+from rewind_ray.pruning.shrink import cut_tensors
 
 FORMAT = "2"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

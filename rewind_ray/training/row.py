@@ -90,7 +90,7 @@ def knobs_of(stage: Stage) -> dict[str, Any]:
     """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
     prune, retrain = stage.prune, stage.retrain
     of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
-    of_prune = ("scope", "layers", "rates", "shrink", "filters_only")
+    of_prune = ("scope", "layers", "rates", "shrink", "filters_only", "rounds")
     return {
         **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
         "retrain_drops": drops_text(retrain.drops) if retrain else None,

@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from rewind_ray.pruning import Mask, apply_mask_, prunable_parameters
-from rewind_ray.pruning.shrink import (
-    Cut,
-    channels_of,
-    cut_of,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.channels import follower_mask
+from rewind_ray.pruning.cut import Cut
+from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.trace import channels_of, followers
 from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
@@ -130,17 +126,21 @@ def set_mask_(run: StageRun, mask: Mask) -> None:
 
 def companions_of(run: StageRun, mask: Mask) -> Mask:
     """What goes with the filters that ``mask`` prunes; nothing where BatchNorm stays."""
-    if not run.stage.filters_take_norms:
+    if not run.stage.channels_take_norms:
         return {}
     if run.followers is None:
         run.followers = followers(run.task.meta_network(), run.task.example())
     return follower_mask(run.network, mask, run.followers)
 
 
-def closing(run: StageRun) -> Callable[[Mask], Mask]:
-    """Takes from a mask what filters that it prunes leave without use; see ``Channels.closed``."""
+def going_along(run: StageRun) -> dict[str, Callable[[Mask], Mask]]:
+    """What channels that the stage prunes take along: ``close`` and ``companions`` of
+    ``pruned_mask``; empty where it prunes none."""
+    if not run.stage.prunes_channels:
+        return {}
     channels = channels_of(run.network, run.task.example())
-    return lambda mask: channels.closed(mask, lambda part: companions_of(run, part))
+    companions = partial(companions_of, run)
+    return {"companions": companions, "close": partial(channels.closed, companions=companions)}
 
 
 def in_order_of_modules(mask: Mask, run: StageRun) -> Mask:

@@ -16,10 +16,9 @@ from torch import nn
 
 from rewind_ray.pruning import (
     Mask,
+    Probe,
     dense_mask,
-    loss_gradients,
     pruned_mask,
-    unchanged,
     unpruned,
 )
 from rewind_ray.retraining import (
@@ -47,9 +46,9 @@ from rewind_ray.training.run import (
     Runtime,
     StageRun,
     apply_masks_,
-    closing,
     cut_network_,
     data_seed,
+    going_along,
     in_order_of_modules,
     set_mask_,
     shrink_run_,
@@ -251,13 +250,13 @@ def next_mask(run: StageRun, parent: RewindPoint) -> Mask:
         stage.prune,
         seed=stage.seed,
         level=stage.level,
-        gradients=lambda: loss_gradients(
-            run.network,
-            run.parameters,
-            run.task.batches("train", data_seed(stage), 0),
-            lambda probe, batch: as_loss(run.task.loss(probe, batch), batch).mean,
+        probe=Probe(
+            network=run.network,
+            example=run.task.example(),
+            loss=lambda network, batch: as_loss(run.task.loss(network, batch), batch).mean,
+            batches=lambda: run.task.batches("train", data_seed(stage), 0),
         ),
-        close=closing(run) if stage.prune.structure == "filters" else unchanged,
+        **going_along(run),
     )
 
 

@@ -17,6 +17,7 @@ from rewind_ray.pruning import check_fits, check_prune
 from rewind_ray.spec import Protocol, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
+from rewind_ray.structures import DEFAULT_STRUCTURE
 from rewind_ray.tasks import task_of
 from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
@@ -164,7 +165,7 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
         how = f"{stage.prune.rates}, {how}"
     if stage.prune.layers:
         how = f"{stage.prune.layers}, {how}"
-    if stage.prune.structure != "unstructured":
+    if stage.prune.structure != DEFAULT_STRUCTURE:
         how = f"{stage.prune.structure}, {how}"
     rewind_epoch = stage.rewind_epoch
     back = "" if rewind_epoch is None else f"{rewind_epoch} of {stage.protocol.epochs}"

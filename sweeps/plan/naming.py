@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rewind_ray.spec import Stage
+from rewind_ray.structures import DEFAULT_STRUCTURE, structure_named
 from sweeps.plan.graph import Graph, lineages
 
 
@@ -27,12 +28,13 @@ def target_density(stage: Stage) -> float | None:
     density = 1.0
     for step in stage.chain[1:]:
         assert step.prune is not None
-        if ":" in step.prune.structure and not step.prune.layers:
-            kept, group = step.prune.structure.split(":")
-            density *= int(kept) / int(group)
-        elif step.prune.fraction is None or step.prune.layers:
+        of_layer = structure_named(step.prune.structure).density
+        if step.prune.layers or step.prune.rates:
             return None
+        if of_layer is not None:
+            density *= of_layer
         else:
+            assert step.prune.fraction is not None
             density *= 1 - step.prune.fraction
     return density
 
@@ -70,8 +72,8 @@ def chain_name(leaf: Stage) -> str:
     if leaf.prune is None or leaf.retrain is None:
         return f"dense-seed{leaf.seed}"
     how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
-    if leaf.prune.structure != "unstructured":
-        how = f"{leaf.prune.structure.replace(':', 'of')}-{how}"
+    if leaf.prune.structure != DEFAULT_STRUCTURE:
+        how = f"{structure_named(leaf.prune.structure).slug}-{how}"
     if leaf.level == 1:
         return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}"
     step = "" if leaf.prune.fraction is None else f"-{leaf.prune.fraction:g}"

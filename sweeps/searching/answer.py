@@ -22,6 +22,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.structures import DEFAULT_STRUCTURE
 from sweeps.compare import Training
 from sweeps.options import Options
 from sweeps.plan.chains import scaled
@@ -143,7 +144,7 @@ def command_of(
         "seeds": seeds,
         "methods": recipe.method,
         "rewind_epoch": asked,
-        "structure": recipe.structure if recipe.structure != "unstructured" else None,
+        "structure": recipe.structure if recipe.structure != DEFAULT_STRUCTURE else None,
         "layers": recipe.layers or None,
         "densities": () if recipe.fraction else None,  # none: a chain of steps alone
         "fraction": recipe.fraction,

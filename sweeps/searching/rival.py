@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rewind_ray.spec import Protocol
+from rewind_ray.structures import DEFAULT_STRUCTURE
 from sweeps.searching.objectives import Point
 from sweeps.searching.space import Recipe
 
@@ -30,7 +31,7 @@ def rivals_at(point: Point, protocol: Protocol) -> dict[str, Recipe]:
 def in_levels(levels: int, point: Point, protocol: Protocol) -> Recipe:
     return Recipe(
         method="lr_rewind",
-        structure="unstructured",
+        structure=DEFAULT_STRUCTURE,
         fraction=1 - point.compression ** (-1 / levels),
         levels=levels,
         epochs=min(protocol.epochs, point.cost_epochs // levels),

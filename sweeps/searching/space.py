@@ -13,15 +13,8 @@ from optuna.trial import BaseTrial
 
 from rewind_ray.errors import UserError
 from rewind_ray.retraining import METHODS, Method, method_named
-from rewind_ray.spec import (
-    STRUCTURES,
-    Protocol,
-    Prune,
-    Retrain,
-    Stage,
-    dense_stage,
-    retrain_stage,
-)
+from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.structures import DEFAULT_STRUCTURE, STRUCTURES, is_structure, structure_named
 from sweeps.iterative_wrn import steps_to
 
 DIGITS = 9
@@ -63,10 +56,10 @@ class Space:
 
     methods: Knob = tuple(METHODS)
     """Retraining methods."""
-    structures: Knob = ("unstructured",)
+    structures: Knob = (DEFAULT_STRUCTURE,)
     """What is removed."""
     fractions: Knob = (0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
-    """Share of the remaining weights that each level prunes; N:M structures say it themselves."""
+    """Share of the remaining weights that each level prunes; N:M structures have their own."""
     levels: Knob = Range(low=1, high=10, step=1)
     """Times that is pruned and retrained. Not asked for where a target compression and the
     fraction say it."""
@@ -114,7 +107,7 @@ def number_between(low: float, high: float, *, whole: bool = False) -> Callable[
 TINY = 1e-9  # bounds that are themselves left out
 KNOBS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "methods": (lambda value: value in METHODS, ", ".join(METHODS)),
-    "structures": (lambda value: value in STRUCTURES, ", ".join(STRUCTURES)),
+    "structures": (is_structure, f"{', '.join(STRUCTURES)} and other N:M"),
     "fractions": (number_between(TINY, 1 - TINY), "above 0 and below 1"),
     "levels": (number_between(1, 1000, whole=True), "whole numbers from 1 up"),
     "shares": (number_between(TINY, 1), "above 0, up to 1"),
@@ -242,8 +235,9 @@ class Recipe:
         """As told. Filters come in lumps, and come to a little more or less; N:M of some layers
         come to less."""
         if self.fraction is None:
-            kept, group = self.structure.split(":")
-            return (int(group) / int(kept)) ** self.levels
+            of_layer = structure_named(self.structure).density
+            assert of_layer is not None
+            return (1 / of_layer) ** self.levels
         return float((1 - self.fraction) ** -self.levels)
 
     def cost_epochs(self, protocol: Protocol) -> int:
@@ -259,19 +253,30 @@ class Recipe:
         knobs += [f"speedup {self.speedup:g}"] if self.speedup is not None else []
         knobs += ["momentum"] if self.restore_momentum else []
         size = self.structure if self.fraction is None else f"{100 * self.fraction:.4g}%"
-        of = " of filters" if self.structure == "filters" else ""
+        of = "" if reaches_any(self.structure) or self.fraction is None else f" of {self.structure}"
         of += f" of {self.layers}" if self.layers else ""
         amount = f"{size}{of}" if self.levels == 1 else f"{self.levels} times {size}{of}"
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
         return ", ".join([f"{self.method}{rate}{drops}", *knobs, epochs, amount])
 
 
+def takes_fraction(structure: str) -> bool:
+    """Whether a fraction says how much it removes, and not the structure itself."""
+    return structure_named(structure).density is None
+
+
+def reaches_any(structure: str) -> bool:
+    """Whether every compression can be reached to the weight, so that a fraction and a target say
+    the levels; larger units come in lumps."""
+    return takes_fraction(structure) and structure_named(structure).single
+
+
 def asked_knobs(method: Method, structure: str, levels_known: bool) -> list[str]:
     """Knobs that a recipe of this method and structure has, in the order they are asked for."""
     names = []
-    if ":" not in structure:
-        names += ["fractions"] if levels_known and structure == "unstructured" else []
-        names += [] if levels_known and structure == "unstructured" else ["fractions", "levels"]
+    if takes_fraction(structure):
+        known = levels_known and reaches_any(structure)
+        names += ["fractions"] if known else ["fractions", "levels"]
     names += [] if method is METHODS["scratch_e"] else ["shares"]
     names += ["lrs"] if "lr" in (*method.needs, *method.takes) else []
     names += ["decays"] if "drops" in method.takes else []
@@ -305,7 +310,7 @@ def recipe_of(
         fraction=got.get("fractions"),
         levels=levels,
         epochs=epochs,
-        layers=space.layers if ":" in structure else "",
+        layers="" if takes_fraction(structure) else space.layers,
         lr=float(f"{got['lrs']:.{RATE_DIGITS}g}") if "lrs" in got else None,
         drops=tuple(epochs * (1 - 0.5 ** (number + 1)) for number in range(decays)),
         factor=protocol.schedule.factor if decays else None,
@@ -392,12 +397,12 @@ def epochs_between(space: Space, protocol: Protocol, target: float | None) -> tu
 
 def levels_between(space: Space, structure: str, target: float | None) -> tuple[int, int]:
     """The fewest and the most."""
-    if ":" in structure:
+    if not takes_fraction(structure):
         return 1, 1
     if target is None:
         return int(lowest(space.levels)), int(highest(space.levels))
     fewest, most = (steps_to(target, end(space.fractions)) for end in (highest, lowest))
-    if structure == "unstructured":
+    if reaches_any(structure):
         return fewest, most
     return max(fewest, int(lowest(space.levels))), int(highest(space.levels))
 
@@ -406,9 +411,9 @@ def reach(space: Space) -> dict[str, float]:
     """Structure -> the highest compression that its recipes could be told to prune to."""
     found = {}
     for structure in values_of(space.structures):
-        kept, _, group = structure.partition(":")
-        if group:
-            found[structure] = int(group) / int(kept)
+        of_layer = structure_named(structure).density
+        if of_layer is not None:
+            found[structure] = 1 / of_layer
         else:
             found[structure] = (1 - highest(space.fractions)) ** -highest(space.levels)
     return found

@@ -64,6 +64,7 @@ def row(**values: Any) -> ResultRow:
         "prune_power": None,
         "prune_shrink": None if dense else False,
         "prune_filters_only": None if dense else False,
+        "prune_rounds": None if dense else 1,
         "optimizer": "sgd",
         "train_epochs": DENSE_EPOCHS if dense else retrain_epochs,
         "search_cost_epochs": 0 if dense else level * retrain_epochs,

@@ -27,8 +27,10 @@ from analysis.table.points import POINT, choose_retrain_epochs, points_of
 from analysis.table.rows import read_rows
 from rewind_ray.models import build_network, initialise_
 from rewind_ray.pruning import RATES, dense_mask, prunable_parameters
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.retraining import METHODS
 from tests.rewind_ray.examples import one_image
 

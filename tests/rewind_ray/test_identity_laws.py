@@ -35,6 +35,7 @@ from rewind_ray.spec import (
     dense_stage,
     retrain_stage,
 )
+from rewind_ray.structures import structure_named
 from rewind_ray.tasks.image import ImageClassification, classification_loss
 from rewind_ray.training.stage import epoch_rates
 from tests.rewind_ray.tasks.diabetes import diabetes
@@ -123,6 +124,7 @@ CHANGED_FROM: dict[str, Schedule] = {
 """Where it isn't the schedule of ``short``: fields that mean something with others only."""
 HALF, FILTERS = Prune(fraction=0.5), Prune(fraction=0.5, structure="filters")
 RATES = Prune(fraction=None, structure="filters", rates="resnet56-B")
+FLOW = Prune(fraction=0.9, criterion="synflow")
 NEARLY_ALL = Prune(fraction=0.99, scope="layer")
 CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
     "fraction": (HALF, Prune(fraction=0.6)),
@@ -138,6 +140,7 @@ CHANGED_PRUNE: dict[str, tuple[Prune, Prune]] = {
     "power": (RATES, replace(RATES, power=2)),
     "shrink": (FILTERS, replace(FILTERS, shrink=True)),
     "filters_only": (FILTERS, replace(FILTERS, filters_only=True)),
+    "rounds": (FLOW, replace(FLOW, rounds=3)),
 }
 TUNED, STEPPED = (
     Retrain(method="finetune", epochs=2),
@@ -331,7 +334,8 @@ def prunings() -> Iterator[tuple[str, Callable[[float], Prune]]]:
 
 
 def pruning(settings: dict[str, Any], fraction: float) -> Prune:
-    return Prune(fraction=None if ":" in settings["structure"] else fraction, **settings)
+    says_itself = structure_named(settings["structure"]).density is not None
+    return Prune(fraction=None if says_itself else fraction, **settings)
 
 
 def test_prunings_that_remove_the_same_share_an_id() -> None:

@@ -23,7 +23,6 @@ from rewind_ray.spec import (
     PRUNABLE,
     SCOPES,
     STANDARDISATIONS,
-    STRUCTURES,
     Protocol,
     Prune,
     Retrain,
@@ -34,6 +33,7 @@ from rewind_ray.spec import (
     stage_from_dict,
     stage_to_dict,
 )
+from rewind_ray.structures import DEFAULT_STRUCTURE, STRUCTURES, structure_named
 
 # Golden
 
@@ -148,8 +148,9 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
 PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fraction": st.sampled_from([0.2, 1 - 0.8, 0.25, 1 - 0.75, 0.2000001]),
     "criterion": st.sampled_from(["magnitude", "other"]),
-    "structure": st.sampled_from(list(STRUCTURES)),
+    "structure": st.sampled_from([*STRUCTURES, "3:7"]),
     "keep_layers": st.booleans(),
+    "rounds": st.sampled_from([1, 2]),
     "scope": st.sampled_from(list(SCOPES)),
     "layers": st.sampled_from(["", "stages.*.conv1"]),
     "rates": st.sampled_from(["", "resnet56-A", "resnet56-B"]),
@@ -215,8 +216,9 @@ def stages() -> st.SearchStrategy[Stage]:
                 prune["filters_only"] = stage.prune.filters_only
             if prune.get("power", 1) != 1:
                 prune["rates"] = "resnet56-A"
-            if prune.get("rates") or ":" in prune.get("structure", ""):
-                prune["fraction"] = None
+            structure = structure_named(prune.get("structure", DEFAULT_STRUCTURE))
+            if prune.get("rates") or structure.density is not None:
+                prune |= {"fraction": None, "rounds": 1}
             stage = retrain_stage(stage, Prune(**prune), Retrain(**retrain))
         return stage
 

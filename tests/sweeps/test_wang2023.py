@@ -14,8 +14,10 @@ from rewind_ray.models import build_network, initialise_
 from rewind_ray.network_options import options_of
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.pruning.shrink import cut_of, follower_mask, followers, shrink_
+from rewind_ray.pruning.shrink import cut_of, shrink_
+from rewind_ray.pruning.trace import followers
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import dense_stage
 from rewind_ray.training.stage import epoch_rates

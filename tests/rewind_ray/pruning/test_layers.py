@@ -18,7 +18,8 @@ from rewind_ray.pruning import (
     prunable_parameters,
     pruned_mask,
 )
-from rewind_ray.spec import STRUCTURES, Prune
+from rewind_ray.spec import Prune
+from rewind_ray.structures import STRUCTURES
 from tests.rewind_ray.pruning import test_filters, test_unstructured
 
 
@@ -125,7 +126,9 @@ def test_the_scope_makes_the_difference() -> None:
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_a_pattern_of_nothing_lists_some_layers(structure: str) -> None:
     prune = Prune(
-        fraction=None if ":" in structure else 0.5, structure=structure, layers="blocks.*.conv1"
+        fraction=0.5 if STRUCTURES[structure].density is None else None,
+        structure=structure,
+        layers="blocks.*.conv1",
     )
     with pytest.raises(
         ValueError, match=r"layers 'blocks.\*.conv1' matches no .*for example, conv, stages.0.0"

@@ -9,14 +9,12 @@ from torch import nn
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.pruning import (
     apply_mask_,
-    check_prune,
     dense_mask,
     density,
     empty_layers,
     prunable_parameters,
     unpruned,
 )
-from rewind_ray.spec import Prune
 
 
 def network_named(name: str) -> nn.Module:
@@ -74,11 +72,6 @@ def test_sizes_of_masks() -> None:
     assert (unpruned(mask), density(mask), empty_layers(mask)) == (16, 1.0, [])
     mask["a.weight"][:] = False
     assert (unpruned(mask), density(mask), empty_layers(mask)) == (4, 0.25, ["a.weight"])
-
-
-def test_unknown_criteria_list_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown pruning criterion 'taylor'; known: magnitude"):
-        check_prune(Prune(fraction=0.5, criterion="taylor"))
 
 
 # What a pattern of names reaches

@@ -22,21 +22,11 @@ from rewind_ray.pruning import (
     shrink,
     unpruned,
 )
-from rewind_ray.pruning.filters import by_unit
+from rewind_ray.pruning.channels import apply_filter_mask_, follower_mask
+from rewind_ray.pruning.cut import Cut, compose, cut_from_json, cut_to_json
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import (
-    Cut,
-    apply_filter_mask_,
-    channels_of,
-    compose,
-    cut_from_json,
-    cut_tensors,
-    cut_to_json,
-    follower_mask,
-    followers,
-    kept_kernels,
-    shrink_,
-)
+from rewind_ray.pruning.shrink import cut_tensors, kept_kernels, shrink_
+from rewind_ray.pruning.trace import channels_of, followers
 from rewind_ray.spec import Prune
 from tests.rewind_ray.examples import one_image
 
@@ -391,6 +381,11 @@ def test_a_masked_chain_prunes_what_a_shrunk_chain_does(name: str) -> None:
         assert counts(masked, mask, input_shape) == counts(small, small_mask, input_shape)
 
 
+def units_of(weight: Tensor) -> Tensor:
+    """Filters of a convolution, or what a dense layer (out, in) has on each input."""
+    return weight if weight.dim() == 4 else weight.T
+
+
 @pytest.mark.parametrize(
     "fraction", [0.02, 0.2, *(pytest.param(f, marks=pytest.mark.slow) for f in (0.5, 0.9))]
 )
@@ -404,7 +399,7 @@ def test_units_go_as_long_as_they_fit_with_all_that_reads_them(fraction: float) 
     order = sorted(
         (float(weight.abs().mean()), place, number, name)
         for place, (name, parameter) in enumerate(parameters.items())
-        for number, weight in enumerate(by_unit(parameter.detach()))
+        for number, weight in enumerate(units_of(parameter.detach()))
     )
     expected = {n: kept.clone() for n, kept in mask.items()}
     for _, _, number, name in order:

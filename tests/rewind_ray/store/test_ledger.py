@@ -74,6 +74,7 @@ def a_row(**changes: Any) -> ResultRow:
         "prune_power": None,
         "prune_shrink": None,
         "prune_filters_only": None,
+        "prune_rounds": None,
         "optimizer": "sgd",
         "train_epochs": 6,
         "search_cost_epochs": 0,
