@@ -164,8 +164,8 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
         schedule=schedule,
         steps_per_epoch=steps,
         dense_epochs=dense_epochs,
-        retrain_epochs=epochs,
         train_epochs=epochs,
+        retrain=Retrain(method="lr_rewind", epochs=epochs),
     )
     start = (dense_epochs - epochs) * steps
     there = learning_rate(start + update, schedule, steps, dense_epochs)
@@ -283,9 +283,8 @@ def test_no_rate_climbs_again_once_it_fell(
         schedule=Schedule(lr=0.4, drops=tuple(drops), warmup_epochs=own_warmup),
         steps_per_epoch=steps,
         dense_epochs=dense_epochs,
-        retrain_epochs=epochs,
         train_epochs=epochs,
-        warmup=warmup,
+        retrain=Retrain(method=method, epochs=epochs, warmup=warmup),
         removed_norm=removed_norm,
     )
     got = [RATES[METHODS[method].rate](update, context) for update in range(epochs * steps)]
