@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from tyro.conf import FlagCreatePairsOff
 from tyro.extras import SubcommandApp
 
-from analysis.commands import COMMANDS, command_named
+from analysis.commands import COMMANDS, command_named, overview
 from rewind_ray.errors import exit_code
 
 log = logging.getLogger("analysis")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse and execute; ``--help`` and typing errors exit."""
+    """Parse and execute; without arguments list the commands. ``--help`` and bad usage exit."""
+    if not arguments:
+        print(overview(), flush=True)
+        return
     app = SubcommandApp()
     typed = arguments[:1]
     for name in typed if typed and typed[0] in COMMANDS else COMMANDS:
@@ -30,7 +33,7 @@ def run(arguments: Sequence[str]) -> None:
     app.cli(
         prog="python -m analysis",
         description=__doc__,
-        args=arguments or ["--help"],
+        args=arguments,
         config=(FlagCreatePairsOff,),
     )
 

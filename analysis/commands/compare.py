@@ -10,7 +10,15 @@ import pandas as pd
 from tyro.conf import arg
 
 from analysis.commands.options import AMOUNT, Json, Margin, Rows
-from analysis.questions.compare import WORTH, Comparison, compare, in_points, left_out_text, over
+from analysis.questions.compare import (
+    WORTH,
+    Comparison,
+    compare,
+    in_points,
+    left_out_text,
+    outcome_text,
+    over,
+)
 from analysis.questions.judge import MARGIN
 from analysis.questions.statistics import ALPHA, CONFIDENCE, MOST_SEEDS, POWER
 from analysis.table.metrics import amount, difference_of, margin_of
@@ -104,14 +112,14 @@ def compare_text(compared: Comparison, margin: float, worth: float) -> str:
     lines, pairs = compared.scenarios, compared.overall
     single = len(pairs[["a", "b"]].drop_duplicates()) == 1
     if single:
-        told, shown = [fill(line.verdict, WIDTH) for line in pairs.itertuples()], lines
+        summary, shown = [fill(line.verdict, WIDTH) for line in pairs.itertuples()], lines
     else:
-        told, shown = [_overall(pairs, margin)], lines[lines["better"] != ""]
+        summary, shown = [_overall(pairs, margin)], lines[lines["better"] != ""]
     tables = [
         f"{panel_name(panel)}\n{_table(group, margin, worth, single=single)}"
         for panel, group in shown.groupby(PANEL, dropna=False)
     ]
-    return "\n\n".join([*told, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
+    return "\n\n".join([*summary, *tables, fill(_counts(compared, margin, single=single), WIDTH)])
 
 
 def _counts(compared: Comparison, margin: float, *, single: bool) -> str:
@@ -139,17 +147,8 @@ def _overall(pairs: pd.DataFrame, margin: float) -> str:
     cells["difference"] = [_difference(line) for line in pairs.itertuples()]
     cells["over"] = [over(line) for line in pairs.itertuples()]
     cells["p"], cells["Holm"] = pairs["p"].map(_p), pairs["p_holm"].map(_p)
-    cells["overall"] = [_shown(line, margin) for line in pairs.itertuples()]
+    cells["overall"] = [outcome_text(line, margin) for line in pairs.itertuples()]
     return aligned(cells, left={"a", "b", "metric", "overall"})
-
-
-def _shown(line: Any, margin: float) -> str:
-    within = f"equivalent within {amount(margin, line.metric)}"
-    if line.better:
-        return f"{line.better} better" + (f", {within}" if line.equivalent else "")
-    if line.equivalent:
-        return within
-    return "no difference shown" + ("" if line.could_show else ": too few seeds")
 
 
 def _table(lines: pd.DataFrame, margin: float, worth: float, *, single: bool) -> str:
@@ -209,4 +208,4 @@ def _verdict(line: Any, margin: float) -> str:
     failed = f"; {diverged} diverged" if diverged else ""
     if pd.isna(line.p):
         return f"not compared{failed}"
-    return _shown(line, margin) + failed
+    return outcome_text(line, margin) + failed

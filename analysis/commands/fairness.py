@@ -12,7 +12,7 @@ from analysis.questions.fairness import (
     CONDITIONS,
     FOUR,
     GROUP,
-    PLACE,
+    OF_CROSS_TEST,
     SETUPS,
     SHORT,
     Group,
@@ -39,7 +39,7 @@ def fairness_command(source: Rows, *, json: Json = False, out: PairsOut = None) 
 
     For each two lines that a figure would draw, the strictest comparison setup of Wang et al. 2023
     that they satisfy, S1 up to S4.2, and SX-A and SX-B beside; and what breaks the next one, or
-    why the rows can't tell. Then the cross test: whether the ranking of two ways of pruning
+    why it is unknown. Then the cross test: whether the ranking of two ways of pruning
     depends on the retraining.
 
     Examples:
@@ -137,8 +137,8 @@ def pair_names(a: Group, b: Group) -> tuple[str, str, str]:
     """What two groups have in common, and what each is called beside the other."""
     both = [name for name in GROUP if name not in ("method", "variant")]
     same = [name for name in both if getattr(a, name) == getattr(b, name)]
-    told = [name for name in same if name != "prune_fraction"]
-    where = panel_name(tuple(getattr(a, name) for name in told))
+    common = [name for name in same if name != "prune_fraction"]
+    where = panel_name(tuple(getattr(a, name) for name in common))
     names = []
     for group in (a, b):
         parts = [group.method, group.variant]
@@ -170,7 +170,7 @@ def cross_text(tests: pd.DataFrame) -> str:
     ]
     parts += [
         _cross_table(place, group)
-        for place, group in tests.groupby([*PLACE, "a", "b"], dropna=False, sort=False)
+        for place, group in tests.groupby([*OF_CROSS_TEST, "a", "b"], dropna=False, sort=False)
     ]
     depending = int(tests["depends"].sum())
     parts.append(

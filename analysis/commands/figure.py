@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pyarrow import fs
 from tyro.conf import Positional, arg
 
-from analysis.papers import FIGURES, figure_named, make
-from analysis.papers.content import FORMATS, as_text, write_content
-from analysis.papers.material import Source
+from analysis.draw.papers import FIGURES, figure_named, make
+from analysis.draw.papers.content import FORMATS, as_text, write_content
+from analysis.draw.papers.scenes import Source
 from analysis.table.rows import read_rows, suffix_of
 from rewind_ray.errors import UserError
 from rewind_ray.store.files import kind_of
@@ -62,7 +62,7 @@ def figure_command(
 
     From one's own rows, from the paper's published ones, or from both: own ones are then solid,
     published ones paler, dashed and hollow. A panel is drawn for whatever the rows have of the
-    paper's networks; if that is nothing, for other networks that were pruned likewise. What is
+    paper's networks; if that is nothing, for other networks that were pruned the same way. What is
     missing is said. Below stands how fair the comparison is. A .csv holds the numbers drawn; in a
     .pdf, figures with many panels have several pages.
 

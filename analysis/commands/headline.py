@@ -182,17 +182,17 @@ def choices_text(lines: pd.DataFrame) -> str:
 
 
 def zone_text(leads: pd.DataFrame) -> str:
-    """The rewinding safe zone in words, and how far it can be told."""
+    """The rewinding safe zone in words, and what was tried."""
     if leads.empty:
         return (
-            "rewinding safe zone: can't be told; it takes one-shot rows of finetune, weight_rewind "
+            "rewinding safe zone: unknown; it takes one-shot rows of finetune, weight_rewind "
             "and lr_rewind at the same retraining times, and those of their dense networks"
         )
     tried = " ".join(f"{share:.0%}" for share in sorted(set(leads["share"].round(2))))
     zone = safe_zone(leads)
     networks = ", ".join(sorted(set(leads["network"])))
     if zone is None:
-        told = "none: nowhere do both rewindings beat fine-tuning in every scenario"
+        found = "none: nowhere do both rewindings beat fine-tuning in every scenario"
     else:
-        told = f"{' to '.join(f'{end:.0%}' for end in sorted(set(zone)))} of the original training"
-    return f"rewinding safe zone: {told}\n(tried on {networks}: {tried})"
+        found = f"{' to '.join(f'{end:.0%}' for end in sorted(set(zone)))} of the original training"
+    return f"rewinding safe zone: {found}\n(tried on {networks}: {tried})"

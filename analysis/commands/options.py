@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 Storage = Annotated[str, arg(metavar="URI", help="Storage root of the sweeps.")]
-Table = Annotated[str, arg(metavar="FILE", help="A .csv or a .parquet.")]
+TableFile = Annotated[str, arg(metavar="FILE", help="A .csv or a .parquet.")]
 Sweep = Annotated[
     str | None,
     arg(

@@ -14,7 +14,7 @@ from analysis.questions.attainment import attainment
 from analysis.questions.fronts import OBJECTIVES, hypervolumes
 from analysis.questions.pareto import AGAINST, BY, check_choice, check_objectives, pareto
 from analysis.table.points import PANEL, dense_baselines
-from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.rows import PICTURES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.table.spreads import marks_text
 from analysis.table.text import json_text, panels_text, records
 from rewind_ray.errors import UserError
@@ -71,7 +71,7 @@ def pareto_command(
     check_choice("--x", x, AGAINST)
     weighed = objectives or (x, "test_accuracy")
     check_objectives(weighed)
-    suffix = suffix_of(out, (*FIGURES, ".csv")) if out else None
+    suffix = suffix_of(out, (*PICTURES, ".csv")) if out else None
     rows = read_rows(source)
     points = pareto(rows, by, weighed, all_settings)
     baselines = dense_baselines(rows)
@@ -129,8 +129,8 @@ def pareto_text(
 ) -> str:
     best = points[points["nondominated"]]
     columns = dict.fromkeys([by, "method", "retrain_epochs", *objectives])
-    told = ("compression_ratio", "density", "test_accuracy", *PANEL)
-    shown = [name for name in columns if name not in told]
+    shown_anyway = ("compression_ratio", "density", "test_accuracy", *PANEL)
+    shown = [name for name in columns if name not in shown_anyway]
     log.info("left out %d dominated points of %d", len(points) - len(best), len(points))
     notes = {
         panel: "hypervolume: "

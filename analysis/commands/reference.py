@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from analysis.commands.options import Table
+from analysis.commands.options import TableFile
 from analysis.reference import PUBLISHED, published
 from analysis.table.rows import TABLES, suffix_of, write_rows
 
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 Paper = Annotated[Positional[str], arg(metavar="PAPER", help=f"One of {', '.join(PUBLISHED)}.")]
 
 
-def reference_command(paper: Paper, *, out: Table) -> None:
+def reference_command(paper: Paper, *, out: TableFile) -> None:
     """The published results of a paper as rows.
 
-    All other commands work on them as on one's own. Column "source" tells each row's table or
-    figure.
+    All other commands work on them as on one's own. The column "source" names the table or figure
+    of each row.
 
     Examples:
       python -m analysis reference renda2020 --out renda2020.parquet

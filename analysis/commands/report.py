@@ -17,7 +17,7 @@ Page = Annotated[str, arg(metavar="FILE", help="Where the page goes: an .html.")
 
 
 def report_command(source: Rows, *, out: Page) -> None:
-    """A page that tells and shows what the rows say.
+    """One page with everything that the rows show.
 
     One self-contained .html, to open in any browser, mail or print: a summary in words, frontiers,
     search cost, learning curves, a table of all points, and how to make it all again. Learning

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from analysis.commands.options import Storage, Sweep, Table
+from analysis.commands.options import Storage, Sweep, TableFile
 from analysis.table.rows import TABLES, read_rows, suffix_of, write_rows
 
 log = logging.getLogger(__name__)
 
 
-def rows_command(*, storage: Storage, sweep: Sweep = None, out: Table) -> None:
+def rows_command(*, storage: Storage, sweep: Sweep = None, out: TableFile) -> None:
     """Gather the rows of a storage root in one table.
 
     Examples:

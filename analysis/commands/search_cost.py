@@ -9,7 +9,7 @@ from typing import Any
 from analysis.commands.options import Json, Out, Rows
 from analysis.questions.search_cost import Sharing, search_costs, sharing_of
 from analysis.table.points import dense_baselines
-from analysis.table.rows import FIGURES, read_rows, suffix_of, table_as_bytes, write_file
+from analysis.table.rows import PICTURES, read_rows, suffix_of, table_as_bytes, write_file
 from analysis.table.spreads import marks_text
 from analysis.table.text import json_text, panels_text, records
 
@@ -31,7 +31,7 @@ def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) ->
       python -m analysis search-cost results --json
       python -m analysis search-cost rows.csv --out search_cost.svg
     """
-    suffix = suffix_of(out, (*FIGURES, ".csv")) if out else None
+    suffix = suffix_of(out, (*PICTURES, ".csv")) if out else None
     rows = read_rows(source)
     points = search_costs(rows)
     sharing = sharing_of(rows)

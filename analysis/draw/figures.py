@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.draw.drawing import (
-    AXES,
-    METHOD_LABELS,
-    Panel,
-    Sheet,
-    abreast,
-    accuracy_axis,
-    draw,
-    write_figures,
-)
+from analysis.draw.drawing import Sheet, abreast, draw, write_figures
+from analysis.draw.looks import METHOD_LABELS
+from analysis.draw.panels import AXES, Panel, accuracy_axis
 from analysis.table.columns import BadRows
 from analysis.table.points import (
     PANEL,

@@ -14,10 +14,9 @@ from analysis.questions.pareto import AGAINST, BY, check_choice
 from analysis.table.columns import BadRows
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
-    group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -36,7 +35,7 @@ def attainment(
 
     Columns: PANEL, ``by``, ``curve`` (one of CURVES), ``n_seeds``, ``attained_by`` (seeds), x,
     ``test_accuracy``; each curve's lines in order of x. A seed attains what some network trained
-    with it is at least as good as, in both. A corner tells that ``attained_by`` of the ``n_seeds``
+    with it is at least as good as, in both. At a corner ``attained_by`` of the ``n_seeds``
     attain it, and no higher accuracy or better x besides; between corners draw steps, never
     slopes: a compression is attained with the accuracy of the next corner of higher compression.
     The empirical attainment function of Grunert da Fonseca et al. 2001, exact.
@@ -111,9 +110,7 @@ def trials_of(rows: pd.DataFrame, *, chosen: bool) -> pd.DataFrame:
     if chosen:
         points = choose_retrain_epochs(points)
     pruned = pruned_rows(rows)
-    keys = pd.concat([points[POINT], pruned[POINT]], ignore_index=True)
-    numbers = group_numbers(keys, POINT).to_numpy()
-    of_points, of_rows = numbers[: len(points)], numbers[len(points) :]
+    of_points, of_rows = numbers_of_points(points, pruned)
     single = ~sums_up(pruned).to_numpy()
     if not single.all():
         log.warning(

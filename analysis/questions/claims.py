@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.questions.fairness.variants import Knobs, read_variant
 from analysis.questions.headline import (
     CURVE,
     NO_DROP,
     REWINDINGS,
     SMALL_DROP,
     costs_at_headlines,
-    dense_epochs_of,
     with_step,
 )
 from analysis.questions.judge import (
@@ -36,10 +36,10 @@ from analysis.table.columns import BadRows
 from analysis.table.metrics import amount
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -50,11 +50,11 @@ SAFE_ZONE = (0.25, 0.90)
 
 VERDICTS = ("supported", "equivalent", "contradicted", "not decided")
 
-PLACE = [*PANEL, "criterion", "step", "density"]
+MEETING = [*PANEL, "criterion", "step", "density"]
 """Where two points are compared."""
 
-Pick = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
-"""Points and rows -> the points of one side of a comparison."""
+Pick = Callable[[pd.DataFrame], pd.DataFrame]
+"""All points -> those of one side of a comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ class Claim:
 def chosen(*methods: str) -> Pick:
     """Each method at its retraining time of the best validation accuracy."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
         return choose_retrain_epochs(points[points["method"].isin(methods)])
 
     return pick
@@ -85,7 +85,7 @@ def chosen(*methods: str) -> Pick:
 def in_safe_zone(*methods: str) -> Pick:
     """One-shot and unstructured, at the headline compressions, retrained for 25% to 90% of T."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
         one_shot = points[
             (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
         ]
@@ -93,7 +93,7 @@ def in_safe_zone(*methods: str) -> Pick:
             return one_shot
         at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
         at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
-        share = at_headlines["retrain_epochs"] / dense_epochs(at_headlines, rows)
+        share = at_headlines["retrain_epochs"] / at_headlines["dense_epochs"]
         inside = share.between(*SAFE_ZONE).fillna(False)
         return at_headlines[at_headlines["method"].isin(methods) & inside]
 
@@ -103,20 +103,11 @@ def in_safe_zone(*methods: str) -> Pick:
 def for_the_whole_time(method: str) -> Pick:
     """Retrained for as long as the dense network was trained."""
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-        whole = points["retrain_epochs"] == dense_epochs(points, rows)
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
+        whole = points["retrain_epochs"] == points["dense_epochs"]
         return points[(points["method"] == method) & whole]
 
     return pick
-
-
-def dense_epochs(points: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """T of each point's dense network."""
-    by_data = dense_epochs_of(rows).to_dict()
-    pairs = zip(points["network"], points["dataset"], strict=True)
-    return pd.Series(
-        [by_data.get(pair, np.nan) for pair in pairs], index=points.index, dtype="float64"
-    )
 
 
 def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
@@ -125,16 +116,22 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     ``variant`` becomes the epoch at which was pruned, so that only what started alike is compared.
     """
 
-    def pick(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-        rates = points["variant"].str.extract(RATE)[0].astype("float64")
-        start = points["variant"].str.extract(START)[0]
-        told = points.assign(rate=rates, variant=("pruned at epoch " + start).fillna(""))
-        told = told[rates.notna() & points["retrain_epochs"].notna()]
-        among = told.groupby([*PLACE, "variant", "method"], dropna=False)
-        told = told.assign(top=among["rate"].transform("max"))
-        return told[kept(told)].groupby([*PLACE, "variant", "method"], dropna=False).head(1)
+    def pick(points: pd.DataFrame) -> pd.DataFrame:
+        knobs = [read_variant(text) for text in points["variant"]]
+        rates = pd.Series([each.rates.get("lr") for each in knobs], points.index, dtype="float64")
+        rated = points.assign(rate=rates, variant=[_start(each) for each in knobs])
+        rated = rated[rates.notna() & points["retrain_epochs"].notna()]
+        among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
+        rated = rated.assign(top=among["rate"].transform("max"))
+        return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
 
     return pick
+
+
+def _start(knobs: Knobs) -> str:
+    if knobs.pruned_at is None:
+        return ""
+    return f"pruned at epoch {knobs.pruned_at}" + ("/k" if knobs.over_speedup else "")
 
 
 def top_rate(points: pd.DataFrame) -> pd.Series:
@@ -152,12 +149,8 @@ def lower_rate(points: pd.DataFrame) -> pd.Series:
 
 
 def _within(points: pd.DataFrame, values: pd.Series) -> pd.api.typing.SeriesGroupBy:
-    return values.groupby([points[name] for name in [*PLACE, "variant", "method"]], dropna=False)
+    return values.groupby([points[name] for name in [*MEETING, "variant", "method"]], dropna=False)
 
-
-RATE = r"(?:\blr |F\d+, )([0-9.]+(?:e-?\d+)?)"
-START = r"(?:from epoch |\bP)(\d+(?:/k)?)"
-"""Of variants, one's own and Wang et al.'s ("P30F90, 1e-2")."""
 
 OTHERS = ("finetune", "weight_rewind", "low_lr_weight_rewind", "reinit")
 
@@ -203,22 +196,22 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-SCENARIO = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
+OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method_other"]
 """What a verdict is about."""
 
 
 def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every claim in every scenario, and the points that the verdicts rest on.
 
-    The first table has one line a claim, scenario and pair of methods (SCENARIO): ``verdict``, one
-    of VERDICTS, what ``judge.judged`` says of the mean difference over its points, and
-    how many points there are: ``n_points``, of which ``n_places`` are judged, because all units
-    have them. The second has one line a point compared, with its mean difference; points are not
-    judged one by one. Differences are fractions. Raises BadRows if there is no pruned network
-    among the rows.
+    The first table has one line a claim, scenario and pair of methods (OF_VERDICT): ``verdict``,
+    one of VERDICTS, what ``judge.judged`` says of the mean difference over its points, and how
+    many points there are: ``n_points``, of which ``n_places`` are judged, because all units have
+    them. The second has one line a point compared, with its mean difference; points are not judged
+    one by one. Differences are fractions. Raises BadRows if there is no pruned network among the
+    rows.
     """
     points, trials = numbered(rows)
-    parts = [_compared(name, claim, points, rows) for name, claim in CLAIMS.items()]
+    parts = [_compared(name, claim, points) for name, claim in CLAIMS.items()]
     parts = [part for part in parts if part["difference"].notna().any()]
     if not parts:
         raise BadRows(
@@ -226,20 +219,20 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
             f"of one network; the claims compare {', '.join([*REWINDINGS, *OTHERS[:1]])} and others"
         )
     lines = pd.concat(parts, ignore_index=True)
-    lines["comparison"] = group_numbers(lines, SCENARIO)
+    lines["comparison"] = group_numbers(lines, OF_VERDICT)
     lines = lines[lines.groupby("comparison")["difference"].transform("count") > 0]
     table = judged(estimated(lines, trials), margin, together=False)
-    told = lines.groupby("comparison").agg(
-        **{name: (name, "first") for name in [*SCENARIO, "strict", "refutable"]},
+    places = lines.groupby("comparison").agg(
+        **{name: (name, "first") for name in [*OF_VERDICT, "strict", "refutable"]},
         n_points=("point", "size"),
         n_diverged=("n_diverged", "sum"),
         n_diverged_other=("n_diverged_other", "sum"),
         worst_difference=("difference", "min"),
         best_difference=("difference", "max"),
     )
-    table = told.join(table)
+    table = places.join(table)
     table["verdict"] = verdicts(table)
-    first = [*SCENARIO, "strict", "verdict", "n_points"]
+    first = [*OF_VERDICT, "strict", "verdict", "n_points"]
     table = table[[*first, *(name for name in table if name not in first)]]
     return (
         table.drop(columns=["refutable"]).reset_index(drop=True),
@@ -253,21 +246,20 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Of the points the ``density`` is that of their level, so that methods meet.
     """
     points, trials = points_of(rows), pruned_rows(rows)
-    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
-    number = group_numbers(both, POINT).to_numpy()
-    trials = trials.assign(point=number[len(points) :], dense=known_dense(trials))
-    points = with_step(points.assign(point=number[: len(points)]))
+    of_points, of_trials = numbers_of_points(points, trials)
+    trials = trials.assign(point=of_trials, dense=known_dense(trials))
+    points = with_step(points.assign(point=of_points))
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
     return points, trials
 
 
-def _compared(name: str, claim: Claim, points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
     """A line a pair of points that the claim is about; without a difference where one side has
     only diverged trials."""
-    keys = [*PLACE, *(["retrain_epochs"] if claim.at_equal_cost else [])]
-    kept = [*PLACE, "variant", "method", "retrain_epochs", "point"]
+    keys = [*MEETING, *(["retrain_epochs"] if claim.at_equal_cost else [])]
+    kept = [*MEETING, "variant", "method", "retrain_epochs", "point"]
     kept += ["test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"]
-    sides = [pick(points, rows) for pick in (claim.better, claim.worse)]
+    sides = [pick(points) for pick in (claim.better, claim.worse)]
     # where all trials diverged there is no accuracy, but a point that shouldn't go unnoticed
     better, worse = (
         side.loc[side["test_accuracy_mean"].notna() | (side["n_diverged"] > 0), kept]

@@ -203,12 +203,12 @@ def meetings(trials: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
     ]
     met = pd.DataFrame(pairs, columns=["a", "b"]).reset_index(names="pair")
     met = met.merge(sides[0], on="a").merge(sides[1], on=["scenario", "b"])
-    told = trials.groupby("scenario").agg(
+    scenarios = trials.groupby("scenario").agg(
         **{name: (name, "first") for name in [*SCENARIO, "level"]},
         compression_ratio=("compression_ratio", "median"),
     )
     order = ["pair", *PANEL, "criterion", "setting", "step", "compression_ratio"]
-    lines = met.join(told, on="scenario")
+    lines = met.join(scenarios, on="scenario")
     lines = lines.sort_values([*order, "retrain_epochs_a"], ignore_index=True)
     epochs = ["retrain_epochs_a", "retrain_epochs_b"]
     diverged = ["n_diverged_a", "n_diverged_b"]
@@ -253,9 +253,9 @@ def worded(table: pd.DataFrame, margin: float, worth: float, verdict: Any) -> pd
     as the margin, with 80% power) and the ``verdict`` in words."""
     relation = table["relation"]
     better = table["a"].where(relation == "better", table["b"].where(relation == "worse", ""))
-    told = table.assign(better=better, could_show=table["detectable"] <= margin)
-    words = [verdict(line, margin, worth) for line in told.itertuples(index=False)]
-    return told.assign(verdict=words)
+    named = table.assign(better=better, could_show=table["detectable"] <= margin)
+    words = [verdict(line, margin, worth) for line in named.itertuples(index=False)]
+    return named.assign(verdict=words)
 
 
 def extras(met: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -338,6 +338,16 @@ def shown_text(line: Any, margin: float, worth: float, size: str) -> str:
     return "; ".join(parts)
 
 
+def outcome_text(line: Any, margin: float, better: str | None = None) -> str:
+    """What a line shows, in a few words. better: what the better method is called, if not so."""
+    within = f"equivalent within {amount(margin, line.metric)}"
+    if line.better:
+        return f"{better or line.better} better" + (f", {within}" if line.equivalent else "")
+    if line.equivalent:
+        return within
+    return "no difference shown" + ("" if line.could_show else ": too few seeds")
+
+
 def could_not(line: Any, margin: float) -> str:
     """What so few seeds could not have shown."""
     if np.isinf(line.detectable):
@@ -391,8 +401,8 @@ def overall(
     compared = compared.sort_values(keys)
     compared = compared.assign(comparison=group_numbers(compared, keys))
     signs = compared["difference"].round(DIGITS)
-    told = compared.assign(ahead=signs > 0, behind=signs < 0).groupby("comparison")
-    counts = told.agg(
+    of_pairs = compared.assign(ahead=signs > 0, behind=signs < 0).groupby("comparison")
+    counts = of_pairs.agg(
         a=("a", "first"),
         b=("b", "first"),
         metric=("metric", "first"),

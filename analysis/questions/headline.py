@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.table.columns import BadRows
-from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import (
     PANEL,
-    POINT,
     choose_retrain_epochs,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
     sums_up,
@@ -27,7 +26,7 @@ CURVE = [*PANEL, "criterion", "variant", "method", "step"]
 
 REWINDINGS = ["weight_rewind", "lr_rewind"]
 
-SCENARIO = [*PANEL, "criterion", "variant", "max_drop"]
+OF_ZONE = [*PANEL, "criterion", "variant", "max_drop"]
 """Of the rewinding safe zone."""
 
 
@@ -53,9 +52,8 @@ def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
     """
     points = choose_retrain_epochs(points_of(rows))
     trials = pruned_rows(rows)
-    number = group_numbers(pd.concat([points[POINT], trials[POINT]], ignore_index=True), POINT)
-    points = with_step(points).assign(point=number[: len(points)].to_numpy())
-    trials = trials.assign(point=number[len(points) :].to_numpy())
+    of_points, of_trials = numbers_of_points(points, trials)
+    points, trials = with_step(points).assign(point=of_points), trials.assign(point=of_trials)
     points = points.assign(curve=group_numbers(points, CURVE))
     tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
     furthest = points["compression_ratio"].where(tried).groupby(points["curve"]).transform("max")
@@ -158,24 +156,24 @@ def costs_at_headlines(points: pd.DataFrame, max_drops: tuple[float, ...]) -> pd
 def outperforming(points: pd.DataFrame) -> pd.DataFrame:
     """Where both rewindings beat fine-tuning at an equal search cost; one line a retraining time.
 
-    points: of ``costs_at_headlines``. Columns: the scenario (SCENARIO), ``share`` = t / T,
+    points: of ``costs_at_headlines``. Columns: the scenario (OF_ZONE), ``share`` = t / T,
     ``margin`` = the smaller lead of the two, and ``outperforms``.
     """
     three = points[points["method"].isin([*REWINDINGS, "finetune"])]
     table = three.pivot_table(
-        index=[*SCENARIO, "density", "retrain_epochs", "dense_epochs"],
+        index=[*OF_ZONE, "density", "retrain_epochs", "dense_epochs"],
         columns="method",
         values="test_accuracy",
         aggfunc="median",
     ).reindex(columns=[*REWINDINGS, "finetune"])
     table = table.dropna()
     if table.empty:
-        return pd.DataFrame(columns=[*SCENARIO, "share", "margin", "outperforms"])
+        return pd.DataFrame(columns=[*OF_ZONE, "share", "margin", "outperforms"])
     margin = table[REWINDINGS].min(axis="columns") - table["finetune"]
     lines = margin.rename("margin").reset_index()
     share = lines["retrain_epochs"].astype("float64") / lines["dense_epochs"]
     lines = lines.assign(share=share, outperforms=lines["margin"] > 0)
-    return lines.sort_values([*SCENARIO, "share"], ignore_index=True)
+    return lines.sort_values([*OF_ZONE, "share"], ignore_index=True)
 
 
 def safe_zone(lines: pd.DataFrame) -> tuple[float, float] | None:
@@ -188,7 +186,7 @@ def safe_zone(lines: pd.DataFrame) -> tuple[float, float] | None:
     if lines.empty:
         return None
     runs = [
-        _widest_run(scenario) for _, scenario in lines.groupby(SCENARIO, dropna=False, sort=False)
+        _widest_run(scenario) for _, scenario in lines.groupby(OF_ZONE, dropna=False, sort=False)
     ]
     if None in runs:
         return None
@@ -204,9 +202,3 @@ def _widest_run(scenario: pd.DataFrame) -> tuple[float, float] | None:
         return None
     widest = runs.loc[(runs["max"] - runs["min"]).idxmax()]
     return float(widest["min"]), float(widest["max"])
-
-
-def dense_epochs_of(rows: pd.DataFrame) -> pd.Series:
-    """T by (network, dataset); see ``dense_epochs_of_rows``."""
-    epochs = dense_epochs_of_rows(rows)
-    return epochs.groupby([rows["network"], rows["dataset"]]).max().dropna()

@@ -176,7 +176,7 @@ def complete(cells: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["comparison", "stratum", "place", "unit"]
     if cells.duplicated(keys + ["side"] * ("side" in cells)).any():
-        raise ValueError("a unit has two values at one place: they can't be told apart")
+        raise ValueError("a unit has two values at one place")
     group = group_numbers(cells, ["comparison", "stratum"])
     number = cells.groupby(group)[["place", "unit"]].transform("nunique")
     full = number["place"] * number["unit"] == group.groupby(group).transform("size")

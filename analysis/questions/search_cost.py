@@ -33,7 +33,7 @@ class Sharing:
 
 
 def sharing_of(rows: pd.DataFrame) -> Sharing | None:
-    """None, with a warning, where ancestors or costs are missing and nobody can tell.
+    """None, with a warning, where ancestors or costs are missing.
 
     None too where rows sum up trials: these cost as much as all their trials together, which no row
     says. A baseline that has rows of several lengths counts with its shortest: the factor is never
@@ -41,13 +41,13 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     """
     sums = int(sums_up(rows).sum())
     if sums:
-        log.warning("the epochs that sharing saved can't be told: %d rows sum up trials", sums)
+        log.warning("how many epochs sharing saved is unknown: %d rows sum up trials", sums)
         return None
     ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
     absent = len(set(ancestors).difference(rows["stage_id"].to_numpy(dtype=object)))
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
-            "the epochs that sharing saved can't be told: %s",
+            "how many epochs sharing saved is unknown: %s",
             f"{absent} stages that these rows go on from have no row among them"
             if absent
             else "some rows have no search_cost_epochs",

@@ -1,4 +1,4 @@
-"""Intervals of one point, effect sizes, correction for many comparisons, power.
+"""Effect sizes, a permutation test, corrections for many comparisons, power.
 
 Pure functions. Many samples of one size are the rows of a matrix, (m, n): m samples of n seeds.
 Whether a is better than b is decided in ``analysis.questions.judge``.
@@ -6,11 +6,12 @@ Whether a is better than b is decided in ``analysis.questions.judge``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from scipy.optimize import elementwise
 
 Floats = NDArray[np.float64]
 
@@ -18,64 +19,11 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 POWER = 0.8
 
-# Intervals of one sample
-
-
-def min_max(samples: Floats) -> tuple[Floats, Floats]:
-    """What the plots of Renda et al. 2020 show, of three trials (§2.5)."""
-    return samples.min(axis=-1), samples.max(axis=-1)
-
-
-def central_80(samples: Floats) -> tuple[Floats, Floats]:
-    """The 10th and 90th percentile, between the trials linearly: the bars of Mikler 2022.
-
-    He calls them 80% confidence intervals (§6) and doesn't say how they were computed. His points
-    of two trials tell: with these percentiles all of them come from accuracies that are whole
-    numbers of his 10,000 test images, with any other rule hardly one does (docs/statistics.md).
-    So they say where 80% of the trials lie, not how sure the median is.
-    """
-    low, high = np.quantile(samples, [0.1, 0.9], axis=-1)
-    return low, high
-
-
-FEWEST_TO_BOOTSTRAP = 8
-RESAMPLES = 9999
 MOST_CELLS = 2**23
 """Numbers worked on at once, to bound memory."""
 TIE_DIGITS = 9
 TIED = 10.0**-TIE_DIGITS
 """Values that are no further apart are the same: 0.93 - 0.92 and 0.02 - 0.01."""
-
-
-def bootstrap(samples: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Percentile bootstrap of the median; NaN below FEWEST_TO_BOOTSTRAP seeds: too few.
-
-    From 8 seeds on its 95% intervals cover the median in 91 to 96% of samples; with 3 in 75%, with
-    7 in 88%. Those of the mean take 20 seeds to come as near, by percentiles or BCa, and BCa gains
-    nothing with the median, which isn't smooth (docs/statistics.md).
-    """
-    if samples.shape[-1] < FEWEST_TO_BOOTSTRAP:
-        nothing = np.full(samples.shape[:-1], np.nan)
-        return nothing, nothing
-    found = stats.bootstrap(
-        (samples,),
-        np.median,
-        axis=-1,
-        n_resamples=RESAMPLES,
-        batch=max(1, MOST_CELLS // max(1, samples.size)),
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return found.low, found.high
-
-
-INTERVALS: dict[str, Callable[[Floats], tuple[Floats, Floats]]] = {
-    "min-max": min_max,
-    "80%": central_80,
-    "bootstrap": bootstrap,
-}
-"""(m, n) samples -> (m,) low, (m,) high."""
 
 
 def stacked(
@@ -220,12 +168,11 @@ def detectable(
     )
     several, place = np.unique(freedoms, return_inverse=True)
     size = np.where(several > 0, several, 1) + 1
-    low, high = np.zeros(len(several)), np.full(len(several), LARGEST_EFFECT)
-    for _ in range(45):  # to 1e-9
-        middle = (low + high) / 2
-        enough = t_power(size, middle, alpha) >= power
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    shifts = np.where(several > 0, high * np.sqrt(size), np.inf)[place].reshape(freedoms.shape)
+    ends = np.zeros(len(several)), np.full(len(several), LARGEST_EFFECT)
+    found = elementwise.find_root(
+        lambda effect, n: t_power(n, effect, alpha) - power, ends, args=(size,)
+    )
+    shifts = np.where(several > 0, found.x * np.sqrt(size), np.inf)[place].reshape(freedoms.shape)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(freedoms > 0, shifts * errors, np.inf))
 
@@ -246,19 +193,18 @@ def seeds_needed(
     effect = difference / np.maximum(spread, np.asarray(difference) / LARGEST_EFFECT)
     asked = np.atleast_1d(effect)
 
-    def too_few(n: Floats) -> NDArray[np.bool_]:
-        among = ~np.isnan(asked) & (n <= MOST_SEEDS)
-        found = np.zeros(n.shape, dtype=bool)
-        found[among] = t_power(n[among], asked[among], alpha) < power
-        return found
+    def lacking(n: Floats, effect: Floats) -> Floats:
+        return t_power(n, effect, alpha) - power
 
-    enough = np.full(asked.shape, 2.0)
-    while (short := too_few(enough)).any():  # doubling: scipy is slow far beyond what is needed
-        enough[short] *= 2
-    not_enough = np.where(enough > 2, enough / 2, 1)
-    while (enough - not_enough > 1).any():
-        middle = (enough + not_enough) // 2
-        short = too_few(np.maximum(middle, 2)) | (middle < 2)
-        not_enough, enough = np.where(short, middle, not_enough), np.where(short, enough, middle)
-    seeds = np.where(enough > MOST_SEEDS, np.inf, enough)
-    return np.asarray(np.where(np.isnan(effect), np.nan, seeds.reshape(effect.shape)))
+    fewest, most = np.full(asked.shape, 2.0), np.full(asked.shape, float(MOST_SEEDS))
+    enough, hopeless = lacking(fewest, asked) >= 0, lacking(most, asked) < 0
+    between = ~(enough | hopeless | np.isnan(asked))
+    seeds = np.where(np.isnan(asked), np.nan, np.where(enough, fewest, np.inf))
+    ends = fewest[between], most[between]
+    found = elementwise.find_root(lacking, ends, args=(asked[between],))
+    seeds[between] = np.ceil(found.x - ROUNDING)
+    return np.asarray(seeds.reshape(effect.shape))
+
+
+ROUNDING = 1e-9
+"""Of a number of seeds, which is found as if it needn't be whole."""

@@ -12,7 +12,7 @@ from analysis.table.columns import DETAILS, as_rows
 from rewind_ray.result import COLUMNS
 
 ID_DIGITS = 16
-FRACTION_DIGITS = 6
+PUBLISHED_DIGITS = 6
 
 
 def facts(name: str) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def facts(name: str) -> pd.DataFrame:
 
 def fractions(percent: pd.Series) -> pd.Series:
     """Published percents have three decimals at most."""
-    return (percent / 100).round(FRACTION_DIGITS)
+    return (percent / 100).round(PUBLISHED_DIGITS)
 
 
 def path(table: pd.DataFrame, columns: list[str]) -> pd.Series:

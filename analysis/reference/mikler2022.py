@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.reference.facts import FRACTION_DIGITS, complete, facts, fractions, path, stage_ids
+from analysis.reference.facts import PUBLISHED_DIGITS, complete, facts, fractions, path, stage_ids
 
 PROTOCOL = "Mikler 2022"
-METHODS = {
+METHOD_NAMES = {
     "finetuning": "finetune",
     "weight_rewinding": "weight_rewind",
     "lr_rewinding": "lr_rewind",
@@ -103,14 +103,14 @@ def figure_points() -> pd.DataFrame:
             "dataset": points["dataset"].map(DATASETS),
             "structure": points["pruning"].map(STRUCTURES),
             "schedule_kind": points["panel"].where(points["panel"] == "iterative", "one-shot"),
-            "method": points["method"].map(METHODS),
+            "method": points["method"].map(METHOD_NAMES),
             "sparsity": points["sparsity"],
             "step": points["step_size"],
             "test_accuracy": fractions(points["accuracy"]),
             "test_accuracy_low": fractions(points["ci_low"]),
             "test_accuracy_high": fractions(points["ci_high"]),
             "trials": points["trials_inferred"].map(
-                lambda told: LEAST_TRIALS.get(told, ASYMMETRIC)
+                lambda text: LEAST_TRIALS.get(text, ASYMMETRIC)
             ),
             "place": points["place"],
         }
@@ -127,7 +127,7 @@ def table5_points(tables: pd.DataFrame) -> pd.DataFrame:
             "dataset": cells["Dataset"].map(DATASETS),
             "structure": "unstructured",
             "schedule_kind": "one-shot",
-            "method": cells["Retraining"].map(METHODS),
+            "method": cells["Retraining"].map(METHOD_NAMES),
             "sparsity": fractions(cells["Sparsity %"].astype("float64")),
             "test_accuracy": fractions(cells["Test accuracy %"].astype("float64")),
             "place": "table 5",
@@ -137,7 +137,7 @@ def table5_points(tables: pd.DataFrame) -> pd.DataFrame:
 
 def pruned_rows(points: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     iterative = points["schedule_kind"] == "iterative"
-    density = (1 - points["sparsity"]).round(FRACTION_DIGITS)
+    density = (1 - points["sparsity"]).round(PUBLISHED_DIGITS)
     steps = np.log(density) / np.log(1 - points["step"])
     level = steps.where(iterative, 1).round().astype("int64")
     network = dense.set_index(["network", "dataset"])

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.reference.facts import complete, facts, path, stage_ids
 
 PROTOCOL = "Renda et al. 2020"
-METHODS = {
+METHOD_NAMES = {
     "finetune": "finetune",
     "lottery": "weight_rewind",
     "lr_finetune": "lr_rewind",
@@ -77,7 +77,7 @@ def dense_rows(dense: pd.DataFrame) -> pd.DataFrame:
 def trial_rows(trials: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     known = common_columns(trials)
     dataset, iterative = known["dataset"], trials["is_iterative"]
-    method = trials["retrain_method"].map(METHODS)
+    method = trials["retrain_method"].map(METHOD_NAMES)
     filters = trials["prune_method"].str.startswith("Structured-")
     level = levels(trials)
     epochs = trials["retrain_time"] * dataset.map(EPOCHS_A_PASS).fillna(1)
@@ -140,7 +140,7 @@ def identities(trials: pd.DataFrame, level: pd.Series) -> dict[str, pd.Series]:
     """Of the trials, and of what they go on from.
 
     An iterative trial goes on from its own trial one level up. Which line of the dense networks a
-    trial started from isn't published, but which trials had the same one can be told from the
+    trial started from isn't published, but which trials had the same one is clear from the
     data (docs/reference.md): one-shot, all of a network and trial number; iteratively, on the
     images, each chain had one of its own, in the translation those of a trial number shared it.
     """
@@ -149,7 +149,7 @@ def identities(trials: pd.DataFrame, level: pd.Series) -> dict[str, pd.Series]:
     own_dense = trials["is_iterative"] & (trials["network"] != "gnmt")
     shared = "/one trial" + path(trials, ["network", "trial"])
     baseline = stage_ids("renda2020/dense of" + shared.where(~own_dense, key))
-    # One-shot, level is 1 throughout and the density tells the trials of a chain apart
+    # One-shot, level is 1 throughout and the density distinguishes the trials of a chain
     density = trials["density"].astype("str")
     place = level.astype("str").where(trials["is_iterative"], density)
     above = (level - 1).astype("str")

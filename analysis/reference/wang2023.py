@@ -1,6 +1,6 @@
 """Tables 4 to 7 of Wang et al. 2023: why the state of neural network pruning is so confusing.
 
-Table 1, a benchmark of other works, is in compared.py: it tells speedups, and no sizes.
+Table 1, a benchmark of other works, is in compared.py: it has speedups and no sizes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ REMAINING = {
     # Of 0.1, 0.3, 0.5 and 0.7 of the filters, as the published speedups have it
     "vgg19": {0.3: 16_161_930, 0.5: 9_793_161, 0.7: 5_015_232, 0.9: 1_793_529},
 }
-"""Of these, by published share of filters pruned. The papers tell no sizes: counted from the
+"""Of these, by published share of filters pruned. The paper gives no sizes: counted from the
 networks without the filters and the inputs that these were to the next layer, as the published
 speedups count (docs/reference.md, tests/analysis/test_reference.py)."""
 
@@ -82,7 +82,7 @@ def with_trainability(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def dense_row() -> pd.DataFrame:
-    """ResNet-34; of the others the tables tell none."""
+    """ResNet-34; the tables have no other."""
     row = pd.DataFrame({"network": ["resnet34"], "dataset": ["imagenet100"]})
     identity = dense_ids(row)
     return row.assign(

@@ -1,11 +1,11 @@
-"""The report: one page that tells what a sweep found, and shows it."""
+"""The report: one page with what a sweep found, in words, tables and charts."""
 
 from __future__ import annotations
 
-from analysis.report.content import sections_of, subtitle_of, title_of
 from analysis.report.material import Material, gather
 from analysis.report.payload import payload_of
 from analysis.report.render import page
+from analysis.report.sections import sections_of, subtitle_of, title_of
 
 __all__ = ["gather", "report_html"]
 

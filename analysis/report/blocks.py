@@ -28,7 +28,7 @@ class Code:
     text: str
 
 
-Cell = str | tuple[str, str]
+CellText = str | tuple[str, str]
 """A text, or what counts and, in small letters under it, what belongs to it."""
 
 
@@ -38,7 +38,7 @@ class Table:
 
     caption: str
     columns: tuple[str, ...]
-    lines: tuple[tuple[Cell, ...], ...]
+    lines: tuple[tuple[CellText, ...], ...]
     numeric: frozenset[str] = frozenset()
     """Columns that are set flush right."""
 

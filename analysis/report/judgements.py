@@ -8,12 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.drawing import METHOD_LABELS
+from analysis.draw.looks import METHOD_LABELS
 from analysis.questions.claims import CLAIMS, VERDICTS, judge, points_text, seeds_of, verdict_text
-from analysis.questions.compare import Comparison, compare, in_points, left_out_text, over
+from analysis.questions.compare import (
+    Comparison,
+    compare,
+    in_points,
+    left_out_text,
+    outcome_text,
+    over,
+)
 from analysis.questions.fairness import SHORT, Group, Pair, label_of_pairs
 from analysis.questions.judge import MARGIN
-from analysis.report.blocks import Block, Cell, Section, Table, Words
+from analysis.report.blocks import Block, CellText, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.words import cut, listed, several, short_names
 from analysis.table.columns import BadRows
@@ -106,7 +113,7 @@ def pairs_table(pairs: pd.DataFrame) -> Table:
             ),
             f"{line.p_holm:.2g}",
             over(line),
-            _outcome(line),
+            outcome_text(line, MARGIN, _label(line.better)),
         )
         for line in ordered.head(MAX_PAIRS).itertuples()
     ]
@@ -117,15 +124,6 @@ def pairs_table(pairs: pd.DataFrame) -> Table:
         lines=tuple(lines),
         numeric=frozenset(["first ahead", "difference", "from", "to", "p"]),
     )
-
-
-def _outcome(line: Any) -> str:
-    within = f"equivalent within {amount(MARGIN, line.metric)}"
-    if line.better:
-        return f"{_label(line.better)} better" + (f", {within}" if line.equivalent else "")
-    if line.equivalent:
-        return within
-    return "no difference shown" + ("" if line.could_show else ": too few seeds")
 
 
 def _label(contender: str) -> str:
@@ -158,7 +156,7 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
     names, common = short_names(verdicts)
     alike = len(set(names)) == 1
     places = pd.Series("" if alike else names, index=verdicts.index)
-    lines: list[tuple[Cell, ...]] = []
+    lines: list[tuple[CellText, ...]] = []
     for name, claim in CLAIMS.items():
         scenarios = verdicts[verdicts["claim"] == name]
         counts = Counter(scenarios["verdict"])
@@ -179,7 +177,7 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
     )
 
 
-def _scenario(line: Any, place: str) -> tuple[Cell, ...]:
+def _scenario(line: Any, place: str) -> tuple[CellText, ...]:
     step = "" if pd.isna(line.step) else f"{100 * line.step:.3g} % a step"
     where = panel_name((place, line.variant, step))
     interval = (line.difference, line.low, line.high)
@@ -217,7 +215,7 @@ def setups_table(pairs: tuple[Pair, ...]) -> Table:
     for pair in pairs:
         status = pair.breaks.status if pair.breaks else None
         verdicts[pair.setup, pair.beside, pair.next_setup, pair.broken, status].append(pair)
-    lines: list[tuple[Cell, ...]] = []
+    lines: list[tuple[CellText, ...]] = []
     for (setup, beside, next_setup, broken, status), found in verdicts.items():
         satisfied = [name for name in (setup, *beside) if name]
         lines.append(

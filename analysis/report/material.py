@@ -1,4 +1,4 @@
-"""What a report is made from: rows and points, and what else a storage root tells."""
+"""What a report is made from: rows and points, and what else a storage root holds."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from analysis.table.points import (
     dense_baselines,
     density_levels,
     group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
 )
@@ -152,6 +153,7 @@ def compared_pairs(rows: pd.DataFrame) -> tuple[Pair, ...]:
 NO_POINTS = [
     *POINT,
     "compression_ratio",
+    "dense_epochs",
     *MEDIANS,
     "test_accuracy_min",
     "test_accuracy_max",
@@ -180,17 +182,17 @@ def members_of(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     if points.empty:
         return rows.head(0).reindex(columns=[*MEMBER, "point"])
     pruned = pruned_rows(rows)
-    numbers = group_numbers(pd.concat([points[POINT], pruned[POINT]]), POINT).to_numpy()
-    position = np.full(numbers.max() + 1, -1)
-    position[numbers[: len(points)]] = np.arange(len(points))
-    members = pruned[MEMBER].assign(point=position[numbers[len(points) :]])
+    of_points, of_trials = numbers_of_points(points, pruned)
+    position = np.full(max(of_points.max(), of_trials.max()) + 1, -1)
+    position[of_points] = np.arange(len(points))
+    members = pruned[MEMBER].assign(point=position[of_trials])
     return members[members["point"] >= 0]
 
 
 MEMBER = [*KEY, "seed", "test_accuracy", "accuracy_change", "status"]
 
 
-# what only a storage root tells
+# what only a storage root holds
 
 
 def with_storage(material: Material, ledger: Ledger) -> Material:
@@ -215,7 +217,7 @@ def with_storage(material: Material, ledger: Ledger) -> Material:
 
 
 def curve_ends(material: Material) -> pd.DataFrame:
-    """The ends of the chains that are worth drawing, the most telling first.
+    """The ends of the chains that are worth drawing, the most informative first.
 
     Of a line's retraining times at one size the chosen one; of its iterative chains the deepest.
     """

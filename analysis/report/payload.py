@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.draw.drawing import COLOURS, LINES, MARKERS
-from analysis.draw.drawing import looks as looks_of_lines
 from analysis.draw.learning_curves import METRICS
+from analysis.draw.looks import COLOURS, LINES, MARKERS
+from analysis.draw.looks import looks as looks_of_lines
 from analysis.report.material import Material
 from analysis.report.words import short_names
 from analysis.table.metrics import axis_label, metric_named
@@ -108,7 +108,7 @@ def _panels(firsts: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any
     columns = [_numbers(baselines[name]) for name in accuracies]
     dense = dict(zip(names, zip(*columns, strict=True), strict=True))
     titles, _ = short_names(firsts)
-    told = [panel_name(panel) for panel in firsts[PANEL].itertuples(index=False)]
+    panel_names = [panel_name(panel) for panel in firsts[PANEL].itertuples(index=False)]
     return [
         {
             "name": name,
@@ -120,7 +120,7 @@ def _panels(firsts: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any
             "dense": dense.get(name),
         }
         for name, title, point, metric in zip(
-            told,
+            panel_names,
             titles,
             firsts.itertuples(index=False),
             map(metric_named, firsts["metric"]),

@@ -11,7 +11,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from analysis.report.blocks import Block, Cell, Chart, Code, Facts, Section, Table, Words
+from analysis.report.blocks import Block, CellText, Chart, Code, Facts, Section, Table, Words
 
 SCRIPTS = (
     "elements.js",
@@ -99,7 +99,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _line(line: tuple[Cell, ...], columns: tuple[str, ...], classes: list[str]) -> str:
+def _line(line: tuple[CellText, ...], columns: tuple[str, ...], classes: list[str]) -> str:
     first, *others = line
     if not others and len(columns) > 1:
         return f'<tr><th scope="rowgroup" colspan="{len(columns)}">{_cell(first)}</th></tr>'
@@ -111,7 +111,7 @@ def _line(line: tuple[Cell, ...], columns: tuple[str, ...], classes: list[str]) 
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: CellText) -> str:
     if isinstance(cell, str):
         return escape(cell)
     main, detail = cell

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.draw.figures import line_labels
 from analysis.questions.fairness import label_of_pairs
 from analysis.questions.headline import NO_DROP, SMALL_DROP, headlines
-from analysis.report.blocks import Block, Cell, Facts, Section, Table, Words
+from analysis.report.blocks import Block, CellText, Facts, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.progress import progress_of
 from analysis.report.words import cut, lines_of, listed, several, short_names, signed
@@ -157,7 +157,7 @@ def points_facts(points: pd.DataFrame) -> list[str]:
     facts = [f"{several(len(points), 'point')}, each {' or '.join(what_points_are(points))}."]
     own = points[points["spread_kind"] == "seeds"]
     if own["n_seeds"].max() == 1:
-        facts.append("With one seed, nothing tells how far another would differ.")
+        facts.append("With one seed, it is unknown how far another would differ.")
     panels = points.groupby(PANEL, dropna=False)["accuracy_change"].count()
     alone = [panel_name(panel) for panel in panels.index[panels == 0]]
     if alone:
@@ -201,7 +201,7 @@ def best_table(found: pd.DataFrame, material: Material) -> Table:
     of_panel = _by_panel(material.points.drop_duplicates(PANEL))
     groups = list(found.groupby(PANEL, dropna=False))
     names, common = short_names(pd.DataFrame([panel for panel, _ in groups], columns=PANEL))
-    lines: list[tuple[Cell, ...]] = []
+    lines: list[tuple[CellText, ...]] = []
     for name, (panel, group) in zip(names, groups, strict=True):
         assert isinstance(panel, tuple)
         full_name = panel_name(panel)
@@ -226,7 +226,7 @@ def _caption(text: str, common: str) -> str:
     return f"{text}: {common}" if common else text
 
 
-def _dense(baseline: dict[str, Any], unit: str) -> Cell:
+def _dense(baseline: dict[str, Any], unit: str) -> CellText:
     low, high = percent(baseline["test_accuracy_min"]), percent(baseline["test_accuracy_max"])
     n_seeds = baseline["n_seeds"]
     n = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n_seeds}"
@@ -234,7 +234,7 @@ def _dense(baseline: dict[str, Any], unit: str) -> Cell:
     return (f"{percent(baseline['test_accuracy'])}{unit}", spread)
 
 
-def _best(candidates: pd.DataFrame, unit: str) -> Cell:
+def _best(candidates: pd.DataFrame, unit: str) -> CellText:
     """The highest compression that any curve of a panel reaches, and which do."""
     within = candidates[candidates["compression_ratio"].notna()]
     if within.empty:
@@ -260,7 +260,7 @@ def methods_table(found: pd.DataFrame) -> Table:
         na_position="last",
     )
     names, common = short_names(table)
-    lines: list[tuple[Cell, ...]] = []
+    lines: list[tuple[CellText, ...]] = []
     before = names[0] if len(set(names)) == 1 else None
     for name, row in zip(names, table.to_dict("records"), strict=True):
         if name != before:

@@ -35,7 +35,7 @@ def listed(names: list[str]) -> str:
 
 
 def short_names(panels: pd.DataFrame) -> tuple[list[str], str]:
-    """What tells these panels apart, and what they have in common; a single one has all in its
+    """What distinguishes these panels, and what they have in common; a single one has all in its
     name."""
     varying = [name for name in PANEL if panels[name].nunique(dropna=False) > 1] or PANEL
     names = [panel_name(panel) for panel in lines_of(panels[varying])]

@@ -17,7 +17,7 @@ ROUNDED = 1e-3
 SAME_ACCURACY = 5e-7
 """Published accuracies have six decimals at most; one's own are stored to the last bit."""
 LARGEST_WHOLE = 2**53
-"""Beyond, floating point doesn't tell neighbouring whole numbers apart."""
+"""Beyond, neighbouring whole numbers are one in floating point."""
 
 LARGEST_SPEEDUP = 1e12
 """More than the multiply-adds that any network could lose."""
@@ -288,6 +288,33 @@ def _one_each(rows: pd.DataFrame, name: str, judged: pd.Series) -> Iterator[Faul
         )
 
 
+def parents(rows: pd.DataFrame) -> Iterator[Fault]:
+    """A stage is one level above its parent, no larger, and from the same dense network."""
+    of_parents = rows.drop_duplicates("stage_id").set_index("stage_id")
+    at = rows["parent_id"].where(rows["parent_id"].isin(of_parents.index))
+    level, above = _numbers(rows["level"]), _numbers(at.map(of_parents["level"]))
+    density, before = _numbers(rows["density"]), _numbers(at.map(of_parents["density"]))
+    baseline, other = rows["baseline_id"], at.map(of_parents["baseline_id"])
+    for wrong, words in (
+        (level - above != 1, "level is {level:.0f}, but {above:.0f} of its parent"),
+        (
+            density > before * (1 + ROUNDED),
+            "density {density:g} is more than its parent's {before:g}",
+        ),
+        ((baseline != other).to_numpy(), "baseline_id is {baseline}, but {other} of its parent"),
+    ):
+        for row in _where(wrong & at.notna().to_numpy()):
+            found = words.format(
+                level=level[row],
+                above=above[row],
+                density=density[row],
+                before=before[row],
+                baseline=baseline.iloc[row],
+                other=other.iloc[row],
+            )
+            yield Fault(row=row, words=f"{found} (stage {at.iloc[row]})")
+
+
 def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
     """Every baseline_id has one accuracy, which is that of its own row."""
     accuracy = rows["baseline_test_accuracy"].where(rows["level"] > 0)
@@ -303,8 +330,8 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
             f"baseline_id {baseline}",
         )
     own = rows["test_accuracy"].where(fully_trained(rows))
-    told = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
-    for row in _where(((own - told).abs() > SAME_ACCURACY).to_numpy()):
+    given = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
+    for row in _where(((own - given).abs() > SAME_ACCURACY).to_numpy()):
         child = int(
             ((rows["baseline_id"] == rows["stage_id"].iloc[row]) & accuracy.notna())
             .to_numpy()
@@ -314,7 +341,7 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
             row=row,
             words=f"test_accuracy of the dense network is {own.iloc[row]:.10g}, but row "
             f"{child + 1} (stage {rows['stage_id'].iloc[child]}), which was pruned from it, has "
-            f"baseline_test_accuracy {told.iloc[row]:.10g}",
+            f"baseline_test_accuracy {given.iloc[row]:.10g}",
         )
 
 
@@ -334,6 +361,7 @@ CHECKS: tuple[Check, ...] = (
     lengths,
     fractions,
     origins,
+    parents,
     baselines,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-PLACE = ["network", "dataset", "protocol"]
+OF_ONE_T = ["network", "dataset", "protocol"]
 """What has one T: it is a setting of the protocol."""
 
 
@@ -15,7 +15,7 @@ def dense_epochs_of_rows(rows: pd.DataFrame) -> pd.Series:
     same network, data and protocol. Without these the longest dense row there has it: a network
     that was pruned early may have a shorter row too.
     """
-    place = [rows[name] for name in PLACE]
+    place = [rows[name] for name in OF_ONE_T]
     rewound = (rows["rewind_epoch"] + rows["retrain_epochs"]).astype("float64")
     dense = rows["train_epochs"].astype("float64").where(rows["level"] == 0)
     found = rewound.groupby(rows["baseline_id"]).transform("max")

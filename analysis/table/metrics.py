@@ -9,7 +9,7 @@ from rewind_ray.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Metric:
+class MetricUnits:
     """All are stored as fractions and shown times 100."""
 
     name: str
@@ -21,14 +21,14 @@ class Metric:
 
 
 KNOWN = {
-    "accuracy": Metric(name="accuracy", unit=" %", step="point"),
-    "bleu": Metric(name="BLEU", unit=" BLEU", step="BLEU"),
+    "accuracy": MetricUnits(name="accuracy", unit=" %", step="point"),
+    "bleu": MetricUnits(name="BLEU", unit=" BLEU", step="BLEU"),
 }
 
 
-def metric_named(name: str) -> Metric:
+def metric_named(name: str) -> MetricUnits:
     """An own metric goes by its name."""
-    return KNOWN.get(name) or Metric(name=name, unit=f" {name}", step=f"0.01 {name}")
+    return KNOWN.get(name) or MetricUnits(name=name, unit=f" {name}", step=f"0.01 {name}")
 
 
 def axis_label(name: str) -> str:
@@ -39,7 +39,7 @@ def axis_label(name: str) -> str:
 
 
 def change_label(name: str) -> str:
-    """Likewise, of changes."""
+    """Of an axis on which changes of the metric are shown times 100."""
     if name == "accuracy":
         return "accuracy change (points)"
     return f"{metric_named(name).name} change" + ("" if name in KNOWN else " × 100")

@@ -47,8 +47,8 @@ MEDIANS = [
     "flops_remaining",
     "search_cost_epochs",
     "search_cost_flops",
-    "dense_epochs",
 ]
+"""Measured: missing where a trial diverged."""
 
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     points = pd.concat(
         [
             groups[POINT].first(),
-            groups[["compression_ratio", *MEDIANS]].median(),
+            groups[["compression_ratio", "dense_epochs", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
             groups["spread_kind"].first(),
@@ -101,13 +101,13 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
     pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
     measured = pruned["test_accuracy"].notna()
     low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
-    told = (high - low) / pruned["trials"].map(WIDTH_OF_80).astype("float64")
+    implied = (high - low) / pruned["trials"].map(WIDTH_OF_80).astype("float64")
     return pruned.assign(
         prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
         density=density_levels(pruned, POINT[:-1]),
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
-        test_accuracy_std=pruned["test_accuracy_std"].fillna(told),
+        test_accuracy_std=pruned["test_accuracy_std"].fillna(implied),
         spread_kind=spread_kinds(pruned, sums_up(pruned)),
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
@@ -136,16 +136,30 @@ def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
     return pd.Series(numbers, index=frame.index)
 
 
+def numbers_of_points(
+    points: pd.DataFrame, trials: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each of the points its number, and for each of the trials that of its point.
+
+    trials: of ``pruned_rows``; those of no point have numbers of their own.
+    """
+    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
+    numbers = group_numbers(both, POINT).to_numpy()
+    return numbers[: len(points)], numbers[len(points) :]
+
+
 def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
     """Each density, replaced by the median of those that are one level with it.
 
     Of one level are the same prune_fraction and level, whatever they came to (filters weigh
     differently, so seeds differ), and densities that differ in the fifth digit.
     """
-    told = frame["prune_fraction"].round(FRACTION_DIGITS)
-    asked = group_numbers(frame.assign(prune_fraction=told), [*within, "prune_fraction", "level"])
+    fraction = frame["prune_fraction"].round(FRACTION_DIGITS)
+    asked = group_numbers(
+        frame.assign(prune_fraction=fraction), [*within, "prune_fraction", "level"]
+    )
     densities = frame["density"].groupby(asked).transform("median")
-    densities = densities.where(told.notna(), frame["density"])
+    densities = densities.where(fraction.notna(), frame["density"])
     levels = same_level(densities.to_numpy(), group_numbers(frame, within).to_numpy())
     return frame["density"].groupby(levels).transform("median")
 
@@ -252,7 +266,7 @@ def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
         f"{int(number[twice].nunique())} points hold several rows of one seed, as stages "
         f"{' and '.join(example['stage_id'].head(2))} ({example['method'].iloc[0]}, density "
         f"{example['density'].iloc[0]:.4g}, seed {example['seed'].iloc[0]}): they differ in "
-        "something that no column of this table tells (protocol, learning rate, momentum, ...) "
-        "and can't share a curve; read the storage root they come from, whose stages tell it, or "
+        "something that no column of this table holds (protocol, learning rate, momentum, ...) "
+        "and can't share a curve; read the storage root they come from, whose stages hold it, or "
         "the rows of one sweep (python -m analysis rows --sweep NAME)"
     )

@@ -68,15 +68,15 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
     """To a .csv or a .parquet, whole or not at all. Of DETAILS those that say something."""
-    told = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
-    telling = [name for name in DETAILS if told[name].any()]
-    write_file(out, table_as_bytes(rows[[*COLUMNS, *telling]], suffix_of(out, TABLES)))
+    said = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
+    kept = [name for name in DETAILS if said[name].any()]
+    write_file(out, table_as_bytes(rows[[*COLUMNS, *kept]], suffix_of(out, TABLES)))
 
 
 # out
 
 TABLES = (".csv", ".parquet")
-FIGURES = (".png", ".svg", ".pdf")
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def suffix_of(out: str, allowed: Iterable[str]) -> str:
@@ -84,7 +84,7 @@ def suffix_of(out: str, allowed: Iterable[str]) -> str:
     for suffix in allowed:
         if out.endswith(suffix):
             return suffix
-    raise UserError(f"can't tell what to write to {out}; it ends in one of {', '.join(allowed)}")
+    raise UserError(f"{out} has no known ending; allowed: {', '.join(allowed)}")
 
 
 def table_as_bytes(table: pd.DataFrame, suffix: str) -> bytes:
@@ -214,7 +214,7 @@ def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows``, and an "iterative" copy of each first step that a second step goes on from.
 
     A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
-    length is told by the search cost: the child's, less the child's own epochs.
+    length follows from the search cost: the child's, less the child's own epochs.
     """
     second = rows.loc[
         (rows["level"] == 2) & rows["parent_id"].notna(),

@@ -41,14 +41,14 @@ def marks_text(points: pd.DataFrame, spread: str) -> str:
         "deviation": f"published means, {spread} one standard deviation to each side",
         "none": f"published numbers without {spread}",
     }
-    told = "; ".join(parts[kind] for kind in kinds)
-    return f"{told[0].upper()}{told[1:]}." if told else ""
+    text = "; ".join(parts[kind] for kind in kinds)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _interval(points: pd.DataFrame) -> str:
     protocols = points.loc[points["spread_kind"] == "interval", "protocol"].unique()
-    told = {INTERVALS.get(protocol) for protocol in protocols}
-    return told.pop() or "as published" if len(told) == 1 else "as published"
+    known = {INTERVALS.get(protocol) for protocol in protocols}
+    return known.pop() or "as published" if len(known) == 1 else "as published"
 
 
 def spread_column(kinds: Iterable[object]) -> str:

@@ -144,7 +144,7 @@ def aligned(cells: pd.DataFrame, left: set[str]) -> str:
 
 
 def _varying(points: pd.DataFrame, columns: list[str]) -> list[str]:
-    """What else tells these points apart. One-shot, the compression tells the fraction."""
+    """What else distinguishes these points. One-shot, the compression implies the fraction."""
     iterative = (points["schedule_kind"] == "iterative").all()
     candidates = ["variant", "criterion", "level", *(["prune_fraction"] if iterative else [])]
     return [name for name in candidates if name not in columns and points[name].nunique() > 1]

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.draw.drawing import STYLE
+from analysis.draw.looks import STYLE
 from analysis.questions.judge import MARGIN, Judged, judge_pairs
 from analysis.questions.statistics import ALPHA, holm
 from analysis.table.metrics import amount, unit_of

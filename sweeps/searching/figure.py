@@ -16,7 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.draw.drawing import STYLE
+from analysis.draw.looks import STYLE
 from sweeps.searching.objectives import Point
 
 COLOURS = "viridis_r"

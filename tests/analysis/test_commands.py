@@ -1,5 +1,6 @@
 """``python -m analysis`` as a user meets it: output, errors, exit codes."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.commands import COMMANDS
+from analysis.commands import COMMANDS, command_named
 from analysis.table.rows import write_rows
 from rewind_ray.errors import DONE
 from rewind_ray.store.ledger import Ledger
@@ -237,9 +238,18 @@ def test_help_shows_examples(run, command):
     assert result.stdout.count(f"\n  python -m analysis {command} ") >= 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"]])
-def test_help_lists_the_commands_in_a_line_each(run, arguments):
-    result = run(*arguments)
+def test_without_arguments_every_command_is_listed_with_an_example(run):
+    result = run()
+    assert result.exit_code == 0
+    for name, command in COMMANDS.items():
+        assert f"python -m analysis {command.example}\n" in result.stdout
+        help_text = inspect.getdoc(command_named(name))
+        assert help_text.partition("\n")[0] == command.says
+        assert f"  python -m analysis {command.example}" in help_text.splitlines()
+
+
+def test_help_lists_the_commands_in_a_line_each(run):
+    result = run("--help")
     assert result.exit_code == 0
     assert result.stdout.startswith("usage: python -m analysis ")
     listed = [part.split()[0] for part in result.stdout.split("•")[1:]]

@@ -138,7 +138,7 @@ def test_command_and_its_errors(tmp_path, capsys):
         "error: no published results 'renda2021'; there are renda2020, mikler2022, wang2023\n"
     )
     assert main(["reference", "wang2023", "--out", "rows.xlsx"]) == 2
-    assert "ends in one of .csv, .parquet" in capsys.readouterr().err
+    assert "allowed: .csv, .parquet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from analysis.questions.fairness.findings import FAILS, HOLDS, UNKNOWN, Finding, over_cells, weakest
-from analysis.questions.fairness.groups import Cell, Group, shared
+from analysis.questions.fairness.groups import AtCompression, Group, shared
 from analysis.questions.fairness.learning_rates import same_rule
-from analysis.questions.fairness.words import base_words, few_costs, few_epochs, span
+from analysis.questions.fairness.phrases import base_words, few_costs, few_epochs, span
 from analysis.table.text import panel_name
 
 
@@ -38,7 +38,7 @@ def same_base_model(a: Group, b: Group) -> Finding:
     At each retraining time that both have or, where there is none, in all.
     """
 
-    def judge(of_a: Cell, of_b: Cell) -> str:
+    def judge(of_a: AtCompression, of_b: AtCompression) -> str:
         if of_a.bases == of_b.bases:
             return HOLDS
         both = of_a.bases.keys() & of_b.bases.keys()
@@ -90,7 +90,7 @@ def same_total_flops(a: Group, b: Group) -> Finding:
     """To half an epoch, for epochs are whole: of the dense network where the pretraining differs,
     else of the pruned one."""
 
-    def judge(of_a: Cell, of_b: Cell) -> str:
+    def judge(of_a: AtCompression, of_b: AtCompression) -> str:
         if of_a.total_cost is None or of_b.total_cost is None:
             return UNKNOWN
         if len(of_a.total_cost) != len(of_b.total_cost):
@@ -102,12 +102,12 @@ def same_total_flops(a: Group, b: Group) -> Finding:
         near = all(abs(x - y) <= epoch / 2 for x, y in costs)
         return HOLDS if near else FAILS
 
-    def tell(status: str, of_a: Cell, of_b: Cell) -> str:
+    def words_of(status: str, of_a: AtCompression, of_b: AtCompression) -> str:
         differ = " differ" if status == FAILS else ""
         costs = " vs ".join(few_costs(cell.total_cost) for cell in (of_a, of_b))
         return f"the total FLOPs{differ}: {costs} dense epochs"
 
-    return over_cells(a, b, judge, tell)
+    return over_cells(a, b, judge, words_of)
 
 
 CONDITIONS: dict[str, Callable[[Group, Group], Finding]] = {
@@ -124,16 +124,16 @@ CONDITIONS: dict[str, Callable[[Group, Group], Finding]] = {
 
 
 def _same_epochs(a: Group, b: Group, what: str, name: str) -> Finding:
-    """``name``: a field of Cell."""
-    epochs_of: Callable[[Cell], frozenset[float | None]] = attrgetter(name)
+    """``name``: a field of AtCompression."""
+    epochs_of: Callable[[AtCompression], frozenset[float | None]] = attrgetter(name)
 
-    def judge(of_a: Cell, of_b: Cell) -> str:
+    def judge(of_a: AtCompression, of_b: AtCompression) -> str:
         epochs_a, epochs_b = epochs_of(of_a), epochs_of(of_b)
         if None in epochs_a or None in epochs_b:
             return UNKNOWN
         return HOLDS if epochs_a == epochs_b else FAILS
 
-    def tell(status: str, of_a: Cell, of_b: Cell) -> str:
+    def words_of(status: str, of_a: AtCompression, of_b: AtCompression) -> str:
         if status == HOLDS:
             return f"{what} epochs {few_epochs(epochs_of(of_a))}"
         differ = " differ" if status == FAILS else ""
@@ -141,4 +141,4 @@ def _same_epochs(a: Group, b: Group, what: str, name: str) -> Finding:
             few_epochs(epochs_of(cell)) for cell in (of_a, of_b)
         )
 
-    return over_cells(a, b, judge, tell)
+    return over_cells(a, b, judge, words_of)

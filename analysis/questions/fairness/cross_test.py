@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.questions.fairness.groups import UNTOLD
+from analysis.questions.fairness.groups import UNKNOWN_EPOCHS
 from analysis.questions.fairness.prepared import prepare
 from analysis.questions.fairness.variants import NEED_RATE, read_variant, retraining_of
 from analysis.table.points import group_numbers
 from analysis.table.text import count
 
-SAME_ACCURACY = 0.0005  # papers print percent to one or two digits
+TIE = 0.0005  # papers print percent to one or two digits
 
-PLACE = ["network", "dataset", "protocol", "schedule_kind", "prune_fraction"]
+OF_CROSS_TEST = ["network", "dataset", "protocol", "schedule_kind", "prune_fraction"]
 """Within which A is compared with B, and F_A with F_B."""
 
 FOUR = ["a_fa", "a_fb", "b_fa", "b_fb"]
 
 CROSS_COLUMNS = [
-    *PLACE,
+    *OF_CROSS_TEST,
     *("a", "b", "compression_ratio", "f_a", "f_b"),
     *FOUR,
     *(f"n_{cell}" for cell in FOUR),
@@ -34,11 +34,12 @@ def cross_tests(rows: pd.DataFrame) -> pd.DataFrame:
     A way of pruning is structure, criterion and knobs; a retraining F is method, knobs and epochs.
     One line for each A, B and compression at which both were retrained in two same ways or more.
     F_A is the one that A is best with by median validation accuracy (by test accuracy where a
-    validation accuracy is missing), F_B the best of the others for B. Columns besides PLACE:
+    validation accuracy is missing), F_B the best of the others for B. Columns besides
+    OF_CROSS_TEST:
 
     ``a``, ``b``, ``f_a``, ``f_b``: their names; ``a_fb``: median test accuracy of A with F_B, and
     so on; ``n_a_fb``: its seeds; ``chosen_by``: what F_A and F_B were chosen by;
-    ``ranking_fa``, ``ranking_fb``: A, B or tie (closer than SAME_ACCURACY) with F_A and with F_B;
+    ``ranking_fa``, ``ranking_fb``: A, B or tie (closer than TIE) with F_A and with F_B;
     ``depends``: A is ahead with the one and B with the other; ``beyond_spread``: each of the four
     has two seeds or more, and those of A and B don't overlap, neither with F_A nor with F_B;
     ``n_retrainings``, ``n_a_ahead``, ``n_b_ahead``: of all the same ways, not only these two.
@@ -52,7 +53,7 @@ def cross_tests(rows: pd.DataFrame) -> pd.DataFrame:
     ahead = pd.DataFrame({name: both["ranking"] == name for name in ("A", "B")})
     ahead = ahead.groupby(both["key"]).agg(["sum", "size"]).loc[with_fb.index]
     rankings = with_fa["ranking"] + with_fb["ranking"]
-    table = with_fa[[*PLACE, "a", "b", "compression_ratio"]].assign(
+    table = with_fa[[*OF_CROSS_TEST, "a", "b", "compression_ratio"]].assign(
         f_a=with_fa["retraining"],
         f_b=with_fb["retraining"],
         a_fa=with_fa["test_a"],
@@ -72,14 +73,14 @@ def cross_tests(rows: pd.DataFrame) -> pd.DataFrame:
         n_a_ahead=ahead["A", "sum"],
         n_b_ahead=ahead["B", "sum"],
     )
-    order = [*PLACE, "a", "b", "compression_ratio"]
+    order = [*OF_CROSS_TEST, "a", "b", "compression_ratio"]
     return table[CROSS_COLUMNS].sort_values(order, ignore_index=True)
 
 
 def _retrained_alike(prepared: pd.DataFrame) -> pd.DataFrame:
     """One line for each A, B, compression and retraining that both had; ``key`` numbers the first
     three."""
-    epochs = prepared["retrain_epochs"].fillna(UNTOLD)
+    epochs = prepared["retrain_epochs"].fillna(UNKNOWN_EPOCHS)
     points = prepared.assign(epochs=epochs).groupby(["group", "level", "epochs"], as_index=False)
     table = points.agg(
         test=("test_accuracy", "median"),
@@ -91,8 +92,8 @@ def _retrained_alike(prepared: pd.DataFrame) -> pd.DataFrame:
     )
     groups = prepared.drop_duplicates("group").set_index("group")
     knobs = groups["knobs"].map(read_variant)
-    names = groups[PLACE].assign(
-        place=group_numbers(groups, PLACE),
+    names = groups[OF_CROSS_TEST].assign(
+        place=group_numbers(groups, OF_CROSS_TEST),
         pruning=[
             ", ".join([structure, criterion, *parts.pruning])
             for structure, criterion, parts in zip(
@@ -103,22 +104,22 @@ def _retrained_alike(prepared: pd.DataFrame) -> pd.DataFrame:
             ", ".join(filter(None, [method, retraining_of(variant)]))
             for method, variant in zip(groups["method"], groups["knobs"], strict=True)
         ],
-        told=[
+        known=[
             method not in NEED_RATE or "lr" in parts.rates
             for method, parts in zip(groups["method"], knobs, strict=True)
         ],
     )
-    table = table.join(names[names["told"]], on="group", how="inner")
+    table = table.join(names[names["known"]], on="group", how="inner")
     same = ["place", "level", "way", "epochs"]
     both = table.merge(table, on=same, suffixes=("_a", "_b"))
     both = both[both["pruning_a"] < both["pruning_b"]].reset_index(drop=True)
-    lengths = [f", {count(t)} epochs" if t != UNTOLD else "" for t in both["epochs"]]
+    lengths = [f", {count(t)} epochs" if t != UNKNOWN_EPOCHS else "" for t in both["epochs"]]
     key = group_numbers(both, ["place", "level", "pruning_a", "pruning_b"])
     unjudged = both[["val_a", "val_b"]].isna().any(axis="columns").groupby(key).transform("any")
     difference = both["test_a"] - both["test_b"]
-    tie = difference.abs() < SAME_ACCURACY
+    tie = difference.abs() < TIE
     ranking = np.select([tie, difference > 0], ["tie", "A"], default="B")
-    return both.rename(columns={f"{name}_a": name for name in PLACE}).assign(
+    return both.rename(columns={f"{name}_a": name for name in OF_CROSS_TEST}).assign(
         key=key,
         a=both["pruning_a"],
         b=both["pruning_b"],

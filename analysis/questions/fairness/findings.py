@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.questions.fairness.groups import Cell, Group, shared
+from analysis.questions.fairness.groups import AtCompression, Group, shared
 
-HOLDS, FAILS, UNKNOWN = "holds", "fails", "can't be told"
+HOLDS, FAILS, UNKNOWN = "holds", "fails", "unknown"
 WEAKEST_FIRST = (FAILS, UNKNOWN, HOLDS)
 
 
@@ -24,8 +24,8 @@ class Finding:
 def over_cells(
     a: Group,
     b: Group,
-    judge: Callable[[Cell, Cell], str],
-    tell: Callable[[str, Cell, Cell], str],
+    judge: Callable[[AtCompression, AtCompression], str],
+    words_of: Callable[[str, AtCompression, AtCompression], str],
 ) -> Finding:
     """The weakest status of all shared cells, in the words of the first that has it."""
     cells = shared(a, b)
@@ -33,7 +33,7 @@ def over_cells(
     if not statuses:
         return Finding(status=UNKNOWN, words="nothing at the same compression or speedup")
     status = min(statuses, key=WEAKEST_FIRST.index)
-    words = tell(status, *cells[statuses.index(status)])
+    words = words_of(status, *cells[statuses.index(status)])
     number = statuses.count(status)
     if status != HOLDS and number < len(cells):
         words += f" (at {number} of {len(cells)} compressions)"
@@ -41,5 +41,5 @@ def over_cells(
 
 
 def weakest(*findings: Finding) -> Finding:
-    """The first of those that fail, else of those that can't be told, else of all."""
+    """The first of those that fail, else of the unknown ones, else of all."""
     return min(findings, key=lambda finding: WEAKEST_FIRST.index(finding.status))

@@ -13,7 +13,7 @@ from analysis.questions.fairness.prepared import GROUP
 from analysis.questions.fairness.variants import Knobs, read_variant
 from analysis.table.points import group_numbers
 
-UNTOLD = -1.0
+UNKNOWN_EPOCHS = -1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,14 +28,14 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """The rows of a group at one compression. A None among epochs: some row doesn't tell."""
+class AtCompression:
+    """The rows of a group at one compression. A None among epochs: unknown for some row."""
 
     compression_ratio: float
     speedup: float
     """NaN if unknown."""
     bases: Mapping[float, frozenset[Base]]
-    """Of each retraining time; UNTOLD is one of its own."""
+    """Of each retraining time; UNKNOWN_EPOCHS is one of its own."""
     retrain_epochs: frozenset[float | None]
     """After the last pruning."""
     pruning_epochs: frozenset[float | None]
@@ -69,11 +69,11 @@ class Group:
     method: str
     variant: str
     published: bool
-    """By others: what the variant leaves out isn't told."""
+    """By others: what the variant leaves out is unknown."""
     knobs: Knobs
-    by_compression: Mapping[int, Cell]
+    by_compression: Mapping[int, AtCompression]
     """Those of two groups with the same key have the same compression."""
-    by_speedup: Mapping[int, Cell]
+    by_speedup: Mapping[int, AtCompression]
 
     @property
     def place(self) -> tuple[str, str]:
@@ -84,7 +84,7 @@ class Group:
         return self.structure, self.criterion, self.knobs.pruning
 
 
-def shared(a: Group, b: Group) -> list[tuple[Cell, Cell]]:
+def shared(a: Group, b: Group) -> list[tuple[AtCompression, AtCompression]]:
     """The cells at the same compressions or, where there is none, at the same speedups."""
     for of_a, of_b in (
         (a.by_compression, b.by_compression),
@@ -101,8 +101,8 @@ def groups_of(prepared: pd.DataFrame) -> list[Group]:
     cells = group_numbers(prepared, ["group", "level"])
     facts = _cells(prepared, cells)
     where = prepared[["group", "level", "speedup_level"]].assign(cell=cells).drop_duplicates("cell")
-    by_compression: dict[int, dict[int, Cell]] = {}
-    by_speedup: dict[int, dict[int, Cell]] = {}
+    by_compression: dict[int, dict[int, AtCompression]] = {}
+    by_speedup: dict[int, dict[int, AtCompression]] = {}
     for group, level, speedup_level, cell in where.itertuples(index=False):
         by_compression.setdefault(group, {})[level] = facts[cell]
         by_speedup.setdefault(group, {})
@@ -122,10 +122,10 @@ def groups_of(prepared: pd.DataFrame) -> list[Group]:
     ]
 
 
-def _cells(prepared: pd.DataFrame, cells: pd.Series) -> list[Cell]:
-    """Cell number ``i`` is the ``i``-th."""
+def _cells(prepared: pd.DataFrame, cells: pd.Series) -> list[AtCompression]:
+    """AtCompression number ``i`` is the ``i``-th."""
     rates = prepared[["compression_ratio", "speedup"]].groupby(cells).median()
-    tried = [cells, prepared["retrain_epochs"].fillna(UNTOLD)]
+    tried = [cells, prepared["retrain_epochs"].fillna(UNKNOWN_EPOCHS)]
     total_cost = prepared["total_cost"].groupby(tried).median()
     total_cost = total_cost.mask(prepared["total_cost"].isna().groupby(tried).any())
     seeds = prepared["trials"].groupby(tried).sum().groupby(level=0).min()
@@ -134,7 +134,7 @@ def _cells(prepared: pd.DataFrame, cells: pd.Series) -> list[Cell]:
         for name in ("retrain_epochs", "pruning_epochs", "pretrain_epochs", "total_epochs")
     }
     return [
-        Cell(
+        AtCompression(
             compression_ratio=compression_ratio,
             speedup=speedup,
             bases=bases,
@@ -155,18 +155,18 @@ def _cells(prepared: pd.DataFrame, cells: pd.Series) -> list[Cell]:
 
 
 def _bases(prepared: pd.DataFrame, cells: pd.Series) -> list[dict[float, frozenset[Base]]]:
-    """Of each cell. One training pruned at two epochs has two accuracies, told or not."""
+    """Of each cell. One training pruned at two epochs has two accuracies, known or not."""
     key = ["baseline_id", "pruned_at", "baseline_test_accuracy"]
     only = prepared.groupby(group_numbers(prepared, key[:2]))[key[2]].transform("first")
     accuracy = prepared[key[2]].fillna(only).mask(prepared["pruned_at"] == 0)
-    told = prepared[key].assign(baseline_test_accuracy=accuracy)
-    numbers = group_numbers(told, key)
-    lines = told.assign(number=numbers).drop_duplicates("number").sort_values("number")
+    bases_of = prepared[key].assign(baseline_test_accuracy=accuracy)
+    numbers = group_numbers(bases_of, key)
+    lines = bases_of.assign(number=numbers).drop_duplicates("number").sort_values("number")
     bases = [
         Base(baseline_id=name, pruned_at=_known(epoch), test_accuracy=_known(accuracy))
         for name, epoch, accuracy in lines[key].itertuples(index=False)
     ]
-    tried = prepared[["retrain_epochs"]].fillna(UNTOLD).assign(cell=cells)
+    tried = prepared[["retrain_epochs"]].fillna(UNKNOWN_EPOCHS).assign(cell=cells)
     times = group_numbers(tried, ["cell", "retrain_epochs"])
     known: dict[frozenset[int], frozenset[Base]] = {}  # few, so that equal ones are one object
     found: list[dict[float, frozenset[Base]]] = [{} for _ in range(cells.nunique())]

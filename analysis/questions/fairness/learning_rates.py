@@ -64,7 +64,7 @@ def _rate_knob(group: Group, name: str) -> str:
 
 
 def _same_origin(a: Group, b: Group, rule: str) -> Finding:
-    """What the rule starts from, where no knob tells it."""
+    """What the rule starts from, where no knob says it."""
     if a.knobs.unread != b.knobs.unread:
         words = " vs ".join(", ".join(group.knobs.unread) or "nothing" for group in (a, b))
         return Finding(

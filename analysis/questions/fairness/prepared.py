@@ -103,16 +103,16 @@ def rate_numbers(rates: pd.Series, place: pd.Series) -> pd.Series:
 
 def _epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Per row: pruned_at, pretrain_epochs, pruning_epochs, retrain_epochs, total_epochs,
-    total_cost; NaN where the rows don't tell.
+    total_cost; NaN where unknown.
 
     Fresh weights count as pruned before training: training from scratch has no base model and no
     pretraining (Wang et al. 2023, Table 4).
     """
     codes, variants = pd.factorize(pruned["knobs"])
     knobs = [read_variant(text) for text in variants]
-    told = np.array([found.pruned_at for found in knobs], dtype=np.float64)[codes]
+    epochs = np.array([found.pruned_at for found in knobs], dtype=np.float64)[codes]
     over = np.array([found.over_speedup for found in knobs], dtype=bool)[codes]
-    at = pd.Series(told, pruned.index).where(~over, told / pruned["speedup"])
+    at = pd.Series(epochs, pruned.index).where(~over, epochs / pruned["speedup"])
     at = at.mask(pruned["method"].isin(FRESH), 0.0)
     pretrain = at.fillna(_dense_epochs(pruned, rows))
     searched = pruned["search_cost_epochs"].astype("float64")
@@ -131,7 +131,7 @@ def _epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> dict[str, pd.Series]:
 def _dense_epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     """Per row T, the length of the dense training.
 
-    NaN where several lengths were pruned and the variant, which must tell from which learning rate
+    NaN where several lengths were pruned and the variant, which must say from which learning rate
     the method starts, doesn't: it was left out as common to all rows of the kind.
     """
     dense = rows.loc[rows["level"] == 0, ["baseline_id", "train_epochs"]]
@@ -146,7 +146,7 @@ def _dense_epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
 def _search_cost(pruned: pd.DataFrame) -> pd.Series:
     """Per row search_cost_flops over those of a dense epoch; NaN if unknown.
 
-    At level 1 by the speedup; later by the examples of an epoch, which rows of level 1 tell.
+    At level 1 by the speedup; later by the examples of an epoch, which rows of level 1 imply.
     """
     first = pruned["level"] == 1
     epochs = pruned["search_cost_epochs"].astype("float64")

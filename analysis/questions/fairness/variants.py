@@ -1,4 +1,4 @@
-"""What the text of a variant tells, part by part."""
+"""The text of a variant, part by part."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NEED_RATE = [name for name, method in METHODS.items() if "lr" in method.needs]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knobs:
-    """What a variant tells, part by part."""
+    """The parts of a variant."""
 
     pruning: tuple[str, ...] = ()
     rates: Mapping[str, str]
     """lr, drops, factor, warmup, where given."""
     retraining: tuple[str, ...] = ()
-    """What else is told of the retraining, and what this module can't read."""
+    """What else belongs to the retraining, and what this module can't read."""
     unread: tuple[str, ...] = ()
     """The latter."""
     pruned_at: int | None = None

@@ -43,8 +43,8 @@ class Pair:
     @property
     def rank(self) -> tuple[int, bool]:
         """Higher is stricter."""
-        told = self.breaks is None or self.breaks.status == UNKNOWN
-        return (LADDER.index(self.setup) + 1 if self.setup else 0), told
+        nothing_fails = self.breaks is None or self.breaks.status == UNKNOWN
+        return (LADDER.index(self.setup) + 1 if self.setup else 0), nothing_fails
 
 
 def judge_pair(a: Group, b: Group) -> Pair:

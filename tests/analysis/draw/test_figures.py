@@ -9,7 +9,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.draw import drawing, figures
+from analysis.draw import drawing, figures, panels
+from analysis.draw import looks as line_looks
 from analysis.draw.figures import (
     accuracy_against_compression,
     accuracy_against_search_cost,
@@ -121,7 +122,7 @@ def test_search_costs_stand_side_by_side_by_compression(drawn, grid, make_table)
 
 
 def test_no_two_lines_look_the_same(drawn, make_row, make_table):
-    methods = [*drawing.METHOD_LABELS, "my_own", "another"]
+    methods = [*line_looks.METHOD_LABELS, "my_own", "another"]
     rows = make_table(make_row(method=method, stage_id=method) for method in methods)
     accuracy_against_compression(rows, "figure.png")
     (axes,) = axes_by_title(drawn[0]).values()
@@ -136,10 +137,10 @@ def test_no_two_lines_look_the_same(drawn, make_row, make_table):
 @pytest.mark.parametrize("n", [4, 30])
 def test_a_few_variants_share_their_methods_colour_and_nothing_else(n):
     labels = [f"{method}, alpha {k}" for method in ("blend", "fine-tuning") for k in range(n)]
-    looks = drawing.looks([pd.DataFrame({"line": labels})])
+    looks = line_looks.looks([pd.DataFrame({"line": labels})])
     for method in ("blend", "fine-tuning"):
         mine = [looks[label] for label in labels if label.startswith(method)]
-        assert len({look["color"] for look in mine}) == (1 if n == 4 else len(drawing.COLOURS))
+        assert len({look["color"] for look in mine}) == (1 if n == 4 else len(line_looks.COLOURS))
         assert len({(look["marker"], str(look["linestyle"])) for look in mine}) == n
 
 
@@ -147,11 +148,11 @@ def test_a_few_variants_share_their_methods_colour_and_nothing_else(n):
 def test_a_long_title_stays_on_the_paper_and_off_its_neighbour(share):
     points = pd.DataFrame({"line": ["fine-tuning"], "x": [2.0], "y": [0.9]})
     points = points.assign(low=0.9, high=0.9)
-    panel = drawing.Panel(
+    panel = panels.Panel(
         title=" ".join(["vgg19 · cifar100 · filters"] * 4),
         points=points,
-        x=drawing.AXES["compression_ratio"],
-        y=drawing.accuracy_axis("accuracy"),
+        x=panels.AXES["compression_ratio"],
+        y=panels.accuracy_axis("accuracy"),
     )
     figure = drawing.draw([drawing.Sheet(rows=[[panel] * 3], share=share)])
     canvas = FigureCanvasAgg(figure)
@@ -163,7 +164,7 @@ def test_a_long_title_stays_on_the_paper_and_off_its_neighbour(share):
 
 def test_many_variants_keep_off_the_colours_of_other_methods():
     many = [f"step decay, P{k}" for k in range(20)]
-    looks = drawing.looks([pd.DataFrame({"line": [*many, "Scratch-E", "cosine decay"]})])
+    looks = line_looks.looks([pd.DataFrame({"line": [*many, "Scratch-E", "cosine decay"]})])
     taken = {looks[label]["color"] for label in ("Scratch-E", "cosine decay")}
     assert taken.isdisjoint(looks[label]["color"] for label in many)
 
@@ -231,8 +232,8 @@ def panel(**values):
     ratios = 2.0 ** np.arange(1, 9)
     y = -0.005 * np.arange(8)
     points = pd.DataFrame({"line": "fine-tuning", "x": ratios, "y": y, "low": y, "high": y})
-    axes = {"x": drawing.AXES["compression_ratio"], "y": drawing.AXES["accuracy_change"]}
-    return drawing.Panel(**{"title": "one", "points": points} | axes | values)
+    axes = {"x": panels.AXES["compression_ratio"], "y": panels.AXES["accuracy_change"]}
+    return panels.Panel(**{"title": "one", "points": points} | axes | values)
 
 
 def test_a_cut_axis_ends_with_the_last_point_within():
@@ -271,12 +272,12 @@ def test_the_first_variant_of_a_method_looks_like_it():
     (axes,) = drawing.draw([drawing.Sheet(rows=[[panel(points=lines)]])]).axes
     handles, labels = axes.get_legend_handles_labels()
     colours = {label: handle[0].get_color() for handle, label in zip(handles, labels, strict=True)}
-    known = list(drawing.METHOD_LABELS.values())
+    known = list(line_looks.METHOD_LABELS.values())
     for label, method in (
         ("weight rewinding", "weight rewinding"),
         ("learning-rate rewinding, 20 % a step", "learning-rate rewinding"),
     ):
-        assert colours[label] == drawing.COLOURS[known.index(method)]
+        assert colours[label] == line_looks.COLOURS[known.index(method)]
     looks = {(handle[0].get_color(), handle[0].get_marker()) for handle in handles}
     assert len(looks) == len(labels) == 5
 

@@ -5,8 +5,8 @@ import pytest
 from analysis.commands.search_cost import search_cost_command
 from analysis.questions.search_cost import search_costs, sharing_of
 from analysis.reference import published
-from analysis.report.content import search_cost
 from analysis.report.material import material_of
+from analysis.report.sections import search_cost
 from analysis.table.rows import write_rows
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.commands.report import report_command
-from analysis.draw import drawing
+from analysis.draw import looks
 from analysis.draw.learning_curves import EPOCHS_A_STAGE, chain_ends, learning_curves, sampled
 from analysis.questions.claims import judge
 from analysis.questions.compare import compare
@@ -25,11 +25,11 @@ from analysis.questions.fairness import fairness
 from analysis.reference import published
 from analysis.report import gather, payload, report_html
 from analysis.report.blocks import Section, Table, Words
-from analysis.report.content import sections_of
 from analysis.report.material import material_of, with_storage
 from analysis.report.payload import payload_of, worth_showing
 from analysis.report.progress import progress_of
 from analysis.report.render import script_json, section_html
+from analysis.report.sections import sections_of
 from analysis.table.columns import BadRows
 from analysis.table.rows import read_rows, write_rows
 from rewind_ray.protocols import digits
@@ -348,12 +348,12 @@ def test_lines_look_as_they_do_in_figures(grid, make_row, make_table):
         for name in ("page.css", "chart.js")
     )
     colours = re.findall(r"--c\d: (?:light-dark\()?(#\w{6})", css)
-    assert tuple(colour.upper() for colour in colours) == drawing.COLOURS
+    assert tuple(colour.upper() for colour in colours) == looks.COLOURS
     markers, dashes = (
         re.search(rf"const {name} = \[(.*?)\];", js, re.DOTALL)[1].count('"') // 2
         for name in ("MARKERS", "DASHES")
     )
-    assert (markers, dashes) == (len(drawing.MARKERS), len(drawing.LINES))
+    assert (markers, dashes) == (len(looks.MARKERS), len(looks.LINES))
 
 
 def test_too_many_points_keep_the_compressions_abreast_and_all_panels(monkeypatch):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import main
 from analysis.commands.headline import choices_text, headline_text
-from analysis.papers import FIGURES, make
-from analysis.papers.content import as_text
-from analysis.papers.material import Source
+from analysis.draw.papers import FIGURES, make
+from analysis.draw.papers.content import as_text
+from analysis.draw.papers.scenes import Source
 from analysis.questions.claims import judge
 from analysis.questions.compare import compare
 from analysis.questions.fairness import cross_tests, fairness
@@ -30,10 +30,10 @@ from analysis.questions.headline import (
 )
 from analysis.questions.pareto import pareto
 from analysis.questions.search_cost import search_costs, sharing_of
-from analysis.report.content import sections_of
 from analysis.report.material import material_of
 from analysis.report.payload import payload_of
 from analysis.report.render import section_html
+from analysis.report.sections import sections_of
 from analysis.table.checks import LENGTH_IS_T
 from analysis.table.columns import KINDS, BadRows, as_rows
 from analysis.table.lengths import dense_epochs_of_rows
@@ -123,6 +123,10 @@ def test_the_sweep_is_valid_and_its_headline_known():
         ({"speedup": 1e308, "flops_dense": None}, ("speedup is 1e+308", "1e+12")),
         ({"speedup": 1e308}, ("speedup is 1e+308",)),
         ({"prune_fraction": 0.5}, ("prune_fraction 0.5", "density 0.2")),
+        ({"level": 2}, ("level is 2, but 0 of its parent", "dense-0")),
+        ({"parent_id": "0.05-10-0"}, ("level is 1, but 1 of its parent", "0.05-10-0")),
+        ({"parent_id": "0.05-10-0", "level": 2}, ("density 0.2", "parent's 0.05")),
+        ({"parent_id": "dense-1"}, ("baseline_id is dense-0", "dense-1 of its parent")),
     ],
 )
 def test_a_contradiction_is_refused_with_file_row_stage_and_values(changes, named):

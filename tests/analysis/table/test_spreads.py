@@ -8,8 +8,8 @@ from analysis.commands.search_cost import search_cost_command
 from analysis.draw import figures
 from analysis.questions.pareto import pareto
 from analysis.reference import published
-from analysis.report.content import sections_of
 from analysis.report.material import material_of
+from analysis.report.sections import sections_of
 from analysis.report.summary import points_facts
 from analysis.table.points import dense_baselines, points_of
 from analysis.table.rows import write_rows

@@ -12,13 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.drawing import AXES, METHOD_LABELS, Axis, Panel, Sheet, abreast
+from analysis.draw.drawing import Sheet, abreast
 from analysis.draw.learning_curves import learning_curves
-from analysis.papers.content import Chart, Table, accuracy_cell, cell
-from analysis.papers.material import Source, place
-from analysis.papers.notes import origin_note
-from analysis.papers.registry import PaperFigure
-from analysis.papers.tables import table_of
+from analysis.draw.looks import METHOD_LABELS
+from analysis.draw.panels import AXES, Axis, Panel
+from analysis.draw.papers.content import PaperChart, PaperTable, accuracy_cell, cell
+from analysis.draw.papers.notes import origin_note
+from analysis.draw.papers.registry import PaperFigure
+from analysis.draw.papers.scenes import Source, place
+from analysis.draw.papers.tables import table_of
 from analysis.questions.fairness import Knobs, fairness_label, read_variant
 from analysis.reference import compared, published
 from analysis.table.columns import BadRows
@@ -26,13 +28,13 @@ from analysis.table.text import times
 from rewind_ray.store.ledger import Ledger
 
 Cells = list[dict[str, Any]]
-PLACE = ["network", "dataset", "protocol"]
+OF_ONE_NETWORK = ["network", "dataset", "protocol"]
 PAPER = "Wang et al. 2023"
 
 # settings
 
 KINDS = ("step", "cosine")
-"""Methods that are told by their rates."""
+"""Methods that are named by their rates."""
 
 
 def one_shot(rows: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +45,7 @@ def one_shot(rows: pd.DataFrame) -> pd.DataFrame:
 
 def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with the column ``setting``."""
-    groups = [group for _, group in rows.groupby(PLACE)]
+    groups = [group for _, group in rows.groupby(OF_ONE_NETWORK)]
     return pd.concat([group.assign(setting=_settings(group)) for group in groups])
 
 
@@ -52,13 +54,13 @@ def _settings(rows: pd.DataFrame) -> list[str]:
     if rows["protocol"].iloc[0] == PAPER:
         return [_as_published(line) for line in rows.itertuples()]
     knobs = [read_variant(text) for text in rows["variant"]]
-    pruned_at = pd.Series([told.pruned_at for told in knobs], rows.index, dtype="float64")
+    pruned_at = pd.Series([each.pruned_at for each in knobs], rows.index, dtype="float64")
     # Most settings fill the original training; the others are shorter or longer than it
     epochs = rows["retrain_epochs"].astype("Int64")
     spans = (pruned_at + epochs.astype("float64")).dropna().mode()
     total = int(spans.max()) if len(spans) else 0
     lines = zip(rows["method"], knobs, epochs, strict=True)
-    return [setting_of(method, told, epochs, total) for method, told, epochs in lines]
+    return [setting_of(method, each, epochs, total) for method, each, epochs in lines]
 
 
 def _as_published(row: Any) -> str:
@@ -70,12 +72,12 @@ def _as_published(row: Any) -> str:
 
 
 def setting_of(method: str, knobs: Knobs, epochs: Any, total: int) -> str:
-    """As the paper writes it, where method and knobs tell enough. total: T, in epochs."""
+    """As the paper writes it, where method and knobs are enough. total: T, in epochs."""
     if method in ("scratch_e", "scratch_b") or (method in KINDS and knobs.pruned_at == 0):
         return f"scratch, {method if method in KINDS else 'step'} lr"
     if method not in KINDS or "lr" not in knobs.rates:
-        told = " ".join(f"{name} {value}" for name, value in knobs.rates.items())
-        return f"{METHOD_LABELS.get(method, method)} {told}".strip()
+        rates = " ".join(f"{name} {value}" for name, value in knobs.rates.items())
+        return f"{METHOD_LABELS.get(method, method)} {rates}".strip()
     lr = float(knobs.rates["lr"])
     if knobs.pruned_at is None or pd.isna(epochs):
         return f"pruned, {method} lr {lr:g}"
@@ -89,12 +91,12 @@ def setting_of(method: str, knobs: Knobs, epochs: Any, total: int) -> str:
 
 
 def of_place(rows: pd.DataFrame, network: str, dataset: str) -> pd.DataFrame:
-    """The rows of this network, or all if there are none; ``setting`` then tells whose they are."""
+    """The rows of this network, or all if there are none; ``setting`` then names theirs."""
     here = rows[(rows["network"] == network) & (rows["dataset"] == dataset)]
     if len(here):
-        told = " · protocol " + here["protocol"]
+        protocol = " · protocol " + here["protocol"]
         several = here["protocol"].nunique() > 1
-        return here.assign(setting=here["setting"] + told) if several else here
+        return here.assign(setting=here["setting"] + protocol) if several else here
     whose = [
         f" · {place(line.network, line.dataset)} {line.protocol}".rstrip()
         for line in rows.itertuples()
@@ -105,7 +107,9 @@ def of_place(rows: pd.DataFrame, network: str, dataset: str) -> pd.DataFrame:
 # tables 4 to 7
 
 
-def table(main: Source, beside: Source | None, *, number: int, network: str, dataset: str) -> Table:
+def table(
+    main: Source, beside: Source | None, *, number: int, network: str, dataset: str
+) -> PaperTable:
     """A row a setting, a column a share of the filters; of Table 5 accuracy and trainability."""
     printed = published_rows(number)
     rows = printed
@@ -140,9 +144,9 @@ def _cells(rows: pd.DataFrame, number: int, *, published: bool) -> Cells:
     cells = []
     for (setting, share), group in rows.groupby(["setting", "share"], sort=False):
         column = "top-1 accuracy (%)" if number == 5 else f"{100 * share:g}%"
-        if published:
+        if group["source"].notna().any() and len(group) == 1:
             (line,) = group.itertuples()
-            cells.append(_published_cell(setting, column, line))
+            cells.append(_cell_of_sum(setting, column, line, published=published))
         else:
             cells.append(accuracy_cell(setting, column, group["test_accuracy"], published=False))
         trainability = 100 * group["trainability_accuracy"].astype("float64").mean()
@@ -154,19 +158,19 @@ def _cells(rows: pd.DataFrame, number: int, *, published: bool) -> Cells:
     return cells
 
 
-def _published_cell(setting: str, column: str, line: Any) -> dict[str, Any]:
+def _cell_of_sum(setting: str, column: str, line: Any, *, published: bool) -> dict[str, Any]:
+    """Of a published row: the mean of several trials, with their standard deviation."""
     mean = 100 * line.test_accuracy
     deviation = 100 * line.test_accuracy_std
     spread = "" if pd.isna(deviation) else f" ± {deviation:.2f}"
-    return cell(
-        setting, column, f"{mean:.2f}{spread}", value=mean, deviation=deviation, published=True
-    )
+    text = f"{mean:.2f}{spread}"
+    return cell(setting, column, text, value=mean, deviation=deviation, published=published)
 
 
 # table 1
 
 
-def benchmark(main: Source, beside: Source | None) -> Table:
+def benchmark(main: Source, beside: Source | None) -> PaperTable:
     """Filter pruning of ResNet-50 on ImageNet: each work by its own base model and retraining."""
     cells: Cells = []
     missing: tuple[str, ...] = ()
@@ -190,7 +194,7 @@ def benchmark(main: Source, beside: Source | None) -> Table:
             accuracy = pd.Series([line.test_accuracy])
             cells += _benchmark_cells(line.work, line.speedup, accuracy, published=True)
     notes = (*origin_note(main, beside), "Base models and retraining differ from work to work.")
-    return Table(
+    return PaperTable(
         head="method",
         columns=("pruned acc. (%)", "speedup"),
         cells=pd.DataFrame(cells),
@@ -210,7 +214,7 @@ def _benchmark_cells(name: str, speedup: float, accuracies: pd.Series, *, publis
 # learning curves
 
 
-def curves(main: Source, beside: Source | None) -> Chart:
+def curves(main: Source, beside: Source | None) -> PaperChart:
     """Test accuracy in every epoch after pruning, at the highest share pruned.
 
     One panel with the settings that fill the original training, one with those that go on. The
@@ -220,7 +224,7 @@ def curves(main: Source, beside: Source | None) -> Chart:
         ends = _ends(published_rows(5), several=True)
         panel = _curve_panel(place("resnet34", "imagenet100"), ends, log=True)
         words = "Each mark is the end of a training of its own; the curves aren't published."
-        return Chart(
+        return PaperChart(
             sheets=[Sheet(rows=[[panel]])],
             notes=(" ".join([*origin_note(main, beside), words]),),
             missing=("the curves, of which only the ends are published",),
@@ -235,17 +239,17 @@ def curves(main: Source, beside: Source | None) -> Chart:
     if rows.empty:
         raise BadRows("none of these rows fits: the figure shows networks pruned once")
     rows = with_settings(rows)
-    rows = rows[rows["density"] <= rows.groupby(PLACE)["density"].transform("min") * 1.01]
+    rows = rows[rows["density"] <= rows.groupby(OF_ONE_NETWORK)["density"].transform("min") * 1.01]
     rows = rows.sort_values("train_epochs").drop_duplicates("stage_id", keep="last")
     lines = learning_curves(Ledger(main.storage), rows)
     lines = lines[(lines["level"] > 0) & lines["test_accuracy"].notna()]
     if lines.empty:
         raise BadRows(f"{main.storage} holds no metrics of epochs after pruning")
-    settings = rows.set_index("stage_id")[["setting", *PLACE]]
+    settings = rows.set_index("stage_id")[["setting", *OF_ONE_NETWORK]]
     lines = lines.join(settings, on="chain")
     printed = _ends(published_rows(5), several=False) if beside else None
     panels = []
-    for (network, dataset, protocol), group in lines.groupby(PLACE):
+    for (network, dataset, protocol), group in lines.groupby(OF_ONE_NETWORK):
         title = place(network, dataset) + (f"\nprotocol {protocol}" if protocol else "")
         theirs = printed if (network, dataset) == ("resnet34", "imagenet100") else None
         longer = group["setting"].str.contains(" epochs)", regex=False)
@@ -257,9 +261,9 @@ def curves(main: Source, beside: Source | None) -> Chart:
     label = fairness_label(rows.drop(columns=["share", "setting"]))
     words = "Medians over seeds; shading from the lowest to the highest."
     laid = any(panel.points["published"].any() for panel in panels)
-    told = " ".join([*origin_note(main, beside, shown=laid), words])
-    notes = (told, *([label] if label else []))
-    return Chart(sheets=[Sheet(rows=abreast(panels, 2))], notes=notes)
+    caption = " ".join([*origin_note(main, beside, shown=laid), words])
+    notes = (caption, *([label] if label else []))
+    return PaperChart(sheets=[Sheet(rows=abreast(panels, 2))], notes=notes)
 
 
 def _medians(lines: pd.DataFrame) -> pd.DataFrame:
@@ -317,7 +321,7 @@ FIGURES = {
         make=partial(table, number=6, network="resnet56", dataset="cifar10"),
     ),
     "wang2023.table7": PaperFigure(
-        says="VGG-19 on CIFAR-100: likewise",
+        says="VGG-19 on CIFAR-100: scratch and pruned, stepwise and cosine",
         make=partial(table, number=7, network="vgg19", dataset="cifar100"),
     ),
     "wang2023.curves": PaperFigure(

@@ -16,15 +16,15 @@ from PIL import Image
 
 from analysis.commands.figure import figure_command
 from analysis.draw.drawing import draw, write_figures
-from analysis.papers import FIGURES, make, published_source
-from analysis.papers import content as papers_content
-from analysis.papers.content import SIZES, SMALL, Chart, as_table, as_text, write_content
-from analysis.papers.material import Source
-from analysis.papers.wang2023 import setting_of
+from analysis.draw.papers import FIGURES, make, published_source
+from analysis.draw.papers import content as papers_content
+from analysis.draw.papers.content import SIZES, SMALL, PaperChart, as_table, as_text, write_content
+from analysis.draw.papers.scenes import Source
+from analysis.draw.papers.wang2023 import setting_of
 from analysis.questions.fairness import Knobs, read_variant
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
-from analysis.table.rows import write_rows
+from analysis.table.rows import read_rows, write_rows
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger
@@ -171,7 +171,7 @@ def test_every_figure_is_drawn_from_published_rows(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(papers_content, "write_figures", write)
     shown = content(name)
-    if isinstance(shown, Chart) and len(shown.sheets) > 2:
+    if isinstance(shown, PaperChart) and len(shown.sheets) > 2:
         shown = replace(shown, sheets=[shown.sheets[0], shown.sheets[-1]])
     write_content(shown, str(tmp_path / "figure.png"), dpi=30)
     with Image.open(tmp_path / "figure.png") as image:
@@ -179,7 +179,7 @@ def test_every_figure_is_drawn_from_published_rows(name, tmp_path, monkeypatch):
     assert grey.min() < 100
     assert (grey == 255).mean() > 0.5
     (figure,) = kept
-    if isinstance(shown, Chart):
+    if isinstance(shown, PaperChart):
         assert len(content(name).panels) == PANELS[name]
         assert len(figure.axes) == len(shown.panels)
     else:
@@ -193,6 +193,19 @@ def test_every_figure_is_drawn_from_published_rows(name, tmp_path, monkeypatch):
         ]
         looks = {(line.get_marker(), str(line._dash_pattern)) for line in curves}
         assert len(looks) == len({line.get_marker() for line in curves}) == len(curves) > 0
+
+
+@pytest.mark.parametrize("name", ["renda2020.fig1", "renda2020.fig3", "mikler2022.fig5"])
+def test_a_caption_says_what_the_rows_are_however_they_came(name, tmp_path):
+    """The same published rows, under their paper's name and read from a file."""
+    theirs = content(name).notes
+    path = str(tmp_path / "rows.parquet")
+    write_rows(published_source(name.partition(".")[0]).rows, path)
+    own = make(name, Source(rows=read_rows(path))).notes
+    assert theirs[1:] == own[1:]
+    origin = theirs[0].removesuffix(own[0])
+    assert own[0] and origin != theirs[0]
+    assert own[0].startswith("Published" if name.startswith("mikler") else "Medians over seeds")
 
 
 # Renda's figures

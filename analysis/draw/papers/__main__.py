@@ -1,4 +1,4 @@
-"""``python -m analysis.papers FOLDER``: every figure from what its paper published, for docs/."""
+"""``python -m analysis.draw.papers FOLDER``: every figure from its paper's results, for docs/."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from analysis.papers import FIGURES, make
-from analysis.papers.content import Chart, write_content
+from analysis.draw.papers import FIGURES, make
+from analysis.draw.papers.content import PaperChart, write_content
 
 DPI = 130
 COLOURS = 256
@@ -18,7 +18,7 @@ COLOURS = 256
 def main(folder: Path) -> None:
     for name in FIGURES:
         content = make(name, None)
-        if isinstance(content, Chart):
+        if isinstance(content, PaperChart):
             path = folder / f"{name}.png"
             write_content(content, str(path), DPI)
             with Image.open(path, formats=("PNG",)) as image:
@@ -28,5 +28,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m analysis.papers FOLDER")
+        sys.exit("usage: python -m analysis.draw.papers FOLDER")
     main(Path(sys.argv[1]))

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.drawing import DPI, FIGURES, Panel, Sheet, draw, draw_text, write_figures
-from analysis.table.rows import suffix_of, table_as_bytes, write_file
+from analysis.draw.drawing import DPI, Sheet, draw, draw_text, write_figures
+from analysis.draw.panels import Panel
+from analysis.table.rows import PICTURES, suffix_of, table_as_bytes, write_file
 from analysis.table.text import aligned, count, times
 
-FORMATS = (*FIGURES, ".csv", ".txt")
+FORMATS = (*PICTURES, ".csv", ".txt")
 
 SIZES = {1: (3.2, 2.2), 2: (2.6, 1.7), 3: (1.72, 1.3)}
 SMALL = (1.16, 0.95)
@@ -21,7 +22,7 @@ SMALL = (1.16, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Chart:
+class PaperChart:
     """Panels with lines."""
 
     sheets: Sequence[Sheet]
@@ -39,7 +40,7 @@ CELL = ["row", "column", "value", "deviation", "n", "text"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class PaperTable:
     """Cells; rows stand in the order in which they first occur."""
 
     head: str
@@ -51,7 +52,7 @@ class Table:
     missing: tuple[str, ...] = ()
 
 
-Content = Chart | Table
+Content = PaperChart | PaperTable
 
 
 def cell(
@@ -101,7 +102,7 @@ def write_content(content: Content, out: str, dpi: int = DPI) -> None:
         write_file(out, table_as_bytes(as_table(content), suffix))
     elif suffix == ".txt":
         write_file(out, f"{as_text(content)}\n".encode())
-    elif isinstance(content, Table):
+    elif isinstance(content, PaperTable):
         write_figures([draw_text(as_text(content))], out, dpi)
     else:
         pages = [[sheet] for sheet in content.sheets] if suffix == ".pdf" else [content.sheets]
@@ -122,7 +123,7 @@ CHART_COLUMNS = [
 
 def as_table(content: Content) -> pd.DataFrame:
     """Of a chart a line a mark, in fractions of 1; of a table a line a cell, both results in it."""
-    if isinstance(content, Chart):
+    if isinstance(content, PaperChart):
         lines = [
             {"sheet": sheet.heading, "panel": panel.title.replace("\n", ", ")} | line
             for sheet in content.sheets
@@ -157,8 +158,8 @@ def _marks(panel: Panel) -> Iterator[dict[str, Any]]:
     if panel.dots is not None:
         for dot in panel.dots.to_dict("records"):
             low, high = dot["y"] - dot["deviation"], dot["y"] + dot["deviation"]
-            told = {"line": dot["label"], "published": True, "x": dot["x"], "y": dot["y"]}
-            yield {"kind": "compared", "low": low, "high": high} | axes | told
+            mark = {"line": dot["label"], "published": True, "x": dot["x"], "y": dot["y"]}
+            yield {"kind": "compared", "low": low, "high": high} | axes | mark
     for zone in panel.zones:
         for end in (zone.start, zone.end):
             yield {"kind": "zone", "line": zone.label, "x": end} | axes
@@ -168,11 +169,11 @@ def _marks(panel: Panel) -> Iterator[dict[str, Any]]:
 
 
 def as_text(content: Content) -> str:
-    parts = _chart_texts(content) if isinstance(content, Chart) else [_table_text(content)]
+    parts = _chart_texts(content) if isinstance(content, PaperChart) else [_table_text(content)]
     return "\n\n".join([*parts, *(["\n".join(content.notes)] if content.notes else [])])
 
 
-def _chart_texts(chart: Chart) -> list[str]:
+def _chart_texts(chart: PaperChart) -> list[str]:
     parts = []
     for sheet in chart.sheets:
         for panel in (panel for row in sheet.rows for panel in row):
@@ -215,7 +216,7 @@ def _panel_text(panel: Panel) -> str:
     return aligned(cells, left={"line", "rows"})
 
 
-def _table_text(table: Table) -> str:
+def _table_text(table: PaperTable) -> str:
     """Own and published results of a row stand below each other."""
     both = table.cells["published"].nunique() > 1
     texts = table.cells.set_index(["row", "published", "column"])["text"].to_dict()

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.draw.drawing import METHOD_LABELS
 from analysis.draw.figures import line_labels
+from analysis.draw.looks import METHOD_LABELS
 from analysis.questions.fairness import NAMED_RATES
 from analysis.table.columns import BadRows
 from analysis.table.points import (
-    POINT,
     SAME_DENSITY,
     density_levels,
-    group_numbers,
+    numbers_of_points,
     points_of,
     pruned_rows,
 )
 
-NETWORKS = {
+NETWORK_LABELS = {
     "resnet20": "ResNet-20",
     "resnet34": "ResNet-34",
     "resnet50": "ResNet-50",
@@ -32,7 +31,7 @@ NETWORKS = {
     "wrn_16_8": "WRN-16-8",
     "gnmt": "GNMT",
 }
-DATASETS = {
+DATA_LABELS = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet",
@@ -44,7 +43,7 @@ SAME_COMPRESSION = 0.01
 
 
 def place(network: str, dataset: str) -> str:
-    return f"{NETWORKS.get(network, network)} · {DATASETS.get(dataset, dataset)}"
+    return f"{NETWORK_LABELS.get(network, network)} · {DATA_LABELS.get(dataset, dataset)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +71,7 @@ class Scene:
 
     @property
     def pruning(self) -> str:
-        network = NETWORKS.get(self.network, self.network)
+        network = NETWORK_LABELS.get(self.network, self.network)
         rates = self.rates.removeprefix(f"{self.network}-")
         what = f"filters {network}-{rates}" if self.rates else self.structure
         step = f" by {100 * self.step:.3g}%" if self.step else ""
@@ -95,7 +94,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
+class SourcePoints:
     """A source's rows, and all points they make."""
 
     source: Source
@@ -110,7 +109,7 @@ class Material:
         return self.trials[self.trials["point"].isin(points["point"])]
 
 
-def material_of(source: Source) -> Material:
+def source_points(source: Source) -> SourcePoints:
     rows = source.rows
     points = points_of(rows)
     points = points.assign(
@@ -121,7 +120,7 @@ def material_of(source: Source) -> Material:
     trials = _numbered(rows, points)
     rates = points["point"].map(trials.groupby("point")["prune_rates"].first())
     points = points.assign(rates=rates.astype("str").fillna(points["rates"]))
-    return Material(source=source, trials=trials, points=with_changes(points, trials))
+    return SourcePoints(source=source, trials=trials, points=with_changes(points, trials))
 
 
 def _split_variants(variants: pd.Series) -> dict[str, pd.Series]:
@@ -142,11 +141,10 @@ def _split_variants(variants: pd.Series) -> dict[str, pd.Series]:
 def _numbered(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """The rows that the points are medians of, each with its point."""
     trials = pruned_rows(rows)
-    both = pd.concat([points[POINT], trials[POINT]], ignore_index=True)
-    numbers = group_numbers(both, POINT).to_numpy()
-    point = np.empty(numbers.max() + 1, dtype=np.int64)
-    point[numbers[: len(points)]] = points["point"]
-    return trials.assign(point=point[numbers[len(points) :]])
+    of_points, of_trials = numbers_of_points(points, trials)
+    point = np.empty(of_points.max() + 1, dtype=np.int64)
+    point[of_points] = points["point"]
+    return trials.assign(point=point[of_trials])
 
 
 def with_changes(points: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -202,7 +200,7 @@ def scenes_in(points: pd.DataFrame, scenes: Iterable[Scene]) -> tuple[list[Scene
     if not same_kind:
         raise BadRows(
             f"none of these rows fits; the figure shows {'; '.join(absent)}, or other networks "
-            f"pruned likewise; here are {', '.join(_kinds(points))}"
+            f"pruned the same way; here are {', '.join(_kinds(points))}"
         )
     order = [scene.kind for scene in wanted]
     return sorted(same_kind, key=lambda scene: (scene.network, order.index(scene.kind))), absent
@@ -210,7 +208,7 @@ def scenes_in(points: pd.DataFrame, scenes: Iterable[Scene]) -> tuple[list[Scene
 
 def _kinds(points: pd.DataFrame) -> list[str]:
     kinds = points[["network", "structure", "schedule_kind"]].drop_duplicates()
-    return [f"{NETWORKS.get(n, n)} {s} {k}" for n, s, k in kinds.itertuples(index=False)]
+    return [f"{NETWORK_LABELS.get(n, n)} {s} {k}" for n, s, k in kinds.itertuples(index=False)]
 
 
 def of_methods(points: pd.DataFrame, methods: Iterable[str], known: Iterable[str]) -> pd.DataFrame:
@@ -242,8 +240,8 @@ def facets(points: pd.DataFrame, paper: str) -> list[tuple[str, pd.DataFrame]]:
 def with_lines(points: pd.DataFrame) -> pd.DataFrame:
     """``points`` with the column ``line``: the method, and knobs where a method has several."""
     several = points.groupby("method")["knobs"].transform("nunique") > 1
-    told = points.assign(variant=points["knobs"].where(several, ""))
-    return points.assign(line=line_labels(told, "method"))
+    named = points.assign(variant=points["knobs"].where(several, ""))
+    return points.assign(line=line_labels(named, "method"))
 
 
 def both(points: pd.DataFrame, theirs: pd.DataFrame | None) -> pd.DataFrame:
@@ -273,7 +271,9 @@ def levels(points: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
 # what trials say that points don't
 
 
-def extremes(points: pd.DataFrame, material: Material, name: str) -> tuple[pd.Series, pd.Series]:
+def extremes(
+    points: pd.DataFrame, material: SourcePoints, name: str
+) -> tuple[pd.Series, pd.Series]:
     """Lowest and highest value of a column among each point's trials."""
     values = material.of(points).groupby("point")[name].agg(["min", "max"])
     return points["point"].map(values["min"]), points["point"].map(values["max"])

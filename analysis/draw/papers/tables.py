@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.papers.content import Table
-from analysis.papers.material import Source, place
-from analysis.papers.notes import origin_note
+from analysis.draw.papers.content import PaperTable
+from analysis.draw.papers.notes import origin_note
+from analysis.draw.papers.scenes import Source, place
 from analysis.table.columns import BadRows
 
 
@@ -20,14 +20,14 @@ def table_of(
     beside: Source | None,
     notes: Sequence[str] = (),
     missing: Sequence[str] = (),
-) -> Table:
+) -> PaperTable:
     """Rows of ``main`` with what is published of them; those named in ``order`` first."""
     shown = set(cells.loc[cells["published"] == bool(main.paper), "row"])
     cells = cells[cells["row"].isin(shown)]
     ranks = {row: _rank(row, order) for row in shown}
     absent = [name for number, name in enumerate(order) if number not in ranks.values()]
     ranked = cells.assign(rank=cells["row"].map(ranks))
-    return Table(
+    return PaperTable(
         head=head,
         columns=tuple(dict.fromkeys(cells["column"])),
         cells=ranked.sort_values(["rank", "row"], kind="stable").drop(columns="rank"),
@@ -37,7 +37,7 @@ def table_of(
 
 
 def _rank(row: str, order: Sequence[str]) -> int:
-    """Of the name that the row has, or has with more that tells it apart; last if of none."""
+    """Of the name that the row has, or has with an addition; last if of none."""
     found = [
         number
         for number, name in enumerate(order)

@@ -1,13 +1,20 @@
-"""Every figure and table of the papers, from own rows, from published ones, or from both."""
+"""Every figure and table of the papers, from own rows, from published ones, or from both.
+
+renda2020, mikler2022, wang2023    which figures there are, and how each is made
+scenes                             a source's points, and which of them a panel shows
+content                            a chart or a table as data; as text, csv and picture
+tables, notes                      what tables and captions have in common
+registry                           a figure's name and maker
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
-from analysis.papers import mikler2022, renda2020, wang2023
-from analysis.papers.content import Content
-from analysis.papers.material import Source
-from analysis.papers.registry import PaperFigure
+from analysis.draw.papers import mikler2022, renda2020, wang2023
+from analysis.draw.papers.content import Content
+from analysis.draw.papers.registry import PaperFigure
+from analysis.draw.papers.scenes import Source
 from analysis.reference import published
 from rewind_ray.errors import UserError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from analysis.questions.fairness.findings import HOLDS
-from analysis.questions.fairness.groups import Base, Cell
+from analysis.questions.fairness.groups import AtCompression, Base
 from analysis.table.text import count, percent, times
 
 SHOWN = 4  # values of a list
@@ -36,7 +36,7 @@ def span(rates: Iterable[float]) -> str:
     return "-".join(dict.fromkeys(map(times, (found[0], found[-1]))))
 
 
-def base_words(status: str, of_a: Cell, of_b: Cell) -> str:
+def base_words(status: str, of_a: AtCompression, of_b: AtCompression) -> str:
     bases_a, bases_b = of_a.all_bases, of_b.all_bases
     ids_a, ids_b = ({base.baseline_id for base in bases} for bases in (bases_a, bases_b))
     if status == HOLDS:

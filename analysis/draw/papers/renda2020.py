@@ -15,37 +15,29 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 
-from analysis.draw.drawing import (
-    AXES,
-    METHOD_LABELS,
-    Axis,
-    Panel,
-    Sheet,
-    Zone,
-    abreast,
-    change_axis,
-    heeded,
-)
-from analysis.papers.content import Chart, Table, accuracy_cell, cell
-from analysis.papers.material import (
-    Material,
+from analysis.draw.drawing import Sheet, abreast
+from analysis.draw.looks import METHOD_LABELS
+from analysis.draw.panels import AXES, Axis, Panel, Zone, change_axis, holds_enough
+from analysis.draw.papers.content import PaperChart, PaperTable, accuracy_cell, cell
+from analysis.draw.papers.notes import chart_notes
+from analysis.draw.papers.registry import PaperFigure
+from analysis.draw.papers.scenes import (
     Scene,
     Source,
+    SourcePoints,
     at_compression,
     both,
     extremes,
     facets,
     lacking,
     levels,
-    material_of,
     of_methods,
     place,
     points_in,
     scenes_in,
+    source_points,
 )
-from analysis.papers.notes import chart_notes
-from analysis.papers.registry import PaperFigure
-from analysis.papers.tables import dense_networks, table_of
+from analysis.draw.papers.tables import dense_networks, table_of
 from analysis.questions.claims import SAFE_ZONE
 from analysis.questions.headline import (
     NO_DROP,
@@ -55,14 +47,15 @@ from analysis.questions.headline import (
     safe_zone,
 )
 from analysis.reference import compared, published
-from analysis.reference.renda2020 import EPOCHS_A_PASS, METHODS
+from analysis.reference.renda2020 import EPOCHS_A_PASS, METHOD_NAMES
 from analysis.table.columns import BadRows
 from analysis.table.metrics import metric_named
 from analysis.table.points import choose_retrain_epochs, how_chosen
+from analysis.table.spreads import marks_text
 from analysis.table.text import times
 
 PAPER = "Renda et al. 2020"
-KNOWN = tuple(METHODS.values())
+KNOWN = tuple(METHOD_NAMES.values())
 MAIN = ("finetune", "weight_rewind", "lr_rewind")
 WITHOUT_REINIT = (*MAIN, "low_lr_weight_rewind")
 ALL = (*WITHOUT_REINIT, "reinit")
@@ -113,8 +106,6 @@ RATES = dict.fromkeys(
     NEAR,
 )
 
-FROM_LOWEST = "bars from the lowest to the highest"
-
 Pick = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -130,7 +121,7 @@ def tradeoff(
     methods: Sequence[str],
     pick: Pick,
     how: Callable[[pd.DataFrame], str],
-) -> Chart:
+) -> PaperChart:
     """pick: of a panel's points the ones that are drawn; how: of all of these, a sentence."""
     one, two = _materials(main, beside, methods)
     found, missing = scenes_in(one.points, scenes)
@@ -164,7 +155,7 @@ def best_times(
     number: int,
     scenes: Sequence[Scene],
     methods: Sequence[str],
-) -> Chart:
+) -> PaperChart:
     return tradeoff(
         main,
         beside,
@@ -187,9 +178,9 @@ def algorithm(
     number: int,
     scenes: Sequence[Scene],
     shares: Mapping[str, float],
-) -> Chart:
+) -> PaperChart:
     """Of each method the longest retraining time up to its share of T, as the authors pick it."""
-    told = ", ".join(f"{METHOD_LABELS[name]} {share:.0%}" for name, share in shares.items())
+    longest = ", ".join(f"{METHOD_LABELS[name]} {share:.0%}" for name, share in shares.items())
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
         most = (_looked_up(points["method"], shares) * points["dense_epochs"]).round()
@@ -204,12 +195,12 @@ def algorithm(
         scenes=scenes,
         methods=tuple(shares),
         pick=pick,
-        how=lambda _: f"Retraining time, at most, of the original training: {told}.",
+        how=lambda _: f"Retraining time, at most, of the original training: {longest}.",
     )
     if all(panel.points.empty for panel in content.panels):
         raise BadRows(
-            f"none of these rows fits; the figure shows retraining for shares of T: {told}; T is "
-            "told by rows of dense networks"
+            f"none of these rows fits; the figure shows retraining for shares of T: {longest}; T "
+            "is known from rows of dense networks"
         )
     return content
 
@@ -219,7 +210,7 @@ def algorithm(
 
 def at_headlines(
     main: Source, beside: Source | None, *, scenes: Sequence[Scene], methods: Sequence[str] = MAIN
-) -> Chart:
+) -> PaperChart:
     """Figures 3 and 4: at the highest compressions at which any method keeps its accuracy."""
     one, two = _materials(main, beside, methods)
     found, missing = scenes_in(one.points, scenes)
@@ -263,7 +254,7 @@ def every_compression(
     number: int,
     scenes: Sequence[Scene],
     methods: Sequence[str] = ALL,
-) -> Chart:
+) -> PaperChart:
     """Figures 9 and 10: a sheet a network, a panel a compression."""
     one, two = _materials(main, beside, methods)
     found, missing = scenes_in(one.points, scenes)
@@ -274,7 +265,7 @@ def every_compression(
             expected = [m for m in methods if m != "reinit" or scene.schedule_kind == "one-shot"]
             missing += lacking(scene, points, expected)
             panels, too_low = [], []
-            limits = scene.limits if heeded(scene.limits, points["accuracy_change"]) else None
+            limits = scene.limits if holds_enough(scene.limits, points["accuracy_change"]) else None
             by_level = levels(points)
             shown = [times(ratio) for ratio, _ in by_level]
             for ratio, part in by_level:
@@ -307,9 +298,9 @@ def zones(part: pd.DataFrame, computed: tuple[float, float] | None) -> tuple[Zon
     total = network["dense_epochs"] / EPOCHS_A_PASS.get(network["dataset"], 1)
     if pd.isna(total):
         return ()
-    told = [("safe zone as published", SAFE_ZONE, False)]
+    found = [("safe zone as published", SAFE_ZONE, False)]
     if computed:
-        told.append(("both rewindings ahead in all panels", computed, True))
+        found.append(("both rewindings ahead in all panels", computed, True))
     return tuple(
         Zone(
             start=start * total,
@@ -317,14 +308,16 @@ def zones(part: pd.DataFrame, computed: tuple[float, float] | None) -> tuple[Zon
             label=f"{words}: {start:.0%} to {end:.0%} of the original training",
             filled=filled,
         )
-        for words, (start, end), filled in told
+        for words, (start, end), filled in found
     )
 
 
 # figures 11 and 12: theoretical speedup
 
 
-def speedups(main: Source, beside: Source | None, *, over: str, scenes: Sequence[Scene]) -> Chart:
+def speedups(
+    main: Source, beside: Source | None, *, over: str, scenes: Sequence[Scene]
+) -> PaperChart:
     """over: "dense" or "finetune". Of trials whose FLOPs are known; chosen among these."""
     one, two = _materials(_with_speedup(main), _with_speedup(beside) if beside else None, MAIN)
     found, missing = scenes_in(one.points, scenes)
@@ -350,8 +343,13 @@ def speedups(main: Source, beside: Source | None, *, over: str, scenes: Sequence
     if not panels:
         raise BadRows("none of these rows fits: the figure compares with fine-tuning's FLOPs")
     how = how_chosen(pd.concat(drawn))
-    bars = FROM_LOWEST if over == "dense" else "bars from lowest over highest FLOPs to the reverse"
-    return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing, bars)
+    return chart([Sheet(rows=abreast(panels, 2))], one, two, how, missing, SPEEDUP_MARKS[over])
+
+
+SPEEDUP_MARKS = {
+    "dense": "Medians over seeds, bars from the lowest to the highest.",
+    "finetune": "Ratios of medians over seeds, bars from lowest over highest FLOPs to the reverse.",
+}
 
 
 def _with_speedup(source: Source) -> Source:
@@ -361,14 +359,14 @@ def _with_speedup(source: Source) -> Source:
     return replace(source, rows=rows)
 
 
-def over_dense(points: pd.DataFrame, material: Material) -> pd.DataFrame:
+def over_dense(points: pd.DataFrame, material: SourcePoints) -> pd.DataFrame:
     """Chosen points with the dense network's FLOPs over theirs."""
     chosen = choose_retrain_epochs(points)
     low, high = extremes(chosen, material, "speedup")
     return chosen.assign(x=chosen["compression_ratio"], y=chosen["speedup"], low=low, high=high)
 
 
-def over_finetune(points: pd.DataFrame, material: Material) -> pd.DataFrame:
+def over_finetune(points: pd.DataFrame, material: SourcePoints) -> pd.DataFrame:
     """Chosen points with fine-tuning's FLOPs over theirs; least over greatest, and the reverse.
 
     None of a compression at which there is no fine-tuning.
@@ -392,11 +390,11 @@ def over_finetune(points: pd.DataFrame, material: Material) -> pd.DataFrame:
 
 def _materials(
     main: Source, beside: Source | None, methods: Sequence[str]
-) -> tuple[Material, Material | None]:
+) -> tuple[SourcePoints, SourcePoints | None]:
     """With the points of the figure's methods only."""
 
-    def of(source: Source) -> Material:
-        material = material_of(source)
+    def of(source: Source) -> SourcePoints:
+        material = source_points(source)
         points = material.points[material.points["accuracy_change"].notna()]
         if points.empty:
             raise BadRows("no pruned row has both a test_accuracy and a baseline_test_accuracy")
@@ -406,20 +404,20 @@ def _materials(
     return of(main), of(beside) if beside else None
 
 
-def published_in(two: Material | None, scene: Scene) -> pd.DataFrame | None:
+def published_in(two: SourcePoints | None, scene: Scene) -> pd.DataFrame | None:
     """The points to lay over a panel, if there are any."""
     found = None if two is None else points_in(two.points, scene)
     return None if found is None or found.empty else found
 
 
 def with_rates(points: pd.DataFrame) -> pd.DataFrame:
-    """Rates of filters that no variant tells, for all rows have the same: told by the densities.
+    """Rates of filters that are in no variant, because all rows have the same: by the densities.
 
     Those whose published densities are all of the points', to 1%; their own networks may have
     other heads than the published ones.
     """
-    untold = points[(points["structure"] == "filters") & (points["rates"] == "")]
-    for network, group in untold.groupby("network"):
+    unnamed = points[(points["structure"] == "filters") & (points["rates"] == "")]
+    for network, group in unnamed.groupby("network"):
         for name, densities in published_densities().items():
             off = np.abs(np.divide.outer(group["density"].to_numpy(), densities) - 1).min(axis=1)
             if name.startswith(f"{network}-") and (off < 0.01).all():
@@ -523,14 +521,16 @@ def dots(number: int, scene: Scene, x: str, ratio: float | None = None) -> pd.Da
 
 def chart(
     sheets: Sequence[Sheet],
-    one: Material,
-    two: Material | None,
+    one: SourcePoints,
+    two: SourcePoints | None,
     how: str,
     missing: Sequence[str],
-    bars: str = FROM_LOWEST,
-) -> Chart:
-    content = Chart(sheets=sheets, missing=tuple(missing))
-    words = f"Medians over seeds; {bars}. {how}".strip()
+    marks: str = "",
+) -> PaperChart:
+    """marks: what marks and bars are, where they are no accuracies and their spread."""
+    content = PaperChart(sheets=sheets, missing=tuple(missing))
+    drawn = pd.concat([panel.points for panel in content.panels])
+    words = f"{marks or marks_text(drawn, 'bars')} {how}".strip()
     return replace(content, notes=chart_notes(content.panels, one, two, words))
 
 
@@ -549,7 +549,7 @@ PRINTED = {
 """Parameters, optimiser, learning rates by epoch and test accuracy; Tables 1 and 2."""
 
 
-def networks_table(main: Source, beside: Source | None, *, networks: Sequence[str]) -> Table:
+def networks_table(main: Source, beside: Source | None, *, networks: Sequence[str]) -> PaperTable:
     """What dense networks there are, and their test accuracies: mean and standard deviation."""
     titles = [place(name, DATA.get(name, "cifar10")) for name in networks]
     cells = pd.DataFrame(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.papers.content import Content
-from analysis.papers.material import Source
+from analysis.draw.papers.content import Content
+from analysis.draw.papers.scenes import Source
 
 Make = Callable[[Source, Source | None], Content]
 """From rows, and where own ones are overlaid with published ones, from these too."""

@@ -16,31 +16,32 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.draw.drawing import AXES, Panel, Sheet, abreast, accuracy_axis
-from analysis.papers.content import Chart, Table, accuracy_cell, cell
-from analysis.papers.material import (
-    DATASETS,
-    NETWORKS,
-    Material,
+from analysis.draw.drawing import Sheet, abreast
+from analysis.draw.panels import AXES, Panel, accuracy_axis
+from analysis.draw.papers.content import PaperChart, PaperTable, accuracy_cell, cell
+from analysis.draw.papers.notes import chart_notes
+from analysis.draw.papers.registry import PaperFigure
+from analysis.draw.papers.scenes import (
+    DATA_LABELS,
+    NETWORK_LABELS,
     Scene,
     Source,
+    SourcePoints,
     at_compression,
     both,
     facets,
     lacking,
-    material_of,
     of_methods,
     place,
     points_in,
     scenes_in,
+    source_points,
 )
-from analysis.papers.notes import chart_notes
-from analysis.papers.registry import PaperFigure
-from analysis.papers.tables import dense_networks, table_of
+from analysis.draw.papers.tables import dense_networks, table_of
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
 from analysis.table.points import choose_retrain_epochs, how_chosen
-from analysis.table.spreads import INTERVALS
+from analysis.table.spreads import marks_text
 
 PAPER = "Mikler 2022"
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
@@ -55,7 +56,7 @@ def accuracies(
     *,
     scenes: Sequence[Scene],
     methods: Sequence[str] = METHODS,
-) -> Chart:
+) -> PaperChart:
     one = _material(main, methods)
     two = _material(beside, methods) if beside else None
     found, missing = scenes_in(one.points, scenes)
@@ -66,7 +67,7 @@ def accuracies(
         for protocol, points in facets(points_in(one.points, scene), main.paper):
             missing += lacking(scene, points, methods)
             placed = _placed(points)
-            drawn.append(placed)
+            drawn += [placed] if theirs is None else [placed, theirs]
             panels.append(
                 Panel(
                     title=scene.title + protocol,
@@ -77,15 +78,14 @@ def accuracies(
                     published_dense=_dense(theirs, two) if two and theirs is not None else None,
                 )
             )
-    content = Chart(sheets=[Sheet(rows=abreast(panels, 2))], missing=tuple(missing))
-    words = " ".join(
-        filter(None, ["Medians over seeds;", bars(one, two), how_chosen(pd.concat(drawn))])
-    )
+    content = PaperChart(sheets=[Sheet(rows=abreast(panels, 2))], missing=tuple(missing))
+    every = pd.concat(drawn)
+    words = " ".join(filter(None, [marks_text(every, "bars"), how_chosen(every)]))
     return replace(content, notes=chart_notes(content.panels, one, two, words))
 
 
-def _material(source: Source, methods: Sequence[str]) -> Material:
-    material = material_of(source)
+def _material(source: Source, methods: Sequence[str]) -> SourcePoints:
+    material = source_points(source)
     return replace(material, points=of_methods(material.points, methods, METHODS))
 
 
@@ -100,16 +100,7 @@ def _placed(points: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def bars(one: Material, two: Material | None) -> str:
-    """What they are."""
-    theirs = INTERVALS["Mikler 2022"]
-    if one.source.paper:
-        return f"bars {theirs}."
-    own = "bars from the lowest to the highest"
-    return f"{own}; published ones {theirs}." if two else f"{own}."
-
-
-def _dense(points: pd.DataFrame, material: Material) -> tuple[float, float, float] | None:
+def _dense(points: pd.DataFrame, material: SourcePoints) -> tuple[float, float, float] | None:
     """Median, lowest and highest accuracy of the dense networks that these started from."""
     trials = material.of(points).drop_duplicates("baseline_id")
     accuracy = trials["baseline_test_accuracy"].dropna()
@@ -123,14 +114,14 @@ def _dense(points: pd.DataFrame, material: Material) -> tuple[float, float, floa
 Cells = list[dict[str, Any]]
 
 
-def table(main: Source, beside: Source | None, *, number: int, head: str) -> Table:
-    """The paper's table of this number, and what the rows tell of the same."""
+def table(main: Source, beside: Source | None, *, number: int, head: str) -> PaperTable:
+    """The paper's table of this number, and the same of the rows."""
     order = list(dict.fromkeys(_printed(number)["row"]))
     if main.paper:
         return table_of(head, pd.DataFrame(_printed_cells(number, set(order))), order, main, beside)
     own = OWN[number](main, number)
     printed = _printed_cells(number, {line["row"] for line in own}) if beside else []
-    missing = ["updates, which rows don't tell"] if number == 4 else []
+    missing = ["updates, which no column holds"] if number == 4 else []
     return table_of(head, pd.DataFrame([*own, *printed]), order, main, beside, missing=missing)
 
 
@@ -155,10 +146,10 @@ def _number(text: str) -> float | str:
         return text
 
 
-def data_sets(main: Source, beside: Source | None) -> Table:
-    """Table 3, as printed: rows name their data sets and tell nothing else of them."""
+def data_sets(main: Source, beside: Source | None) -> PaperTable:
+    """Table 3, as printed: rows hold nothing of their data sets but the names."""
     order = list(dict.fromkeys(_printed(3)["row"]))
-    there = {DATASETS.get(name, name) for name in main.rows["dataset"]}
+    there = {DATA_LABELS.get(name, name) for name in main.rows["dataset"]}
     shown = order if main.paper else [name for name in order if name in there]
     if not shown:
         raise BadRows(
@@ -166,9 +157,9 @@ def data_sets(main: Source, beside: Source | None) -> Table:
             f"{', '.join(sorted(there))}"
         )
     cells = pd.DataFrame(_printed_cells(3, set(shown)))
-    missing = () if main.paper else ("all but the names, which is as printed: rows don't tell it",)
+    missing = () if main.paper else ("all but the names: no column holds it, so it is as printed",)
     columns = tuple(dict.fromkeys(cells["column"]))
-    return Table(head="data set", columns=columns, cells=cells, missing=missing)
+    return PaperTable(head="data set", columns=columns, cells=cells, missing=missing)
 
 
 def networks(main: Source, number: int) -> Cells:
@@ -178,7 +169,7 @@ def networks(main: Source, number: int) -> Cells:
         for column, words in PARAMETERS.items():
             for size in rows[column].dropna().astype("int64")[:1]:
                 lines.append(cell(name, words, f"{size}", value=float(size), published=False))
-        column = f"{DATASETS.get(rows['dataset'].iloc[0], rows['dataset'].iloc[0])} accuracy %"
+        column = f"{DATA_LABELS.get(rows['dataset'].iloc[0], rows['dataset'].iloc[0])} accuracy %"
         lines.append(accuracy_cell(name, column, rows["test_accuracy"], published=False))
     return lines
 
@@ -191,7 +182,7 @@ def training_times(main: Source, number: int) -> Cells:
     lines = []
     for name, rows in _dense_networks(main, number):
         epochs, minutes = rows["train_epochs"].iloc[0], rows["train_seconds"].median() / 60
-        dataset = DATASETS.get(rows["dataset"].iloc[0], rows["dataset"].iloc[0])
+        dataset = DATA_LABELS.get(rows["dataset"].iloc[0], rows["dataset"].iloc[0])
         lines.append(cell(name, "Dataset", dataset, published=False))
         lines.append(cell(name, "epochs", f"{epochs}", value=float(epochs), published=False))
         if pd.notna(minutes):
@@ -205,12 +196,15 @@ def training_times(main: Source, number: int) -> Cells:
 
 
 def _dense_networks(main: Source, number: int) -> list[tuple[str, pd.DataFrame]]:
-    """Under the table's names, with what tells several of one network apart."""
+    """Under the table's names, with what distinguishes several of one network."""
     names = set(_printed(number)["row"])
     wanted = [
-        place(code, data) for code, name in NETWORKS.items() if name in names for data in DATASETS
+        place(code, data)
+        for code, name in NETWORK_LABELS.items()
+        if name in names
+        for data in DATA_LABELS
     ]
-    data = {f" · {name}" for name in DATASETS.values()}
+    data = {f" · {name}" for name in DATA_LABELS.values()}
     found = []
     for full, rows in dense_networks(main, wanted):
         short = full
@@ -238,7 +232,7 @@ def at_nine_times(main: Source, number: int) -> Cells:
     lines: Cells = []
     several = points[["network", "dataset", "protocol"]].drop_duplicates().shape[0] > 1
     for (network, dataset, protocol), group in points.groupby(["network", "dataset", "protocol"]):
-        told = f" · {place(network, dataset)} {protocol}".rstrip() if several else ""
+        whose = f" · {place(network, dataset)} {protocol}".rstrip() if several else ""
         dense = _dense(group, material)
         accuracies = {"None": (0.0, dense[0], None)} if dense else {}
         for line in group.itertuples():
@@ -246,10 +240,10 @@ def at_nine_times(main: Source, number: int) -> Cells:
             sparsity = 100 * (1 - line.density)
             accuracies[f"{name} {line.knobs}".strip()] = sparsity, line.test_accuracy, line.n_seeds
         for name, (sparsity, accuracy, n) in accuracies.items():
-            row = f"{name}{told}"
+            row = f"{name}{whose}"
             lines += [
-                cell(row, "Network", NETWORKS.get(network, network), published=False),
-                cell(row, "Dataset", DATASETS.get(dataset, dataset), published=False),
+                cell(row, "Network", NETWORK_LABELS.get(network, network), published=False),
+                cell(row, "Dataset", DATA_LABELS.get(dataset, dataset), published=False),
                 cell(row, "Sparsity %", f"{sparsity:.3g}", value=sparsity, published=False),
                 cell(
                     row,

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.draw.drawing import Panel
-from analysis.papers.material import Material, Source
+from analysis.draw.panels import Panel
+from analysis.draw.papers.scenes import Source, SourcePoints
 from analysis.questions.fairness import fairness_label
 
 
 def fairness_note(
-    panels: Iterable[Panel], main: Material, beside: Material | None
+    panels: Iterable[Panel], main: SourcePoints, beside: SourcePoints | None
 ) -> tuple[str, ...]:
     """Of all comparisons within panels; nothing where none is made."""
     shown, dense = [], []
@@ -43,11 +43,11 @@ def origin_note(main: Source, beside: Source | None, *, shown: bool = True) -> t
 
 
 def chart_notes(
-    panels: Iterable[Panel], main: Material, beside: Material | None, words: str
+    panels: Iterable[Panel], main: SourcePoints, beside: SourcePoints | None, words: str
 ) -> tuple[str, ...]:
     """Origin and ``words``, then the fairness."""
     panels = list(panels)
     shown = any(panel.points["published"].any() for panel in panels)
     origin = origin_note(main.source, beside.source if beside else None, shown=shown)
-    told = " ".join(filter(None, [*origin, words]))
-    return (told, *fairness_note(panels, main, beside))
+    caption = " ".join(filter(None, [*origin, words]))
+    return (caption, *fairness_note(panels, main, beside))
