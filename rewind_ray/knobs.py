@@ -58,6 +58,8 @@ class Knob:
     flag: str = ""
     """Of the commands; empty: it has none."""
     metavar: str = ""
+    of_rates: bool = False
+    """The learning rates depend on it."""
     usual: Any = None
     """Value that commands choose where a method needs the knob and none is given."""
     search: Search | None = None

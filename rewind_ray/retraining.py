@@ -65,6 +65,7 @@ class Retrain:
         help="Learning rate other than the original schedule's: the fixed one of finetune and "
         "low_lr_weight_rewind, the largest one of others",
         allowed=Numbers(above=0),
+        of_rates=True,
         label="lr {}",
         flag="knob_lr",
         metavar="RATE",
@@ -107,6 +108,7 @@ class Retrain:
         (),
         help="Of step: epochs of this retraining at which the rate drops, rising",
         allowed=Rising(),
+        of_rates=True,
         label="drops {}",
         flag="knob_drops",
         metavar="EPOCHS",
@@ -124,6 +126,7 @@ class Retrain:
         help="Of step: what each drop multiplies the rate by; 0.1 if left out",
         allowed=Numbers(above=0, below=1),
         default=FACTOR,
+        of_rates=True,
         label="factor {}",
         flag="knob_factor",
         metavar="FACTOR",
@@ -133,6 +136,7 @@ class Retrain:
         "left out, 0 for none",
         allowed=Numbers(least=0, below=1),
         default=WARMUP,
+        of_rates=True,
         label="warmup {}",
         flag="knob_warmup",
         metavar="SHARE",
@@ -141,6 +145,7 @@ class Retrain:
         help="Of cosine: learning rate that it ends at, below its first; 0 if left out",
         allowed=Numbers(above=0),
         default=0.0,
+        of_rates=True,
         label="last lr {}",
         flag="knob_last_lr",
         metavar="RATE",
@@ -151,6 +156,7 @@ class Retrain:
         help="Of methods that rewind the schedule: epoch of it that the rates start from; T - t if "
         "left out",
         allowed=Numbers(least=0, whole=True),
+        of_rates=True,
         label="rates from {}",
         flag="rates_from",
         metavar="EPOCH",
@@ -320,17 +326,38 @@ def warmup_and_progress(update: int, context: RateContext) -> tuple[float, float
     return 1.0, (update - warmup) / (context.updates - warmup)
 
 
-RATES: dict[str, Callable[[int, RateContext], float]] = {
-    "last": last_rate,
-    "rewound": rewound_rate,
-    "original": original_rate,
-    "stretched": stretched_rate,
-    "squeezed": squeezed_rate,
-    "one cycle": one_cycle_rate,
-    "cosine": cosine_rate,
-    "linear": linear_rate,
-    "adapted linear": adapted_linear_rate,
-    "step": step_rate,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """A rule for the learning rates of a retraining."""
+
+    rate: Callable[[int, RateContext], float]
+    """Of an update, from 0."""
+    words: str
+    stays: bool = False
+    """It stays the same for a while before it falls, whatever the original schedule."""
+    of_schedule: bool = False
+    """It is the original schedule, in one way or another, and stays as long as that does."""
+    absolute: bool = False
+    """A given ``lr`` frees it from the original schedule."""
+
+
+RATES: dict[str, Rate] = {
+    "last": Rate(rate=last_rate, words="the last rate, fixed", stays=True, absolute=True),
+    "rewound": Rate(rate=rewound_rate, words="the schedule from T - t on", of_schedule=True),
+    "original": Rate(rate=original_rate, words="the schedule from its start", of_schedule=True),
+    "stretched": Rate(rate=stretched_rate, words="the whole schedule, stretched", of_schedule=True),
+    "squeezed": Rate(
+        rate=squeezed_rate,
+        words="the whole schedule, squeezed, after a warm-up",
+        of_schedule=True,
+    ),
+    "one cycle": Rate(
+        rate=one_cycle_rate, words="one cycle: up, then a cosine down", absolute=True
+    ),
+    "cosine": Rate(rate=cosine_rate, words="a cosine down", absolute=True),
+    "linear": Rate(rate=linear_rate, words="linear down to 0", absolute=True),
+    "adapted linear": Rate(rate=adapted_linear_rate, words="linear down to 0 from an adapted rate"),
+    "step": Rate(rate=step_rate, words="steps down from a given rate", stays=True, absolute=True),
 }
 
 
@@ -482,16 +509,10 @@ METHODS: dict[str, Method] = {
 }
 
 
-STEPWISE = ("last", "step")
-"""Rates that stay for a while, so that there is a first stage of them."""
-OF_SCHEDULE = ("rewound", "original", "stretched", "squeezed")
-"""Rates that are the original schedule's, in one way or another."""
-
-
 def stays_at_first(method: Method, schedule: Schedule) -> bool:
     """Whether its learning rate stays the same for a while before it falls."""
-    of_schedule = method.rate in OF_SCHEDULE and SHAPES[schedule.shape].stays
-    return method.rate in STEPWISE or of_schedule
+    rule = RATES[method.rate]
+    return rule.stays or (rule.of_schedule and SHAPES[schedule.shape].stays)
 
 
 def default_lr(method: Method, schedule: Schedule, dense_epochs: int) -> float | None:

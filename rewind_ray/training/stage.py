@@ -439,7 +439,7 @@ def epoch_rates(
         retrain=retrain,
         removed_norm=removed_norm,
     )
-    return lambda update: RATES[method.rate](first + update, context)
+    return lambda update: RATES[method.rate].rate(first + update, context)
 
 
 def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
