@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Sequence
 
-from tyro.conf import FlagCreatePairsOff
-from tyro.extras import SubcommandApp
-
-from analysis.commands import COMMANDS, command_named, overview
-from rewind_ray.errors import exit_code
+from analysis.commands import COMMANDS, overview
+from rewind_ray.command_line import DONE, exit_code, run_one_of
 
 log = logging.getLogger("analysis")
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Parse and execute; without arguments list the commands. ``--help`` and bad usage exit."""
+def main(arguments: Sequence[str]) -> int:
+    """The exit code. Without arguments, list the commands."""
     if not arguments:
         print(overview(), flush=True)
-        return
-    app = SubcommandApp()
-    typed = arguments[:1]
-    for name in typed if typed and typed[0] in COMMANDS else COMMANDS:
-        function = command_named(name)
-        text = inspect.getdoc(function) or ""
-        # A command's own help shows the whole text, the list of commands a line of it
-        app.command(name=name, help=text if [name] == list(typed) else text.partition("\n")[0])(
-            function
-        )
-    app.cli(
-        prog="python -m analysis",
-        description=__doc__,
-        args=arguments,
-        config=(FlagCreatePairsOff,),
-    )
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Its exit code."""
+        return DONE
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    return exit_code(lambda: run(arguments))
+    return exit_code(lambda: run_one_of("analysis", list(COMMANDS), __doc__, arguments))
 
 
 if __name__ == "__main__":

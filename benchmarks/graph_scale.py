@@ -17,6 +17,7 @@ from rewind_ray.protocols import mikler_wrn
 from rewind_ray.result import KNOB_KINDS, ResultRow
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
+from sweeps.options import Options
 from sweeps.plan.chains import iterative
 from sweeps.plan.estimate import check_graph, describe_graph
 from sweeps.plan.graph import Node, build_graph
@@ -88,7 +89,7 @@ def main() -> None:
         check_graph(graph, None)
         checked = time.perf_counter()
         console = Console(width=110, file=io.StringIO())
-        console.print(describe_graph("scale", graph, ledger, "all", None))
+        console.print(describe_graph("scale", graph, ledger, Options(), None))
         described = time.perf_counter()
         print(
             f"{len(graph):,} stages: built and hashed {built - begun:.2f} s, checked "

@@ -22,7 +22,7 @@ from sweeps.searching.answer import effort_lines, importance_lines
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import default_space
-from sweeps.searching.study import SAMPLERS, Made, SearchStudy
+from sweeps.searching.study import SAMPLERS, SearchStudy, StudySpec
 
 
 def open_search(storage: str, sampler: str, suggestions: int) -> Search:
@@ -32,8 +32,8 @@ def open_search(storage: str, sampler: str, suggestions: int) -> Search:
     if sampler == "grid":
         space = default_space(protocol)
         space = type(space)(lrs=(0.001, 0.01, 0.1))
-    made = Made(protocol=protocol, space=space, goal=Goal())
-    study = SearchStudy(ledger, "scale", made, sampler, seed=0)
+    spec = StudySpec(protocol=protocol, space=space, goal=Goal())
+    study = SearchStudy(ledger, "scale", spec, sampler, seed=0)
     effort = Effort(suggestions=suggestions, seeds=2, confirm_seeds=0)
     return Search(study, ledger, effort, sampler, num_validation=72)
 

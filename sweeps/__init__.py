@@ -1,10 +1,10 @@
-"""What one types: recipes, a search, and commands around them.
+"""The commands that train: ``python -m sweeps.NAME`` and ``python -m sweeps COMMAND``.
 
-quickstart compare search algorithm1 between_rewindings iterative_wrn    a module a command
+quickstart compare search algorithm1 between_rewindings iterative_wrn    one module per command
 mikler2022 renda2020 wang2023                                            the papers' figures
-options        what all of them take
-plan/          the stages, before anything runs
-run/           from stages to results, on Ray Tune
+options        the options that all of them take
+plan/          the graph of stages and its cost, before anything runs
+run/           from the graph to results, on Ray Tune
 commands/      python -m sweeps list | smoke | doctor | calibrate | storage
-searching/     the search with Optuna over shared stages
+searching/     the Optuna search over shared stages
 """

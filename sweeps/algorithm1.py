@@ -1,10 +1,10 @@
-"""The plain default: prune 20%, retrain by learning-rate rewinding, repeat until told to stop.
+"""The plain default: prune 20%, retrain by learning-rate rewinding, and repeat.
 
 Renda et al. 2020, §5, Algorithm 1 (and, with another --method, Algorithm 2 of App. D): train to the
-end, prune the 20% of the weights with the lowest magnitudes, retrain for the original time, and so
-on until the target compression is reached or the accuracy has dropped too far. The drop is that of
-the validation accuracy against the same seed's dense network (of the test accuracy where there is
-no validation set); the answer is the last network before it.
+end, prune the 20% of the weights with the lowest magnitudes, retrain for the original time, and
+repeat until the target compression is reached or the accuracy has dropped too far. The drop is
+that of the validation accuracy below the same seed's dense network (of the test accuracy where
+there is no validation set). The result is the last network before the drop.
 
 Examples:
   python -m sweeps.algorithm1 --dataset digits --protocol digits --network digits_resnet
@@ -29,14 +29,14 @@ from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, prepared, scaled, seeds, share_of, sweep_name
 from sweeps.plan.naming import percent
 from sweeps.run.launch import Sweep, command, run_sweep
 
 NAME = "algorithm1"
 SEEDS = 3
 FARTHEST_COMPRESSION = 1000.0
-"""Where a chain ends that only an accuracy stops."""
+"""End of a chain that only its accuracy stops."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +49,12 @@ class Algorithm:
     method: str = "lr_rewind"
     """Retraining method."""
     share: float = 1.0
-    """Retraining time, as a share of the original training's."""
+    """Retraining time, as a share of the original training's length."""
     fraction: float = 0.2
     """Share of the remaining weights that each step removes."""
     restore_momentum: bool = True
-    """Start retraining with the momentum of the weights it starts from, as Renda et al.'s code;
-    fresh weights have none."""
+    """Restore the momentum with the weights, as Renda et al.'s code does; fresh weights have
+    none."""
 
 
 def target_of(algorithm: Algorithm) -> float:
@@ -64,10 +64,10 @@ def target_of(algorithm: Algorithm) -> float:
 
 
 def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: int) -> Stage:
-    """The end of the longest chain that may be needed."""
+    """The last stage of the longest chain that may be needed."""
     if not 0 < algorithm.share <= 1:
         raise UserError(f"--share is {algorithm.share:g}; allowed: above 0, up to 1")
-    epochs = scaled(max(1, round(algorithm.share * full.epochs)), full.epochs, protocol)
+    epochs = scaled(share_of(full.epochs, algorithm.share), full.epochs, protocol)
     fresh = method_named(algorithm.method).weights == "fresh"
     restore_momentum = algorithm.restore_momentum and not fresh
     retrain = Retrain(method=algorithm.method, epochs=epochs, restore_momentum=restore_momentum)
@@ -77,7 +77,7 @@ def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: i
 
 
 def accuracy_drop(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
-    """Dense accuracy - the row's; of validation where there is one."""
+    """Dense accuracy less the row's; on the validation set where there is one."""
     dense = ledger.read_row(stage.baseline.stage_id, stage.baseline.train_epochs)
     if dense.val_accuracy is not None and row.val_accuracy is not None:
         return dense.val_accuracy - row.val_accuracy
@@ -87,7 +87,7 @@ def accuracy_drop(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
 
 
 def answers(ends: Iterable[Stage], ledger: Ledger, max_drop: float | None) -> list[str]:
-    """For each seed where its chain stopped, and why."""
+    """One line for each seed: where its chain stopped, and why."""
     lines = []
     for end in ends:
         best: ResultRow | None = None

@@ -5,9 +5,10 @@ The question that Mikler 2022, §7 closes with: learning-rate rewinding fails on
 learning rate rewinding, which works even for larger networks". Here the surviving weights start
 from α · final + (1 − α) · rewound: α = 0 is weight rewinding and 1 learning-rate rewinding (trained
 as such, so shared with all other sweeps), over retraining times and step sizes, one-shot and
-iterative. Validation chooses α, the test set judges, with intervals; the figure has everything.
+iterative. α is chosen by validation accuracy and compared by test accuracy, with intervals; the
+figure shows all of it.
 
-Not yet measured by us on WRN-16-8. --dry-run shows what it takes; digits take minutes:
+Not yet measured by us on WRN-16-8; --dry-run shows the cost. Digits take minutes:
   python -m sweeps.between_rewindings --dataset digits --network digits_resnet --protocol digits
       --densities 0.05 0.02 --fractions 0.5 0.8 --target-compression 25
 
@@ -36,10 +37,10 @@ from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, seeds, share_of, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
 from sweeps.run.summary import figure_path
-from sweeps.searching.between import Place, Rows, draw_between, verdict_lines
+from sweeps.searching.between import AlphaRows, Condition, draw_between, verdict_lines
 
 NAME = "between_rewindings"
 SEEDS = 6  # an interval of 1.05 standard deviations between seeds each way; 3 have 2.48
@@ -49,7 +50,7 @@ LARGE = Training(network="wrn_16_8", protocol="mikler_wrn", validation=0.2)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Between:
     alphas: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """Between 0 and 1; both ends come along."""
+    """Values strictly between 0 and 1; 0 and 1 are added."""
     shares: tuple[float, ...] = (0.5, 0.9)
     """Retraining times of each level, as shares of the original training's."""
     densities: tuple[float, ...] = (0.1, 0.02)
@@ -59,16 +60,16 @@ class Between:
     target_compression: Annotated[float, tyro.conf.arg(metavar="RATIO")] = 10.0
     """Where the iterative chains end."""
     restore_momentum: bool = False
-    """Start with the momentum of the weights, blended like them."""
+    """Restore the momentum, blended like the weights."""
     margin: Annotated[str, tyro.conf.arg(metavar="0.5pt|0.005")] = f"{100 * MARGIN:g}pt"
-    """Differences up to this count as none: points (or BLEU), or the same as a fraction."""
+    """Smallest difference that matters: in points (or BLEU), or as a fraction."""
 
     def __post_init__(self) -> None:
         wrong = [alpha for alpha in self.alphas if not 0 < alpha < 1]
         if wrong or not self.alphas:
-            told = f"{wrong[0]:g}" if wrong else "empty"
+            value = f"{wrong[0]:g}" if wrong else "empty"
             raise UserError(
-                f"--alphas is {told}; allowed: above 0 and below 1, the ends come along"
+                f"--alphas has {value}; allowed: above 0 and below 1 (0 and 1 are added)"
             )
         if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
             raise UserError(f"--shares is {self.shares}; allowed: above 0, up to 1")
@@ -78,7 +79,7 @@ class Between:
 
 
 def retraining(alpha: float, epochs: int, restore_momentum: bool) -> Retrain:
-    """The ends are the rewindings themselves."""
+    """``blend``, or at alpha 0 and 1 the rewindings themselves."""
     ends = {0.0: "weight_rewind", 1.0: "lr_rewind"}
     return Retrain(
         method=ends.get(alpha, "blend"),
@@ -90,26 +91,30 @@ def retraining(alpha: float, epochs: int, restore_momentum: bool) -> Retrain:
 
 def between_rewindings(
     protocol: Protocol, between: Between, seed: int
-) -> Iterator[tuple[Place, float, Stage]]:
-    """The end of every chain, with its alpha and where it is compared."""
+) -> Iterator[tuple[Condition, float, Stage]]:
+    """The last stage of every chain, with its alpha and what it is compared within."""
     dense = dense_stage(protocol, seed)
-    for epochs in sorted({max(1, round(share * protocol.epochs)) for share in between.shares}):
+    for epochs in sorted({share_of(protocol.epochs, share) for share in between.shares}):
         for alpha in sorted({0.0, *between.alphas, 1.0}):
             retrain = retraining(alpha, epochs, between.restore_momentum)
             for density in between.densities:
-                place = Place(schedule_kind="one-shot", size=density, retrain_epochs=epochs)
+                condition = Condition(schedule_kind="one-shot", size=density, retrain_epochs=epochs)
                 (stage,) = one_shot(dense, retrain, (density,), Prune(fraction=0.5))
-                yield place, alpha, stage
+                yield condition, alpha, stage
             for fraction in between.fractions:
-                place = Place(schedule_kind="iterative", size=fraction, retrain_epochs=epochs)
+                condition = Condition(
+                    schedule_kind="iterative", size=fraction, retrain_epochs=epochs
+                )
                 steps = steps_to(between.target_compression, fraction)
-                yield place, alpha, iterative(dense, retrain, steps, Prune(fraction=fraction))
+                yield condition, alpha, iterative(dense, retrain, steps, Prune(fraction=fraction))
 
 
-def rows_by_place(ends: list[tuple[Place, float, Stage]], ledger: Ledger) -> dict[Place, Rows]:
-    found: dict[Place, Rows] = {}
-    for place, alpha, stage in ends:
-        seeds_of = found.setdefault(place, {}).setdefault(alpha, {})
+def rows_by_condition(
+    ends: list[tuple[Condition, float, Stage]], ledger: Ledger
+) -> dict[Condition, AlphaRows]:
+    found: dict[Condition, AlphaRows] = {}
+    for condition, alpha, stage in ends:
+        seeds_of = found.setdefault(condition, {}).setdefault(alpha, {})
         row = finished_row(stage, ledger)
         if row is not None:
             seeds_of[stage.seed] = row
@@ -144,12 +149,12 @@ def main(
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code
-    places = rows_by_place(ends, Ledger(options.storage))
+    conditions = rows_by_condition(ends, Ledger(options.storage))
     figure = figure_path(f"{name}-alpha", options)
-    if any(rows for place in places.values() for rows in place.values()):
-        draw_between(places, figure)
+    if any(rows for condition in conditions.values() for rows in condition.values()):
+        draw_between(conditions, figure)
         print(f"figure   {figure}")
-    print("\n".join(verdict_lines(places, margin_of(between.margin))))
+    print("\n".join(verdict_lines(conditions, margin_of(between.margin))))
     return code
 
 

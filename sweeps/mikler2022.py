@@ -3,13 +3,13 @@
 A reproduction of Renda et al. 2020 that goes on to CIFAR-100 and Wide ResNets, and shows where
 learning-rate rewinding fails. Compression ratios are those of the figures' points.
 
-fig1    ResNet-20, CIFAR-10, unstructured, one-shot and iterative
-fig2    ResNet-56, CIFAR-10, unstructured, one-shot and iterative
-fig3    ResNet-20, CIFAR-10, filters, one-shot
-fig4    ResNet-56, CIFAR-100, unstructured, one-shot
-fig5    WRN-16-8, CIFAR-10, unstructured, one-shot and iterative in steps of 30%
-fig6    WRN-16-8, CIFAR-10, learning-rate rewinding in steps of 20% and 30%
-table5  ResNet-110, CIFAR-10, unstructured, one-shot to 9.35×
+  fig1    ResNet-20, CIFAR-10, unstructured, one-shot and iterative
+  fig2    ResNet-56, CIFAR-10, unstructured, one-shot and iterative
+  fig3    ResNet-20, CIFAR-10, filters, one-shot
+  fig4    ResNet-56, CIFAR-100, unstructured, one-shot
+  fig5    WRN-16-8, CIFAR-10, unstructured, one-shot and iterative in steps of 30%
+  fig6    WRN-16-8, CIFAR-10, learning-rate rewinding in steps of 20% and 30%
+  table5  ResNet-110, CIFAR-10, unstructured, one-shot to 9.35×
 
 Weight rewinding goes back to epoch 4 (update 8,000) and retrains to the end. The text (§5.2) has
 its learning rate go on with the original schedule: of the ResNets' 64,000 updates of retraining the
@@ -34,11 +34,11 @@ import tyro
 from rewind_ray.protocols import mikler_resnet, mikler_wrn
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
-from sweeps.run.launch import Sweep, command, run_sweep
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds
+from sweeps.run.launch import command, run_recipe
 
 SEEDS = 2
-"""The paper's points are medians of 2 to 12 trials; 2 where the figures let one tell."""
+"""The paper's points are medians of 2 to 12 trials; 2 where the figures show their number."""
 REWIND_EPOCH = 4
 """Of 36 or 40 epochs: weights rewind to update 8,000, in all published experiment files
 (experiments/*.yaml: ``initial_epoch: 4``, 2,000 updates an epoch). Learning-rate rewinding always
@@ -46,7 +46,8 @@ retrains for the whole original time (§5.3)."""
 Rates = Literal["as_run", "as_written"]
 """Of weight rewinding: from the schedule's start, as the published code ran, or from the epoch that
 the weights rewind to, as §5.2 has it."""
-METHODS = ("weight_rewind", "lr_rewind", "finetune")
+REWINDINGS = ("weight_rewind", "lr_rewind")
+ALL_METHODS = (*REWINDINGS, "finetune")
 
 # Densities of the figures' points: 0.8^k to three digits for the ResNets.
 RESNET_DENSITIES = (0.8, 0.64, 0.512, 0.41, 0.328, 0.262, 0.21, 0.168, 0.134, 0.107)
@@ -54,7 +55,7 @@ WRN_DENSITIES = (0.75, 0.5, 0.2, 0.1, 0.05, 0.025)
 
 UNSTRUCTURED = Prune(fraction=0.2)
 FILTERS = Prune(fraction=0.2, structure="filters", filters_only=True)
-"""His code masks kernels and nothing else: channels go on putting out BatchNorm's shift."""
+"""His code masks kernels and nothing else: pruned channels still output BatchNorm's shift."""
 
 
 def fig1(dense: Stage, retrainings: tuple[Retrain, ...]) -> Iterator[Stage]:
@@ -111,14 +112,16 @@ def table5(dense: Stage, retrainings: tuple[Retrain, ...]) -> Iterator[Stage]:
 
 
 Recipe = Callable[[Stage, tuple[Retrain, ...]], Iterator[Stage]]
-FIGURES: dict[str, tuple[Callable[[], Protocol], Recipe, tuple[str, ...]]] = {
-    "fig1": (lambda: mikler_resnet("resnet20"), fig1, METHODS),
-    "fig2": (lambda: mikler_resnet("resnet56"), fig2, METHODS),
-    "fig3": (lambda: mikler_resnet("resnet20"), fig3, METHODS),
-    "fig4": (lambda: mikler_resnet("resnet56", "cifar100"), fig4, METHODS),
-    "fig5": (mikler_wrn, fig5, METHODS[:2]),
-    "fig6": (mikler_wrn, fig6, METHODS[1:2]),
-    "table5": (lambda: mikler_resnet("resnet110"), table5, METHODS),
+Experiment = tuple[Callable[[], Protocol], Recipe, tuple[str, ...]]
+"""The protocol's function, the chains of one dense network, the retraining methods."""
+FIGURES: dict[str, Experiment] = {
+    "fig1": (lambda: mikler_resnet("resnet20"), fig1, ALL_METHODS),
+    "fig2": (lambda: mikler_resnet("resnet56"), fig2, ALL_METHODS),
+    "fig3": (lambda: mikler_resnet("resnet20"), fig3, ALL_METHODS),
+    "fig4": (lambda: mikler_resnet("resnet56", "cifar100"), fig4, ALL_METHODS),
+    "fig5": (mikler_wrn, fig5, REWINDINGS),
+    "fig6": (mikler_wrn, fig6, ("lr_rewind",)),
+    "table5": (lambda: mikler_resnet("resnet110"), table5, ALL_METHODS),
 }
 
 
@@ -127,7 +130,7 @@ def retrainings(
 ) -> tuple[Retrain, ...]:
     """Weights rewind to ``rewind_epoch``; the other methods retrain for the whole time T.
 
-    Momentum starts from none, as in the paper's code.
+    Momentum starts from zero, as in the paper's code.
     """
     rewound = Retrain(
         method="weight_rewind",
@@ -159,23 +162,29 @@ def main(
     """Run a figure's sweep.
 
     Args:
-        figure: which figure or table
+        figure: figure or table of the paper
         rewind_epoch: epoch that weight rewinding goes back to
-        rates: of weight rewinding: from the schedule's start (the published code) or from the
-            epoch that it goes back to (the text)
+        rates: learning rates of weight rewinding: as_run, from the schedule's start (the
+            published code), or as_written, from the rewind epoch on (the text)
     """
-    make_protocol, recipe, methods = FIGURES[figure]
+    return run_figure(f"mikler2022-{figure}", FIGURES[figure], rewind_epoch, rates, options)
+
+
+def run_figure(
+    name: str, experiment: Experiment, rewind_epoch: int, rates: Rates, options: Options
+) -> int:
+    """Train an experiment with every seed; the exit code. rewind_epoch: of the full protocol."""
+    make_protocol, recipe, methods = experiment
     full = make_protocol()
     protocol = prepared(full, options)
     rewind_epoch = scaled(rewind_epoch, full.epochs, protocol)
     retrained = retrainings(protocol, rewind_epoch, rates, methods)
-    stages = [
+    stages = (
         stage
         for seed in seeds(options, SEEDS)
         for stage in recipe(dense_stage(protocol, seed), retrained)
-    ]
-    name = sweep_name(f"mikler2022-{figure}", options)
-    return run_sweep(Sweep(name=name, stages=stages, data=options.data_folder), options)
+    )
+    return run_recipe(name, stages, options)
 
 
 if __name__ == "__main__":

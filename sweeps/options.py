@@ -18,34 +18,31 @@ SEEDS_LIMIT = 10_000
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     storage: Annotated[str, tyro.conf.arg(metavar="URI")] = "results"
-    """Where everything is kept, shared by all sweeps: a local folder or a URI (s3://, gs://)."""
+    """Root of all results, shared by all sweeps: a folder or a URI (s3://, gs://)."""
     seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of repeats, each with a baseline of its own; as the recipe says if left out."""
+    """Number of repeats, each with its own dense baseline; the recipe's if left out."""
     data: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of the data set's files; downloaded into a cache if left out."""
+    """Folder of the data set's files; they are downloaded into a cache if left out."""
     precision: Annotated[
         Literal["fp32", "tf32", "bf16"] | None, tyro.conf.arg(metavar="fp32|tf32|bf16")
     ] = None
-    """Of the networks' arithmetic; weights stay fp32. tf32 needs a GPU that has it. As the recipe
-    says if left out."""
+    """Precision of the arithmetic; weights stay fp32. The recipe's if left out."""
     keep: Literal["all", "referenced"] = "all"
-    """Rewind points of the baselines that stay: every epoch's, or only those that a stage of
-    this sweep starts from."""
+    """Rewind points of the baselines to keep: of all epochs, or only those this sweep needs."""
     max_concurrent: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Stages trained at once, at most; as many as there is room for if left out."""
+    """Most stages to train at once; as many as there is room for if left out."""
     gpus_per_trial: Annotated[str, tyro.conf.arg(metavar="F")] = "auto"
-    """Share of a GPU a stage takes: 1, 1/2, 1/3, ... or 0 for CPU only. auto: 1 if there is one."""
+    """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if there is one."""
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
-    """CPU cores a stage takes; as many whole ones, at least one, are its threads."""
+    """CPU cores for each stage, which also set its number of threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
-    """Ray to run on: local (started for this sweep), auto (the running cluster) or ray://HOST."""
+    """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
     dry_run: bool = False
-    """Show the stage graph, its epochs, cost and disk, and train nothing."""
+    """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """With --dry-run: of one stage, to tell the hours; measured by python -m sweeps calibrate or
-    known from elsewhere. Rates published for an RTX 3080 if left out, where there are any."""
+    """With --dry-run: speed of one stage, as python -m sweeps calibrate measures it."""
     smoke: bool = False
-    """The same graph and code with a tiny network, little data and few epochs: does it work?"""
+    """Try the same graph and code with a tiny network, little data and few epochs."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "max_concurrent"):
@@ -71,7 +68,7 @@ class Options:
 
     @property
     def threads(self) -> int:
-        """Of a stage."""
+        """CPU threads of a stage."""
         return max(1, int(self.cpus_per_trial))
 
     @property
@@ -81,9 +78,9 @@ class Options:
 
 
 def gpu_share(text: str) -> float | None:
-    """``1/4`` or ``0.25`` -> 0.25; None for ``auto``. Raises UserError unless 0, or 1/n.
+    """``1/4`` or ``0.25`` -> 0.25; None for ``auto``. Raises UserError unless it is 0 or 1/n.
 
-    Ray packs 1/n shares onto one GPU; others leave a part of it that nobody can use.
+    Shares of 1/n fill a GPU; others would leave a part of it idle.
     """
     if text == "auto":
         return None

@@ -4,19 +4,19 @@ Three seeds, ten retraining times t spread over the original training, and for e
 t with the best validation accuracy (§3). Networks: resnet20, resnet56, resnet110 on CIFAR-10;
 resnet34, resnet50 on ImageNet, whose images are looked for in DATA/imagenet. GNMT is not here yet.
 
-fig1    one-shot, best t: unstructured and filters, fine-tuning and both rewindings
-fig2    iterative in steps of 20%, best t
-fig3    one-shot, unstructured: accuracy against t
-fig4    one-shot, filters: accuracy against t
-fig5    Algorithm 1: iterative learning-rate rewinding for the whole time
-fig6    Algorithm 2: weight rewinding for the longest t up to 90%, the others for all of it
-fig7    as fig1, with low-LR weight rewinding and reinitialisation, and more networks
-fig8    as fig2, with low-LR weight rewinding, and more networks
-fig9    unstructured, one-shot and iterative: accuracy against t, all methods
-fig10   filters (Li et al. 2017, A and B): accuracy against t, all methods
-fig11   theoretical speedup over the dense network, iterative (the rows of fig2)
-fig12   theoretical speedup over fine-tuning, iterative (the rows of fig2)
-table1  the dense networks
+  fig1    one-shot, best t: unstructured and filters, fine-tuning and both rewindings
+  fig2    iterative in steps of 20%, best t
+  fig3    one-shot, unstructured: accuracy against t
+  fig4    one-shot, filters: accuracy against t
+  fig5    Algorithm 1: iterative learning-rate rewinding for the whole time
+  fig6    Algorithm 2: weight rewinding for the longest t up to 90%, the others for all of it
+  fig7    as fig1, with low-LR weight rewinding and reinitialisation, and more networks
+  fig8    as fig2, with low-LR weight rewinding, and more networks
+  fig9    unstructured, one-shot and iterative: accuracy against t, all methods
+  fig10   filters (Li et al. 2017, A and B): accuracy against t, all methods
+  fig11   theoretical speedup over the dense network, iterative (the rows of fig2)
+  fig12   theoretical speedup over fine-tuning, iterative (the rows of fig2)
+  table1  the dense networks
 
 Examples:
   python -m sweeps.renda2020 fig3 --networks resnet56 --dry-run
@@ -36,8 +36,8 @@ from rewind_ray.errors import UserError
 from rewind_ray.protocols import renda_cifar, renda_imagenet
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
-from sweeps.run.launch import Sweep, command, run_sweep
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds
+from sweeps.run.launch import command, run_recipe
 
 SEEDS = 3  # §2.5
 MAIN = ("finetune", "weight_rewind", "lr_rewind")
@@ -65,7 +65,7 @@ class Figure:
     """Unstructured, step by step: networks."""
     methods: tuple[str, ...] = MAIN
     all_times: bool = True
-    """Every t; else one a method: the longest that is no more than its share of T."""
+    """Every t; else one for each method: the longest that is no more than its share of T."""
     shares: tuple[tuple[str, float], ...] = ()
     """Method -> share of T."""
 
@@ -116,7 +116,7 @@ TABLE1 = ("resnet20", "resnet56", "resnet110", "resnet34", "resnet50")
 def renda2020(
     figure: Figure, networks: tuple[str, ...], options: Options, seed_range: range
 ) -> Iterator[Stage]:
-    """The ends of the chains of a figure, for those of its networks that are asked for."""
+    """The last stage of each chain of a figure, for the given networks."""
     for network in networks:
         full = protocol_of(network)
         protocol = prepared(full, options)
@@ -197,17 +197,16 @@ def main(
     """Run a figure's sweep.
 
     Args:
-        figure: which figure or table
-        networks: only these of its networks
+        figure: figure or table of the paper
+        networks: only these of its networks; all if left out
     """
     there = networks_of(figure, FIGURES[figure])
     for network in networks:
         if network not in there:
             raise UserError(f"{figure} has no network {network!r}; it has {', '.join(there)}")
     chosen = networks or there
-    stages = list(renda2020(FIGURES[figure], chosen, options, seeds(options, SEEDS)))
-    name = sweep_name(f"renda2020-{figure}", options)
-    return run_sweep(Sweep(name=name, stages=stages, data=options.data_folder), options)
+    stages = renda2020(FIGURES[figure], chosen, options, seeds(options, SEEDS))
+    return run_recipe(f"renda2020-{figure}", stages, options)
 
 
 if __name__ == "__main__":

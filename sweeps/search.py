@@ -1,10 +1,10 @@
 """Find the cheapest recipe: Optuna proposes how to prune and retrain, stages are shared.
 
-Searched for are validation accuracy, compression and search cost (--objectives): two or three of
-them, whose trade-off comes out as a front, or one with limits on the others. Promising recipes are
-repeated with more seeds, hopeless ones given up. At the end: the front, a recommended recipe as a
-command, and how it does against Renda et al.'s Algorithm 1 at the same search cost on fresh
-seeds. The same command continues a search that was stopped, with nothing asked or trained twice.
+The objectives (--objectives) are validation accuracy, compression and search cost: two or three of
+them, whose trade-off is shown as a front, or one, with limits on the others. Promising recipes are
+repeated with more seeds, hopeless ones are given up. The result is the front, a recommended recipe
+as a command, and its comparison with Renda et al.'s Algorithm 1 at the same search cost on fresh
+seeds. The same command continues an interrupted search; nothing is suggested or trained twice.
 
 Examples:
   python -m sweeps.search --dataset digits --network digits_resnet --protocol digits
@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
 from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -34,18 +35,15 @@ from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
 from sweeps.run.launch import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
     Sweep,
     command,
-    make_console,
     prepare_data,
     record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
 )
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -66,39 +64,39 @@ from sweeps.searching.space import (
     takes_fraction,
     values_of,
 )
-from sweeps.searching.study import Made, SearchStudy
+from sweeps.searching.study import SearchStudy, StudySpec
 
 SEEDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What is searched for."""
+    """What to search for."""
 
     objectives: tuple[Literal["accuracy", "compression", "cost"], ...] = (
         "accuracy",
         "compression",
         "cost",
     )
-    """One, two or three of: accuracy (of validation), compression, cost (of the retraining)."""
+    """One, two or three of: accuracy (on validation data), compression, cost (of retraining)."""
     cost: Literal["epochs", "flops"] = "epochs"
-    """What search cost is counted in: epochs, or multiply-adds with zeros skipped."""
+    """Unit of the search cost: epochs, or multiply-adds with zeros skipped."""
     max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
-    """Limit: validation accuracy below the dense network's, as 0.5pt (points) or 0.005."""
+    """Limit on the drop of validation accuracy from the dense network: 0.5pt (points) or 0.005."""
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """Limit: the network is compressed at least this many times."""
+    """Limit: lowest compression ratio."""
     budget_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Limit: retraining epochs of a recipe, all levels together."""
+    """Limit: most retraining epochs of a recipe, over all levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Knobs:
     space: Annotated[str | None, tyro.conf.arg(metavar="FILE.toml")] = None
-    """A file that names them; a knob is a list, or a table with low, high, and step or log."""
+    """File with the knobs: each a list, or a table with low, high, and step or log."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
     """Only layers that N:M structures prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """No recipe prunes further; 100 if left out."""
+    """Highest compression ratio to try; 100 if left out."""
 
 
 def flag_of(varied: Varied) -> Any:
@@ -113,24 +111,23 @@ Knobs: Any = make_dataclass(
     frozen=True,
     kw_only=True,
 )
-"""What may be varied. Each flag names the values that a knob may take."""
+"""What to vary: each flag lists the values that a knob may take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Searching:
-    """How it is searched."""
+    """How to search."""
 
     suggestions: Annotated[int, tyro.conf.arg(metavar="N")] = 60
-    """Recipes asked for, in all; more of them continue a finished search."""
+    """Number of recipes to suggest; a higher number continues a finished search."""
     sampler: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
-    """Optuna's. grid: every recipe of the space, in random order."""
+    """Sampler of Optuna; grid: every recipe of the space, in random order."""
     sampler_seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """With one stage at a time (--max-concurrent 1) the same seed makes the same suggestions."""
+    """Seed of the sampler; suggestions are reproducible only with --max-concurrent 1."""
     confirm_seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 6
-    """Fresh seeds that the recommended recipe and Algorithm 1 are compared on; with fewer, only
-    large differences can be shown; 0: no comparison."""
+    """Fresh seeds for comparing the recommended recipe with Algorithm 1; 0: no comparison."""
     name: str = "search"
-    """Of the study, the sweep's record and TensorBoard runs."""
+    """Name of the study, the sweep's record and the TensorBoard runs."""
 
     def __post_init__(self) -> None:
         for name, least in (("suggestions", 1), ("sampler_seed", 0), ("confirm_seeds", 0)):
@@ -153,7 +150,7 @@ def goal_of(wanted: Wanted) -> Goal:
 
 
 def space_of(knobs: Knobs, protocol: Protocol) -> Space:
-    """The flags narrow the file, the file the whole space."""
+    """The default space, narrowed by the file and then by the flags."""
     space = default_space(protocol)
     if knobs.space is not None:
         space = read_space(knobs.space, space)
@@ -162,9 +159,9 @@ def space_of(knobs: Knobs, protocol: Protocol) -> Space:
     return narrowed(space, given)
 
 
-def check_possible(made: Made, sampler: str, data: str | None) -> None:
-    """Refuse, before anything trains, what no recipe of the space could come to."""
-    protocol, space, goal = made.protocol, made.space, made.goal
+def check_possible(spec: StudySpec, sampler: str, data: str | None) -> None:
+    """Raises UserError, before anything trains, for goals that no recipe of the space can reach."""
+    protocol, space, goal = spec.protocol, spec.space, spec.goal
     target, budget = goal.target_compression, goal.budget_epochs
     if protocol.validation == "none":
         raise UserError(
@@ -203,9 +200,9 @@ def check_possible(made: Made, sampler: str, data: str | None) -> None:
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 
 
-def describe_search(made: Made, effort: Effort, sampler: str) -> list[Table | str]:
-    """The space, and the most that the search can cost."""
-    space, goal, protocol = made.space, made.goal, made.protocol
+def describe_search(spec: StudySpec, effort: Effort, sampler: str) -> list[Table | str]:
+    """The space as a table, and lines on what the search can cost."""
+    space, goal, protocol = spec.space, spec.goal, spec.protocol
     table = Table(title="space", title_justify="left")
     table.add_column("knob")
     table.add_column("values", overflow="fold")
@@ -231,7 +228,7 @@ def describe_search(made: Made, effort: Effort, sampler: str) -> list[Table | st
 
 
 def run_search(
-    made: Made,
+    spec: StudySpec,
     effort: Effort,
     how: Searching,
     training: Training,
@@ -239,15 +236,15 @@ def run_search(
     folder: str | None,
     options: Options,
 ) -> int:
-    """Search, and show what was found. Its exit code."""
+    """Search and show the results; the exit code."""
     from sweeps.searching.answer import show_answer
 
     console = make_console()
-    protocol = made.protocol
+    protocol = spec.protocol
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
     name = sweep_name(how.name, options)
-    study = SearchStudy(ledger, name, made, how.sampler, how.sampler_seed)
+    study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
     num_validation = validation_images(protocol, folder)
     search = Search(study, ledger, effort, how.sampler, num_validation)
     console.print(
@@ -261,7 +258,7 @@ def run_search(
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
-    while search.scheduler.ended and search.more():  # without Ray, as long as nothing trains
+    while search.scheduler.ended and search.more():  # without Ray, until something must train
         search.settle()
     if not (search.ended and search.scheduler.ended):
         code = train(search, sweep, options, console)
@@ -274,6 +271,7 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+    listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchProgress
@@ -325,18 +323,18 @@ def main(
     goal = goal_of(wanted)
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
-    made = Made(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
-    check_possible(made, searching.sampler, folder)
+    spec = StudySpec(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
+    check_possible(spec, searching.sampler, folder)
     effort = Effort(
         suggestions=searching.suggestions,
         seeds=options.seeds or SEEDS,
         confirm_seeds=searching.confirm_seeds,
     )
     if options.dry_run:
-        for part in describe_search(made, effort, searching.sampler):
+        for part in describe_search(spec, effort, searching.sampler):
             make_console().print(part)
         return DONE
-    return run_search(made, effort, searching, training, full.epochs, folder, options)
+    return run_search(spec, effort, searching, training, full.epochs, folder, options)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 L1-norm filter pruning of the first convolution of every residual block, retrained with small and
 large learning rates. Images of ImageNet-100 are looked for in DATA/imagenet100.
 
-table4  ResNet-34, ImageNet-100: when to prune, and from which rate to retrain
-table5  ResNet-34, ImageNet-100, 95% of the filters: small rates catch up with more epochs
-table6  ResNet-56, CIFAR-10: stepwise and cosine rates
-table7  VGG-19, CIFAR-100: likewise
-setups  table4 at 50% and 90% under the comparison setups S4.2, SX-A and SX-B only
+  table4  ResNet-34, ImageNet-100: when to prune, and from which rate to retrain
+  table5  ResNet-34, ImageNet-100, 95% of the filters: small rates catch up with more epochs
+  table6  ResNet-56, CIFAR-10: stepwise and cosine rates
+  table7  VGG-19, CIFAR-100: stepwise and cosine rates
+  setups  table4 at 50% and 90% under the comparison setups S4.2, SX-A and SX-B only
 
 "P30F90, 1e-2": pruned at epoch 30, retrained for 90 epochs from rate 1e-2. "P30/k": the pruning
 epoch divided by the speedup k. The learning rates follow the rules of the paper's Appendix A and C;
@@ -32,8 +32,8 @@ import tyro
 from rewind_ray.protocols import wang_cifar, wang_imagenet100
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
-from sweeps.plan.chains import prepared, scaled, seeds, sweep_name
-from sweeps.run.launch import Sweep, command, run_sweep
+from sweeps.plan.chains import prepared, scaled, seeds
+from sweeps.run.launch import command, run_recipe
 
 SEEDS = 3  # "at least three random runs"
 SPEEDUPS = {0.1: 1.11, 0.3: 1.41, 0.5: 1.93, 0.7: 3.09, 0.9: 7.68, 0.95: 12.06}
@@ -180,15 +180,15 @@ TABLES: dict[
 }
 
 VGG = "features.[!0]*"
-"""It has no blocks: all but the first."""
+"""All convolutions but the first: VGG has no blocks."""
 FIRST_CONVOLUTIONS = {"resnet34": "layer*.conv1", "vgg19": VGG, "vgg8": VGG}
-"""Which convolutions are pruned; of the other networks the first of every block."""
+"""Pattern of the pruned convolutions; in other networks the first of every block."""
 
 
 def filters(protocol: Protocol, ratio: float) -> Prune:
     """The filters of smallest L1 norm, the same share of each of these layers, cut out.
 
-    With the inputs they were to the next layer: only so do the FLOPs come to those of Table 4.
+    Cut out together with the next layer's inputs: only so are the FLOPs those of Table 4.
     """
     layers = FIRST_CONVOLUTIONS.get(protocol.network, "stages.*.conv1")
     return Prune(fraction=ratio, structure="filters", layers=layers, shrink=True)
@@ -238,14 +238,13 @@ def main(
     """Run a table's sweep.
 
     Args:
-        table: which table
+        table: table of the paper, or setups
     """
     make_protocol, recipe = TABLES[table]
     full = make_protocol()
     protocol = prepared(full, options)
-    stages = [stage for seed in seeds(options, SEEDS) for stage in recipe(full, protocol, seed)]
-    name = sweep_name(f"wang2023-{table}", options)
-    return run_sweep(Sweep(name=name, stages=stages, data=options.data_folder), options)
+    stages = (stage for seed in seeds(options, SEEDS) for stage in recipe(full, protocol, seed))
+    return run_recipe(f"wang2023-{table}", stages, options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Tests that run beside others share the cores, and laws are tried on few examples by default."""
+"""Tests that run beside others share the cores; laws are tried on few examples by default, and what
+``slow.txt`` lists is left out."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -13,3 +16,24 @@ if workers > 1:  # before torch is imported, also in what the tests start
 settings.register_profile("quick", deadline=None, max_examples=30)  # busy machines are no failure
 settings.register_profile("thorough", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+SLOW = Path(__file__).with_name("slow.txt")
+ROOT = SLOW.parents[1]
+
+
+def slow_functions() -> dict[str, str]:
+    """Test functions of ``slow.txt`` -> the case that is quick all the same, such as ``[1-2]``."""
+    lines = SLOW.read_text().splitlines()
+    listed = (line.partition(" ") for line in lines if not line.startswith("#"))
+    return {function: case for function, _, case in listed}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    listed = slow_functions()
+    for item in items:
+        function, bracket, case = item.nodeid.partition("[")
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.alone)
+        elif function in listed and listed[function] != f"{bracket}{case}":
+            item.add_marker(pytest.mark.slow)

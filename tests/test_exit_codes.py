@@ -12,16 +12,8 @@ import pytest
 
 from analysis.__main__ import main as analysis
 from analysis.commands import COMMANDS
-from rewind_ray.errors import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    WRONG_USAGE,
-    DataError,
-    MissingFile,
-    UserError,
-    exit_code,
-)
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, WRONG_USAGE, exit_code
+from rewind_ray.errors import DataError, MissingFile, UserError
 from rewind_ray.export.command import main as export
 from rewind_ray.store.ledger import DamagedRecord
 from rewind_ray.store.strict_json import DamagedJson
@@ -150,7 +142,7 @@ def test_wrong_usage_of_the_export(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("broken", "start"),
     [
-        ("sweeps.quickstart:run_sweep", "sweeps.run.launch:command(broken.main)"),
+        ("sweeps.quickstart:run_recipe", "sweeps.run.launch:command(broken.main)"),
         ("analysis.commands.pareto:read_rows", "analysis.__main__:main(['pareto', 'rows.csv'])"),
         ("rewind_ray.export.command:find_stage", "rewind_ray.export.command:main(['4f0c'])"),
         ("sweeps.commands.storage:existing", "sweeps.__main__:main(['storage', 'gc', 'x'])"),

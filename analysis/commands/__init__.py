@@ -3,9 +3,7 @@ shows what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,15 +57,6 @@ COMMANDS = {
         example="report results --out report.html",
     ),
 }
-
-
-def command_named(name: str) -> Callable[..., None]:
-    """Its function. Imported only now, because some commands take seconds to import."""
-    module = name.replace("-", "_")
-    function: Callable[..., None] = getattr(
-        import_module(f"analysis.commands.{module}"), f"{module}_command"
-    )
-    return function
 
 
 def overview() -> str:

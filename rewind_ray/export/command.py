@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,11 +32,12 @@ from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
-from rewind_ray.errors import DataError, UserError, exit_code
+from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
@@ -500,11 +502,10 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     return exit_code(
-        lambda: tyro.cli(
-            export_command,
-            prog="python -m rewind_ray.export",
-            description=__doc__,
-            args=arguments or ["--help"],
-            config=(FlagCreatePairsOff,),
+        lambda: run_cli(
+            partial(tyro.cli, export_command),
+            "python -m rewind_ray.export",
+            __doc__,
+            arguments or ["--help"],
         )
     )

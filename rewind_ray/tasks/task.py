@@ -160,7 +160,9 @@ class Task:
         """Read the data. What is wrong with it is raised here."""
 
     def sizes(self) -> Sizes:
-        """For estimates before a sweep; without reading much."""
+        """For estimates before a sweep. By default the data is loaded; a task that knows its sizes
+        without says so here."""
+        self.load()
         return Sizes(steps_per_epoch=self.steps_per_epoch)
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning import Mask, apply_mask_
 from rewind_ray.tasks import Batch, Loss, Task, as_loss
 
@@ -119,15 +120,15 @@ def train_epoch(
 def evaluate(task: Task, network: nn.Module, part: str) -> float | None:
     """The task's metric on "val" or "test", in [0, 1]; None: there is no such part.
 
-    Raises ValueError where the task gives something else.
+    Raises UserError where the task returns something else.
     """
     network.eval()
     with autocast(task.device, task.protocol.precision):
         value = task.evaluate(network, part)
     if value is not None and not 0 <= value <= 1:
-        raise ValueError(
-            f"{task.metric.name} of task {task.name} is {value} on {part}; Task.evaluate must give "
-            "a number from 0 to 1: scale or clip it"
+        raise UserError(
+            f"{task.metric.name} of task {task.name} is {value} on {part}; Task.evaluate must "
+            "return a number from 0 to 1: scale or clip it"
         )
     return value
 

@@ -1,1 +1,3 @@
-"""``python -m sweeps …`` beside the recipes: list, doctor, calibrate, storage."""
+"""The commands of ``python -m sweeps``, one module each."""
+
+COMMANDS = ("list", "smoke", "doctor", "calibrate", "storage")

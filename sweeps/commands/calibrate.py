@@ -1,8 +1,8 @@
-"""How many stages at once keep a device busiest: measured on this one, with the real epoch loop."""
+"""``python -m sweeps calibrate``: throughput of concurrent stages, in the real epoch loop."""
 
 from __future__ import annotations
 
-import json
+import json as json_text
 import multiprocessing
 import os
 import resource
@@ -14,7 +14,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from rich.markup import escape
+from rich.table import Table
 
+from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.datasets.batches import epoch_batches
 from rewind_ray.datasets.catalog import ImageData
 from rewind_ray.datasets.image_set import prepare
@@ -28,16 +31,16 @@ from rewind_ray.training.epoch import train_epoch
 
 AT_ONCE = (1, 2, 4, 8)
 NOISE = 0.03
-"""Of a measurement, as a share."""
+"""Relative noise of a measurement."""
 UPDATES = 2
-"""Between two looks at the clock, and to warm up."""
-PATIENCE_SECONDS = 600.0
-"""For the slowest of the trials to get ready."""
+"""Between two readings of the clock, and to warm up."""
+READY_TIMEOUT_SECONDS = 600.0
+"""For the slowest of the processes to get ready."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What one of several processes on a device trains."""
+    """What each of several processes on a device trains."""
 
     network: str
     precision: str
@@ -50,7 +53,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """``at_once`` trials side by side."""
+    """Throughput of ``at_once`` processes side by side."""
 
     at_once: int
     threads: int
@@ -58,13 +61,13 @@ class Measured:
     updates_per_second: float
     """Of all together; 0 where it failed."""
     updates_per_second_each: float
-    """The median trial's."""
+    """Of the median process."""
     peak_gib: float
-    """Memory of the largest trial: the device's on a GPU, else the process's."""
+    """Of the largest process: memory of the device on a GPU, else of the process."""
     failure: str = ""
 
 
-# In a trial's process
+# In each process
 
 
 def train_for_a_while(trial: Trial, barrier: Any, results: Any) -> None:
@@ -72,7 +75,7 @@ def train_for_a_while(trial: Trial, barrier: Any, results: Any) -> None:
     try:
         with arithmetic(trial.precision, torch.device(trial.device)):
             results.put(measure(trial, barrier))
-    except Exception as error:  # out of memory, mostly; the others needn't wait
+    except Exception as error:  # mostly out of memory; the others shouldn't wait
         barrier.abort()
         results.put((0.0, 0.0, (str(error).strip() or type(error).__name__).splitlines()[0]))
 
@@ -101,7 +104,7 @@ def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:
         )
 
     train(0)
-    barrier.wait(PATIENCE_SECONDS)
+    barrier.wait(READY_TIMEOUT_SECONDS)
     trained, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < trial.seconds:
         trained += UPDATES
@@ -125,7 +128,7 @@ def prepared_network(name: str, device: torch.device) -> tuple[torch.nn.Module, 
 
 
 def random_images(count: int, size: int = 32) -> ImageData:
-    """Noise; what is in an image changes no time."""
+    """Noise: the content of images doesn't change the time."""
     generator = torch.Generator().manual_seed(0)
     shape = (count, size, size, 3)
     return ImageData(
@@ -143,7 +146,7 @@ def random_images(count: int, size: int = 32) -> ImageData:
 def calibrate(
     network: str, precision: str, at_once: tuple[int, ...], seconds: float, device: str
 ) -> list[Measured]:
-    """One measurement for each number of trials at once, on this machine."""
+    """One measurement for each number of concurrent processes, on this machine."""
     cores = len(os.sched_getaffinity(0))
     size = 224 if network in ("resnet34", "resnet50") else 32
     return [
@@ -163,7 +166,7 @@ def calibrate(
 
 
 def side_by_side(trial: Trial) -> Measured:
-    """``trial.at_once`` processes, which begin to train together."""
+    """Measure ``trial.at_once`` processes that begin to train together."""
     spawn = multiprocessing.get_context("spawn")
     barrier, results = spawn.Barrier(trial.at_once), spawn.Queue()
     processes = [
@@ -172,7 +175,7 @@ def side_by_side(trial: Trial) -> Measured:
     ]
     for process in processes:
         process.start()
-    found = [results.get(timeout=PATIENCE_SECONDS + trial.seconds) for _ in processes]
+    found = [results.get(timeout=READY_TIMEOUT_SECONDS + trial.seconds) for _ in processes]
     for process in processes:
         process.join()
     speeds, peaks, failures = zip(*found, strict=True)
@@ -184,13 +187,13 @@ def side_by_side(trial: Trial) -> Measured:
         updates_per_second=0.0 if failed else sum(speeds),
         updates_per_second_each=0.0 if failed else statistics.median(speeds),
         peak_gib=max(peaks) / 2**30,
-        failure=failure or ("a trial failed" if failed else ""),
+        failure=failure or ("a process failed" if failed else ""),
     )
 
 
 def best_of(measured: list[Measured]) -> Measured | None:
-    """The fewest at once that come within NOISE of the most updates a second in all: more would
-    only take memory, and longer each. None if nothing worked."""
+    """The smallest number whose total throughput is within NOISE of the highest: more processes
+    would only take memory. None if all failed."""
     working = [item for item in measured if not item.failure]
     if not working:
         return None
@@ -216,21 +219,27 @@ def calibrate_command(
     seconds: float = 10.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None,
-    as_json: bool = False,
+    json: bool = False,
 ) -> int:
-    """How many stages at once keep a device busiest: updates/s and memory of 1, 2, 4, 8.
+    """Find the number of concurrent stages with the highest throughput.
 
-    They train on noise of the network's size, with the threads and the share of memory that they
-    would have in a sweep. Nothing else should run meanwhile.
+    Measures updates per second and memory with 1, 2, 4 and 8 stages on one device. They train on
+    noise of the network's input size, with the threads and the share of memory that they would
+    have in a sweep. Nothing else should run meanwhile.
+
+    Examples:
+      python -m sweeps calibrate
+      python -m sweeps calibrate --network resnet56 --precision bf16 --at-once 1 4 16
+      python -m sweeps calibrate --address auto --device cuda --json
 
     Args:
-        network: one of the catalogue's
-        precision: arithmetic
-        at_once: numbers of trials to try
-        seconds: of training for each
+        network: network of the catalogue
+        precision: precision of the arithmetic
+        at_once: numbers of concurrent stages to try
+        seconds: seconds of training for each number
         device: auto is a GPU if there is one
-        address: of a Ray cluster, one of whose GPU nodes is measured; this machine if left out
-        as_json: print only JSON on stdout
+        address: Ray cluster, on one of whose nodes to measure; this machine if left out
+        json: print only JSON on stdout
     """
     if network not in NETWORKS:
         raise UserError(f"unknown --network {network!r}; known: {', '.join(NETWORKS)}")
@@ -246,12 +255,13 @@ def calibrate_command(
     settings = (network, precision, at_once, seconds, device)
     measured = calibrate_on(address, settings) if address else calibrate(*settings)
     best = best_of(measured)
-    if as_json:
+    if json:
         lines = [asdict(one) for one in measured]
-        print(json.dumps({"measured": lines, "best": asdict(best) if best else None}, indent=1))
+        best_line = asdict(best) if best else None
+        print(json_text.dumps({"measured": lines, "best": best_line}, indent=1))
     else:
         show(measured, best, device)
-    return 0 if best else 1
+    return DONE if best else FAILED
 
 
 def calibrate_on(address: str, settings: tuple[Any, ...]) -> list[Measured]:
@@ -261,25 +271,27 @@ def calibrate_on(address: str, settings: tuple[Any, ...]) -> list[Measured]:
     from sweeps.run.tune import start_ray
 
     start_ray(address)
-    there = ray.remote(num_gpus=int(settings[-1] == "cuda"))(calibrate)
-    measured: list[Measured] = ray.get(there.remote(*settings))
+    remote = ray.remote(num_gpus=int(settings[-1] == "cuda"))(calibrate)
+    measured: list[Measured] = ray.get(remote.remote(*settings))
     ray.shutdown()
     return measured
 
 
 def show(measured: list[Measured], best: Measured | None, device: str) -> None:
-    alone = next((one for one in measured if one.at_once == 1), None)
-    print("at once  threads each  updates/s  of each  against one  peak memory of one")
+    table = Table()
+    for heading in ("at once", "threads each", "updates/s", "each", "against one", "peak memory"):
+        table.add_column(heading, justify="right")
+    alone = next((one.updates_per_second for one in measured if one.at_once == 1), 0.0)
     for one in measured:
-        if one.failure:
-            print(f"{one.at_once:7}  {one.threads:12}  failed: {one.failure}")
-            continue
-        known = alone is not None and alone.updates_per_second > 0
-        ratio = one.updates_per_second / alone.updates_per_second if known and alone else 0.0
-        print(
-            f"{one.at_once:7}  {one.threads:12}  {one.updates_per_second:9.2f}  "
-            f"{one.updates_per_second_each:7.2f}  {ratio:10.2f}x  {one.peak_gib:14.2f} GiB"
+        table.add_row(
+            str(one.at_once),
+            str(one.threads),
+            f"failed: {escape(one.failure)}" if one.failure else f"{one.updates_per_second:.2f}",
+            f"{one.updates_per_second_each:.2f}",
+            f"{one.updates_per_second / alone:.2f}×" if alone else "",
+            f"{one.peak_gib:.2f} GiB",
         )
+    make_console().print(table)
     if best:
         print(f"best: {best.at_once} at once: {advice(best, device)}")
     else:

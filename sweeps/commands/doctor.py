@@ -1,9 +1,9 @@
-"""Is everything there that a sweep needs? Looks at this machine, and at every node of a cluster."""
+"""``python -m sweeps doctor``: checks of this machine, or of every node of a cluster."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import json as json_text
 import os
 import platform
 import shutil
@@ -11,27 +11,33 @@ import stat
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rich.table import Table
+from rich.text import Text
+
+from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes, write_atomically
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from sweeps.run.provenance import code_digest
-from sweeps.run.token import token_path
+from sweeps.run.ray_access import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 CLOCK_SECONDS = 5.0
 """Nothing here compares clocks of two machines, but logs and cloud credentials do."""
 SLOW_STORAGE_SECONDS = 2.0
 FEW_BYTES = 2 * 10**9
+NODE_TIMEOUT_SECONDS = 120
 
 Verdict = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class CheckResult:
     node: str
     check: str
     verdict: Verdict
@@ -44,7 +50,7 @@ class Finding:
 
 
 def facts_of_node(storage: str) -> dict[str, Any]:
-    """What this process sees where it runs; plain data. Never raises."""
+    """Facts about the machine that this process runs on, as plain data. Never raises."""
     return {
         "host": platform.node(),
         "python": platform.python_version(),
@@ -61,7 +67,7 @@ def facts_of_node(storage: str) -> dict[str, Any]:
 
 
 def token_mode() -> int | None:
-    """Permission bits of Ray's token; None where it isn't a file."""
+    """Permission bits of Ray's token; None if there is no such file."""
     try:
         return stat.S_IMODE(token_path().stat().st_mode)
     except OSError:
@@ -76,7 +82,7 @@ def version_of(package: str) -> str | None:
 
 
 def gpus_here() -> dict[str, Any]:
-    """Those that the driver lists, and whether torch can use them."""
+    """GPUs that the driver lists, and the number that torch can use."""
     listed = output_of(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
     import torch
 
@@ -87,7 +93,7 @@ def gpus_here() -> dict[str, Any]:
 
 
 def mps_runs() -> bool | None:
-    """Whether NVIDIA's Multi-Process Service serves here; None where it can't."""
+    """Whether NVIDIA's Multi-Process Service runs; None if it isn't installed."""
     if not shutil.which("nvidia-cuda-mps-control"):
         return None
     return output_of(["pgrep", "-f", "nvidia-cuda-mps-control"]) is not None
@@ -118,204 +124,202 @@ def try_storage(storage: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun, "free": free}
 
 
-# Judging
+# Checks: from facts to a verdict, what was seen, and what to do about it
 
 
-def findings_of_node(
-    node: str, facts: dict[str, Any], driver: dict[str, Any], offset: float, needed: int | None
-) -> list[Finding]:
-    """facts: of the node; driver: those of the driver's machine; offset: seconds that the node's
-    clock is ahead; needed: bytes that the sweep will write."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    facts: dict[str, Any]
+    driver: dict[str, Any]
+    """Facts of the driver's machine."""
+    offset: float = 0.0
+    """Seconds that the node's clock is ahead of the driver's."""
+    needed: int | None = None
+    """Bytes that the sweep will write."""
 
-    def line(check: str, verdict: Verdict, seen: str, advice: str = "") -> Finding:
-        return Finding(node=node, check=check, verdict=verdict, seen=seen, advice=advice)
 
-    lines = []
-    same = facts["python"] == driver["python"]
-    lines.append(
-        line("python", "ok", facts["python"])
-        if same
-        else line(
-            "python",
-            "error",
-            f"{facts['python']}, the driver has {driver['python']}",
-            "install the same Python on every node",
-        )
-    )
-    if facts["code"] == driver["code"]:
-        lines.append(line("code", "ok", facts["code"]))
-    else:
-        seen = f"rewind_ray is {facts['code']}, the driver's {driver['code']}"
-        lines.append(line("code", "error", seen, "sync the same commit to every node"))
+Outcome = tuple[Verdict, str, str] | tuple[Verdict, str]
+
+
+def check_python(node: Node) -> Outcome:
+    own, drivers = node.facts["python"], node.driver["python"]
+    if own == drivers:
+        return "ok", own
+    return "error", f"{own}, the driver has {drivers}", "install the same Python on every node"
+
+
+def check_code(node: Node) -> Outcome:
+    own, drivers = node.facts["code"], node.driver["code"]
+    if own == drivers:
+        return "ok", own
+    seen = f"rewind_ray is {own}, the driver's {drivers}"
+    return "error", seen, "sync the same commit to every node"
+
+
+def check_packages(node: Node) -> Outcome:
+    own, drivers = node.facts["packages"], node.driver["packages"]
     differing = [
-        f"{name} {version or 'missing'} (driver: {driver['packages'][name] or 'missing'})"
-        for name, version in facts["packages"].items()
-        if version != driver["packages"][name] or version is None
+        f"{name} {version or 'missing'} (driver: {drivers[name] or 'missing'})"
+        for name, version in own.items()
+        if version != drivers[name] or version is None
     ]
-    advice = "pip install -c constraints.txt . on every node"
-    told = ", ".join(f"{name} {facts['packages'][name]}" for name in PACKAGES[:2])
-    lines.append(
-        line("packages", "error", "; ".join(differing), advice)
-        if differing
-        else line("packages", "ok", told)
-    )
-    lines += [gpu_finding(line, facts), *mps_finding(line, facts)]
-    lines.append(storage_finding(line, facts["storage"]))
-    lines += disk_finding(line, facts["storage"], needed)
-    mode = facts.get("token_mode")
-    if mode is not None and mode & 0o077:
-        seen = f"Ray's token can be read by others: mode {mode:04o}"
-        lines.append(line("token", "warning", seen, "chmod 600 ~/.ray/auth_token"))
-    if abs(offset) > CLOCK_SECONDS:
-        lines.append(
-            line("clock", "warning", f"{offset:+.1f} s from the driver's", "run an NTP client")
-        )
-    else:
-        lines.append(line("clock", "ok", f"{offset:+.1f} s from the driver's"))
-    threads = facts["omp_threads"]
-    if threads and int(threads) > facts["cores"]:
-        lines.append(
-            line(
-                "threads",
-                "warning",
-                f"OMP_NUM_THREADS={threads} on {facts['cores']} cores",
-                "unset it; --cpus-per-trial sets the threads of a stage",
-            )
-        )
-    else:
-        lines.append(line("threads", "ok", f"{facts['cores']} cores"))
-    return lines
+    if differing:
+        return "error", "; ".join(differing), "pip install -c constraints.txt . on every node"
+    return "ok", ", ".join(f"{name} {own[name]}" for name in PACKAGES[:2])
 
 
-def gpu_finding(line: Any, facts: dict[str, Any]) -> Finding:
-    listed, usable = facts["gpus"]["listed"], facts["gpus"]["usable"]
+def check_gpu(node: Node) -> Outcome:
+    listed, usable = node.facts["gpus"]["listed"], node.facts["gpus"]["usable"]
     if listed and usable < len(listed):
-        return line(
-            "gpu",
-            "error",
-            f"{len(listed)} listed, torch can use {usable}",
-            "match torch's CUDA build to the driver; see CUDA_VISIBLE_DEVICES",
-        )
+        advice = "match torch's CUDA build to the driver; see CUDA_VISIBLE_DEVICES"
+        return "error", f"{len(listed)} listed, torch can use {usable}", advice
     if not listed and not usable:
-        return line("gpu", "ok", "none; stages run on the CPU")
-    return line("gpu", "ok", "; ".join(listed) or f"{usable} usable")
+        return "ok", "none; stages run on the CPU"
+    return "ok", "; ".join(listed) or f"{usable} usable"
 
 
-def mps_finding(line: Any, facts: dict[str, Any]) -> list[Finding]:
-    if not facts["gpus"]["usable"]:
-        return []
-    if facts["mps"]:
-        return [line("mps", "ok", "running")]
-    return [
-        line(
-            "mps",
-            "warning",
-            "not running" if facts["mps"] is False else "not installed",
-            "with several stages on a GPU: nvidia-cuda-mps-control -d",
-        )
-    ]
+def check_mps(node: Node) -> Outcome | None:
+    if not node.facts["gpus"]["usable"]:
+        return None
+    if node.facts["mps"]:
+        return "ok", "running"
+    seen = "not running" if node.facts["mps"] is False else "not installed"
+    return "warning", seen, "with several stages on a GPU: nvidia-cuda-mps-control -d"
 
 
-def storage_finding(line: Any, storage: dict[str, Any]) -> Finding:
+def check_storage(node: Node) -> Outcome:
+    storage = node.facts["storage"]
     if "error" in storage:
-        return line(
-            "storage",
-            "error",
-            storage["error"],
-            "every node must reach it: a shared folder, or s3:// with credentials on the nodes",
-        )
-    seconds = storage["seconds"]
-    seen = f"written, read and deleted in {seconds:.2f} s"
-    if seconds > SLOW_STORAGE_SECONDS:
-        return line("storage", "warning", seen, "short epochs will wait for it")
-    return line("storage", "ok", seen)
+        advice = "every node must reach it: a shared folder, or s3:// with credentials on the nodes"
+        return "error", storage["error"], advice
+    seen = f"written, read and deleted in {storage['seconds']:.2f} s"
+    if storage["seconds"] > SLOW_STORAGE_SECONDS:
+        return "warning", seen, "short epochs will wait for it"
+    return "ok", seen
 
 
-def disk_finding(line: Any, storage: dict[str, Any], needed: int | None) -> list[Finding]:
-    free = storage.get("free")
+def check_free_space(node: Node) -> Outcome | None:
+    free = node.facts["storage"].get("free")
     if free is None:
-        return []
-    least = FEW_BYTES if needed is None else needed
+        return None
+    needed = node.needed
     wanted = "" if needed is None else f"; the sweep will write {needed / 1e9:.1f} GB"
     seen = f"{free / 1e9:.1f} GB free{wanted}"
-    if free >= least:
-        return [line("disk", "ok", seen)]
+    if free >= (FEW_BYTES if needed is None else needed):
+        return "ok", seen
     advice = "free some space, or use --keep referenced, or another --storage"
-    return [line("disk", "warning" if needed is None else "error", seen, advice)]
+    return "warning" if needed is None else "error", seen, advice
 
 
-def shared_storage_finding(storage: str, seen_by: dict[str, list[str]]) -> list[Finding]:
-    """seen_by: node -> names of the marks that it saw in the storage; one was left by each."""
-    blind = [node for node, marks in seen_by.items() if len(marks) < len(seen_by)]
-    if len(seen_by) < 2 or not blind:
-        return []
+def check_token(node: Node) -> Outcome | None:
+    mode = node.facts.get("token_mode")
+    if mode is None or not mode & 0o077:
+        return None
+    seen = f"Ray's token can be read by others: mode {mode:04o}"
+    return "warning", seen, "chmod 600 ~/.ray/auth_token"
+
+
+def check_clock(node: Node) -> Outcome:
+    seen = f"{node.offset:+.1f} s from the driver's"
+    if abs(node.offset) > CLOCK_SECONDS:
+        return "warning", seen, "run an NTP client"
+    return "ok", seen
+
+
+def check_threads(node: Node) -> Outcome:
+    threads, cores = node.facts["omp_threads"], node.facts["cores"]
+    if threads and int(threads) > cores:
+        advice = "unset it; --cpus-per-trial sets the threads of a stage"
+        return "warning", f"OMP_NUM_THREADS={threads} on {cores} cores", advice
+    return "ok", f"{cores} cores"
+
+
+CHECKS: dict[str, Callable[[Node], Outcome | None]] = {
+    "python": check_python,
+    "code": check_code,
+    "packages": check_packages,
+    "gpu": check_gpu,
+    "mps": check_mps,
+    "storage": check_storage,
+    "disk": check_free_space,
+    "token": check_token,
+    "clock": check_clock,
+    "threads": check_threads,
+}
+"""None: the check doesn't apply to the node."""
+
+
+def check_node(name: str, node: Node) -> list[CheckResult]:
+    outcomes = {check: function(node) for check, function in CHECKS.items()}
+    return [result_of(name, check, *outcome) for check, outcome in outcomes.items() if outcome]
+
+
+def result_of(node: str, check: str, verdict: Verdict, seen: str, advice: str = "") -> CheckResult:
+    return CheckResult(node=node, check=check, verdict=verdict, seen=seen, advice=advice)
+
+
+def check_shared(storage: str, seen_by: dict[str, list[str]]) -> list[CheckResult]:
+    """seen_by: node -> the marks that it saw in the storage, where every node left one."""
+    seen = f"{storage} isn't the same place as on the other nodes"
+    advice = "give a shared folder (NFS), or s3:// or gs://"
     return [
-        Finding(
-            node=node,
-            check="storage",
-            verdict="error",
-            seen=f"{storage} isn't the same place as on the other nodes",
-            advice="give a shared folder (NFS), or s3:// or gs://",
-        )
-        for node in blind
+        result_of(node, "storage", "error", seen, advice)
+        for node, marks in seen_by.items()
+        if len(marks) < len(seen_by)
     ]
 
 
-# All of them
+# Nodes
 
 
-def examine(storage: str, address: str | None, needed: int | None) -> list[Finding]:
-    """This machine only, or with an ``address`` every node of that Ray cluster."""
+def examine(storage: str, address: str | None, needed: int | None) -> list[CheckResult]:
+    """Check this machine, or with an ``address`` every node of that Ray cluster."""
     driver = facts_of_node(storage)
     if address is None:
-        return findings_of_node(driver["host"], driver, driver, 0.0, needed)
+        return check_node(driver["host"], Node(facts=driver, driver=driver, needed=needed))
     return examine_cluster(storage, address, driver, needed)
 
 
 def examine_cluster(
     storage: str, address: str, driver: dict[str, Any], needed: int | None
-) -> list[Finding]:
+) -> list[CheckResult]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from sweeps.run.tune import start_ray
 
     start_ray(address)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    facts = ray.remote(num_cpus=0)(facts_of_node)
-    mark, marks = ray.remote(num_cpus=0)(leave_mark), ray.remote(num_cpus=0)(marks_seen)
+    nodes = {
+        f"{node['NodeManagerHostname']} {node['NodeManagerAddress']} {node['NodeID'][:6]}": node
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+
+    def on(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        here = NodeAffinitySchedulingStrategy(nodes[name]["NodeID"], soft=False)
+        remote = ray.remote(num_cpus=0, scheduling_strategy=here)(function)
+        return ray.get(remote.remote(*arguments), timeout=NODE_TIMEOUT_SECONDS)
+
     token = f".doctor-{uuid.uuid4().hex[:8]}"
-    findings, seen_by = [], {}
-    placed = {}
-    for node in nodes:
-        place = (node["NodeManagerHostname"], node["NodeManagerAddress"], node["NodeID"][:6])
-        name = " ".join(place)
-        placed[name] = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    for name, strategy in placed.items():
+    results, reached = [], []
+    for name in nodes:
         asked = time.time()
         try:
-            there = ray.get(
-                facts.options(scheduling_strategy=strategy).remote(storage), timeout=120
-            )
-            offset = there["time"] - time.time()  # its last fact: the way back is short
-            findings += findings_of_node(name, there, driver, offset, needed)
-            ray.get(mark.options(scheduling_strategy=strategy).remote(storage, token, name))
+            facts = on(name, facts_of_node, storage)
+            offset = facts["time"] - time.time()  # its last fact: the way back is short
+            node = Node(facts=facts, driver=driver, offset=offset, needed=needed)
+            results += check_node(name, node)
+            on(name, leave_mark, storage, token, name)
         except Exception as error:
-            seen = str(error).strip().splitlines()[-1]
+            seen = f"after {time.time() - asked:.0f} s: {str(error).strip().splitlines()[-1]}"
             advice = "is rewind-ray installed there, from the same commit?"
-            waited = f"after {time.time() - asked:.0f} s: {seen}"
-            findings.append(
-                Finding(node=name, check="node", verdict="error", seen=waited, advice=advice)
-            )
-            continue
-        seen_by[name] = []
-    for name in seen_by:
-        seen_by[name] = ray.get(
-            marks.options(scheduling_strategy=placed[name]).remote(storage, token), timeout=120
-        )
+            results.append(result_of(name, "node", "error", seen, advice))
+        else:
+            reached.append(name)
+    seen_by = {name: on(name, marks_seen, storage, token) for name in reached}
     clear_marks(storage, token)
     ray.shutdown()
-    return findings + shared_storage_finding(storage, seen_by)
+    return results + check_shared(storage, seen_by)
 
 
 def leave_mark(storage: str, token: str, node: str) -> None:
@@ -348,46 +352,54 @@ def needed_by(sweep: str, storage: str, keep: str) -> int:
     return disk_bytes(unfinished(build_graph(stages), ledger), keep, None)
 
 
+# The command
+
+
 def doctor_command(
     storage: str = "results",
     address: str | None = None,
     sweep: str | None = None,
     keep: Literal["all", "referenced"] = "all",
-    as_json: bool = False,
+    json: bool = False,
 ) -> int:
-    """Look whether everything is there that a sweep needs; exit code 1 if something isn't.
+    """Check that a sweep can run here; exit code 1 if something is missing.
 
-    Python and packages on every node against the driver's, GPUs, MPS, the storage from every node,
-    free disk, clocks, threads.
+    Checked are: Python and packages on every node against the driver's, GPUs, MPS, the storage
+    from every node, free disk space, clocks, threads.
+
+    Examples:
+      python -m sweeps doctor --storage results
+      python -m sweeps doctor --storage results --sweep quickstart
+      python -m sweeps doctor --address auto --storage s3://bucket/results --json
 
     Args:
         storage: storage root of the sweeps
-        address: of a Ray cluster (auto, or ray://host:10001); this machine only if left out
-        sweep: a recorded sweep, whose need of disk is compared with what is free
-        keep: rewind points that it keeps
-        as_json: print only JSON on stdout
+        address: Ray cluster to check (auto, or ray://host:10001); this machine if left out
+        sweep: compare the free disk space with what this recorded sweep has still to write
+        keep: rewind points of the baselines that the sweep keeps
+        json: print only JSON on stdout
     """
     needed = needed_by(sweep, storage, keep) if sweep else None
-    findings = examine(storage, address, needed)
-    show(findings, as_json)
-    return int(any(finding.verdict == "error" for finding in findings))
+    results = examine(storage, address, needed)
+    if json:
+        print(json_text.dumps([asdict(result) for result in results], indent=1))
+    else:
+        show(results)
+    return FAILED if any(result.verdict == "error" for result in results) else DONE
 
 
-def show(findings: Iterable[Finding], as_json: bool) -> None:
-    findings = list(findings)
-    if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
-        return
-    node = None
-    for finding in findings:
-        if finding.node != node:
-            node = finding.node
-            print(node)
-        print(f"  {finding.verdict:8} {finding.check:9} {finding.seen}")
-        if finding.advice and finding.verdict != "ok":
-            print(f"  {'':8} {'':9} -> {finding.advice}")
-    counts = {
-        verdict: sum(finding.verdict == verdict for finding in findings)
-        for verdict in ("ok", "warning", "error")
-    }
-    print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def show(results: list[CheckResult]) -> None:
+    console = make_console()
+    for name in dict.fromkeys(result.node for result in results):
+        table = Table(title=name, title_justify="left", show_header=False)
+        for result in results:
+            if result.node == name:
+                advice = f"\n→ {result.advice}" if result.advice else ""
+                verdict = Text(result.verdict, style=STYLES[result.verdict])
+                table.add_row(verdict, result.check, Text(f"{result.seen}{advice}"))
+        console.print(table)
+    counts = Counter(result.verdict for result in results)
+    console.print(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES))

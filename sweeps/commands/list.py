@@ -1,10 +1,14 @@
-"""Every recipe: what it reproduces, what it takes, and what the paper got."""
+"""``python -m sweeps list``: the catalogue of recipes, with sizes and published values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
+from rich.table import Table
+
+from rewind_ray.command_line import make_console
 from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
 from rewind_ray.spec import Stage, dense_stage
 from sweeps import (
@@ -21,13 +25,14 @@ from sweeps.plan.graph import build_graph, cost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Recipe:
     command: str
     reproduces: str
     published: str
     """Headline values, in percent of test accuracy unless said otherwise."""
-    stages: Callable[[], Iterable[Stage]]
     seeds: int
+    stages: Callable[[int], Iterable[Stage]]
+    """Of one seed."""
 
 
 MIKLER_PUBLISHED = {  # LRR, WR, FT: learning-rate and weight rewinding, fine-tuning
@@ -63,60 +68,50 @@ WANG_PUBLISHED = {
 }
 
 
-def entries() -> Iterator[Entry]:
-    """In the order of the papers; ours first."""
-    yield Entry(
+def recipes() -> Iterator[Recipe]:
+    """Ours first, then those of the papers, in their order."""
+    yield Recipe(
         command="sweeps.quickstart",
         reproduces="the three methods on handwritten digits",
         published="ours: see README",
-        stages=lambda: quickstart.quickstart(digits(), range(quickstart.SEEDS)),
         seeds=quickstart.SEEDS,
+        stages=lambda seed: quickstart.quickstart(digits(), range(seed, seed + 1)),
     )
-    yield Entry(
+    yield Recipe(
         command="sweeps.algorithm1",
         reproduces="Renda et al. 2020, Algorithms 1 and 2; ResNet-56 to 95% sparsity",
         published="Renda et al. 2020, figures 5 and 6",
-        stages=algorithm1_stages,
         seeds=algorithm1.SEEDS,
+        stages=algorithm1_stages,
     )
-    yield Entry(
+    yield Recipe(
         command="sweeps.iterative_wrn",
         reproduces="Mikler 2022, figures 5 and 6, completed",
         published=MIKLER_PUBLISHED["fig5"],
-        stages=iterative_wrn_stages,
         seeds=mikler2022.SEEDS,
+        stages=iterative_wrn_stages,
     )
-    yield Entry(
+    yield Recipe(
         command="sweeps.between_rewindings",
         reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
         published="ours: see docs/search.md",
-        stages=between_rewindings_stages,
         seeds=between_rewindings.SEEDS,
+        stages=between_rewindings_stages,
     )
-    for figure in mikler2022.FIGURES:
-        yield Entry(
-            command=f"sweeps.mikler2022 {figure}",
-            reproduces=line_of(mikler2022.__doc__, figure),
-            published=MIKLER_PUBLISHED[figure],
-            stages=mikler_stages(figure),
-            seeds=mikler2022.SEEDS,
-        )
-    for figure in renda2020.FIGURES:
-        yield Entry(
-            command=f"sweeps.renda2020 {figure}",
-            reproduces=line_of(renda2020.__doc__, figure),
-            published=RENDA_PUBLISHED[figure],
-            stages=renda_stages(figure),
-            seeds=renda2020.SEEDS,
-        )
-    for table in wang2023.TABLES:
-        yield Entry(
-            command=f"sweeps.wang2023 {table}",
-            reproduces=line_of(wang2023.__doc__, table),
-            published=WANG_PUBLISHED[table],
-            stages=wang_stages(table),
-            seeds=wang2023.SEEDS,
-        )
+    papers = (
+        (mikler2022, MIKLER_PUBLISHED, mikler2022.stages_of),
+        (renda2020, RENDA_PUBLISHED, renda_stages),
+        (wang2023, WANG_PUBLISHED, wang_stages),
+    )
+    for module, published, stages in papers:
+        for name, values in published.items():
+            yield Recipe(
+                command=f"{module.__name__} {name}",
+                reproduces=line_of(module.__doc__, name),
+                published=values,
+                seeds=module.SEEDS,
+                stages=partial(stages, name),
+            )
 
 
 def line_of(docstring: str | None, name: str) -> str:
@@ -125,57 +120,76 @@ def line_of(docstring: str | None, name: str) -> str:
     return next(words[1] for words in lines if len(words) == 2 and words[0] == name)
 
 
-def algorithm1_stages() -> Iterator[Stage]:
+def algorithm1_stages(seed: int) -> list[Stage]:
     protocol = renda_cifar("resnet56")
-    for seed in range(algorithm1.SEEDS):
-        yield algorithm1.algorithm1(protocol, protocol, algorithm1.Algorithm(), seed)
+    return [algorithm1.algorithm1(protocol, protocol, algorithm1.Algorithm(), seed)]
 
 
-def iterative_wrn_stages() -> Iterator[Stage]:
-    for seed in range(mikler2022.SEEDS):
-        dense = dense_stage(mikler_wrn(), seed)
-        retrained = mikler2022.retrainings(
-            dense.protocol, mikler2022.REWIND_EPOCH, "as_run", mikler2022.METHODS[:2]
-        )
-        yield from iterative_wrn.iterative_wrn(dense, retrained, (0.2, 0.3), 100.0)
+def iterative_wrn_stages(seed: int) -> Iterator[Stage]:
+    dense = dense_stage(mikler_wrn(), seed)
+    retrained = mikler2022.retrainings(
+        dense.protocol, mikler2022.REWIND_EPOCH, "as_run", mikler2022.REWINDINGS
+    )
+    return iterative_wrn.iterative_wrn(dense, retrained, (0.2, 0.3), 100.0)
 
 
-def between_rewindings_stages() -> Iterator[Stage]:
+def between_rewindings_stages(seed: int) -> list[Stage]:
     protocol = mikler_wrn(validation="test", validation_fraction=0.2)
-    for seed in range(between_rewindings.SEEDS):
-        ends = between_rewindings.between_rewindings(protocol, between_rewindings.Between(), seed)
-        yield from (stage for _, _, stage in ends)
+    ends = between_rewindings.between_rewindings(protocol, between_rewindings.Between(), seed)
+    return [stage for _, _, stage in ends]
 
 
-def mikler_stages(figure: str) -> Callable[[], Iterator[Stage]]:
-    def stages() -> Iterator[Stage]:
-        for seed in range(mikler2022.SEEDS):
-            yield from mikler2022.stages_of(figure, seed)
-
-    return stages
-
-
-def renda_stages(name: str) -> Callable[[], Iterator[Stage]]:
+def renda_stages(name: str, seed: int) -> Iterator[Stage]:
     figure = renda2020.FIGURES[name]
     networks = renda2020.networks_of(name, figure)
-    return lambda: renda2020.renda2020(figure, networks, Options(), range(renda2020.SEEDS))
+    return renda2020.renda2020(figure, networks, Options(), range(seed, seed + 1))
 
 
-def wang_stages(table: str) -> Callable[[], Iterator[Stage]]:
-    def stages() -> Iterator[Stage]:
-        make_protocol, recipe = wang2023.TABLES[table]
-        protocol = make_protocol()
-        for seed in range(wang2023.SEEDS):
-            yield from recipe(protocol, protocol, seed)
-
-    return stages
+def wang_stages(table: str, seed: int) -> Iterator[Stage]:
+    make_protocol, recipe = wang2023.TABLES[table]
+    protocol = make_protocol()
+    return recipe(protocol, protocol, seed)
 
 
-def table() -> list[tuple[str, ...]]:
+HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
+
+
+def table_lines() -> list[tuple[str, ...]]:
     """Command, what it reproduces, seeds, stages, epochs, published values."""
     lines = []
-    for entry in entries():
-        whole = cost(build_graph(entry.stages()))
-        numbers = (str(entry.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
-        lines.append((f"python -m {entry.command}", entry.reproduces, *numbers, entry.published))
+    for recipe in recipes():
+        graph = build_graph(stage for s in range(recipe.seeds) for stage in recipe.stages(s))
+        whole = cost(graph)
+        numbers = (str(recipe.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
+        lines.append((f"python -m {recipe.command}", recipe.reproduces, *numbers, recipe.published))
     return lines
+
+
+def list_command(markdown: bool = False) -> None:
+    """List all recipes: what each reproduces, its size, the published values.
+
+    Examples:
+      python -m sweeps list
+      python -m sweeps list --markdown
+
+    Args:
+        markdown: print a Markdown table, as in docs/catalogue.md
+    """
+    lines = table_lines()
+    if markdown:
+        print(f"| {' | '.join(HEADINGS)} |")
+        print("| --- | --- | ---: | ---: | ---: | --- |")
+        for line in lines:
+            print(f"| `{line[0]}` | {' | '.join(line[1:])} |")
+        return
+    shown = Table(show_lines=True)
+    for heading in HEADINGS:
+        justify = "right" if heading in ("seeds", "stages", "epochs") else "left"
+        shown.add_column(heading, justify=justify)
+    for line in lines:
+        shown.add_row(line[0].removeprefix("python -m "), *line[1:])
+    make_console().print(shown)
+    print(
+        "Start one with python -m COMMAND; all take --help, --dry-run and --smoke. So does\n"
+        "sweeps.search, which finds a recipe for your own network (docs/search.md)."
+    )

@@ -1,16 +1,8 @@
-"""A storage: what is in it, what of it no sweep needs, and whether it is sound.
-
-Examples:
-  python -m sweeps storage status results
-  python -m sweeps storage gc s3://bucket/results
-  python -m sweeps storage gc s3://bucket/results --delete
-  python -m sweeps storage verify results --json
-"""
+"""``python -m sweeps storage status | gc | verify URI``"""
 
 from __future__ import annotations
 
 import json as json_text
-import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -23,7 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewind_ray.errors import DONE, FAILED, MissingFile
+from rewind_ray.command_line import DONE, FAILED, make_console
+from rewind_ray.errors import MissingFile
 from rewind_ray.store.housekeeping import (
     REASONS,
     Amount,
@@ -63,7 +56,7 @@ URI = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URI")]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How much of what is there, and how far the sweeps are."""
+    """Files and sizes by kind, and the progress of each sweep."""
 
     uri: URI
     """Local folder or URI (s3://, gs://)."""
@@ -73,18 +66,18 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Gc:
-    """What no sweep needs: shown, and deleted only with --delete.
+    """List what no sweep needs; delete it with --delete.
 
-    Stages that no sweep lists, rewind points that no stage needs, and what writers left that died.
-    Nothing younger than an hour, and nothing of a stage with a file younger than that.
+    That is: stages of no sweep, rewind points that no stage needs, and leftovers of writers that
+    died. Never files younger than an hour, nor any of a stage that has one.
     """
 
     uri: URI
     """Local folder or URI (s3://, gs://)."""
     delete: bool = False
-    """Delete it."""
+    """Delete what is listed."""
     keep: Literal["all", "referenced"] = "all"
-    """Rewind points of the baselines that stay: every epoch's, or only those that a stage of some
+    """Rewind points of the baselines to keep: of all epochs, or only those that a stage of a
     sweep starts from."""
     json: bool = False
     """Print only JSON."""
@@ -92,7 +85,7 @@ class Gc:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Every checksum, row and description: what is damaged, and the way out."""
+    """Check every checksum, row and description; list what is damaged and how to repair it."""
 
     uri: URI
     """Local folder or URI (s3://, gs://)."""
@@ -108,8 +101,14 @@ Action = (
 
 
 def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
-    """A storage: what is in it, what of it no sweep needs, and whether it is sound."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """Show, clean up or check a storage.
+
+    Examples:
+      python -m sweeps storage status results
+      python -m sweeps storage gc s3://bucket/results
+      python -m sweeps storage gc s3://bucket/results --delete
+      python -m sweeps storage verify results --json
+    """
     match action:
         case Status():
             return show_status(action)
@@ -125,12 +124,6 @@ def existing(uri: str) -> Ledger:
     if not ledger.stage_ids() and not ledger.sweeps():
         raise MissingFile(f"no stages and no sweeps in {uri}; give the root of a storage")
     return ledger
-
-
-def make_console() -> Console:
-    """As wide as the terminal; 110 columns where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 def print_json(content: Any) -> None:

@@ -1,7 +1,8 @@
-"""What a sweep consists of, before anything runs. No Ray.
+"""The stages of a sweep and what they will cost, before anything runs. No Ray.
 
-chains      pieces that recipes are made of, and the stand-ins of --smoke
+chains      the pieces of recipes, and the tiny protocols of --smoke
 graph       the stages, each once, parents first
-estimate    the dry run: epochs, disk, hours, and what the seeds can't show
-naming      what a stage and a chain are called where people read it
+estimate    the dry run: epochs, disk, hours
+power       the differences between methods that the seeds can show
+naming      titles of stages and names of chains
 """

@@ -1,4 +1,4 @@
-"""Pieces that recipes are made of: chains, seeds, and the small stand-ins of ``--smoke``."""
+"""The pieces of recipes: chains, seeds, and the tiny protocols of ``--smoke``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sweeps.options import Options
 
 SMOKE_EPOCHS = 10
 SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
-"""First letters of a network's name -> the smallest of its kind."""
+"""Prefix of a network's name -> the smallest network of that kind."""
 
 
 def one_shot(
     baseline: Stage, retrain: Retrain, densities: Iterable[float], prune: Prune
 ) -> Iterator[Stage]:
-    """Each density by a single step from the baseline; ``prune`` says how, its fraction aside."""
+    """Each density in one step from the baseline; the fraction of ``prune`` is replaced."""
     for density in densities:
         if not 0 < density < 1:
             raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
@@ -27,7 +27,7 @@ def one_shot(
 
 
 def iterative(baseline: Stage, retrain: Retrain, steps: int, prune: Prune) -> Stage:
-    """The end of a chain of equal steps."""
+    """The last stage of a chain of equal steps."""
     stage = baseline
     for _ in range(steps):
         stage = retrain_stage(stage, prune, retrain)
@@ -39,7 +39,7 @@ def seeds(options: Options, default: int) -> range:
 
 
 def prepared(protocol: Protocol, options: Options) -> Protocol:
-    """As the options want it: another precision, or the stand-in of ``--smoke``."""
+    """The protocol with the options' precision, or the tiny one of ``--smoke``."""
     if options.precision:
         protocol = replace(protocol, precision=options.precision)
     return smoke(protocol) if options.smoke else protocol
@@ -49,7 +49,7 @@ def smoke(protocol: Protocol) -> Protocol:
     """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most."""
     epochs = min(protocol.epochs, SMOKE_EPOCHS)
     schedule = protocol.schedule
-    drops = {max(1, round(drop * epochs / protocol.epochs)) for drop in schedule.drops}
+    drops = {share_of(epochs, drop / protocol.epochs) for drop in schedule.drops}
     kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
     network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
     options = dict(protocol.network_options)
@@ -82,8 +82,13 @@ def moved(schedule: Schedule, of: int, epochs: int, drops: Iterable[float]) -> S
     )
 
 
+def share_of(epochs: int, share: float) -> int:
+    """A share of a training of so many epochs, in whole epochs; at least one."""
+    return max(1, round(share * epochs))
+
+
 def scaled(epochs: int, of: int, protocol: Protocol) -> int:
-    """``epochs`` of a training of ``of`` epochs, as epochs of this protocol's; 0 stays 0."""
+    """An epoch, or length, of a training of ``of`` epochs, scaled to the protocol's; 0 stays 0."""
     return max(min(1, epochs), round(epochs * protocol.epochs / of))
 
 

@@ -1,4 +1,4 @@
-"""The stages of a sweep, parents first, and what they will cost. No Ray."""
+"""The stages of a sweep as a graph, parents first, and its cost in epochs. No Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rewind_ray.training.stage import missing_epochs
 
 @dataclass(kw_only=True, slots=True)
 class Node:
-    """A stage that is trained once, with all that any recipe wants of it."""
+    """A stage, trained once, with every length and rewind point that is asked of it."""
 
     stage: Stage
     """Its ``train_epochs`` is one of ``row_epochs``."""
@@ -49,7 +49,7 @@ Graph = dict[str, Node]
 
 
 def build_graph(stages: Iterable[Stage]) -> Graph:
-    """Every stage and its ancestors, each once; rows are wanted of all of them."""
+    """The stages and their ancestors, each once, each with a result row."""
     graph: Graph = {}
     for stage in stages:
         for step in unseen_chain(stage, graph):
@@ -58,7 +58,7 @@ def build_graph(stages: Iterable[Stage]) -> Graph:
 
 
 def unseen_chain(stage: Stage, graph: Graph) -> Iterator[Stage]:
-    """Those stages of the chain, parents first, that the graph lacks at their length."""
+    """Stages of the chain, parents first, that the graph lacks at their length."""
     unseen: list[Stage] = []
     step: Stage | None = stage
     while step is not None:
@@ -71,10 +71,8 @@ def unseen_chain(stage: Stage, graph: Graph) -> Iterator[Stage]:
 
 
 def add(stage: Stage, graph: Graph) -> None:
-    """A row of the stage; of a pruned one, also of its dense network trained to the end.
-
-    However early it is pruned, it is compared with that (``baseline_test_accuracy``).
-    """
+    """Ask for a row of the stage, and of its dense network trained to the end, with which a
+    pruned network is compared however early it was pruned (``baseline_test_accuracy``)."""
     is_new = stage.stage_id not in graph
     node = graph.setdefault(stage.stage_id, Node(stage=stage))
     node.row_epochs.add(stage.train_epochs)
@@ -91,7 +89,7 @@ def add(stage: Stage, graph: Graph) -> None:
 
 
 def unfinished(graph: Graph, ledger: Ledger) -> Graph:
-    """The nodes of which something is missing in the ledger."""
+    """The nodes of which a row or rewind point is missing in the ledger."""
     listed = ledger.listed(graph)
     return {stage_id: node for stage_id, node in graph.items() if missing_epochs(listed, node.job)}
 
@@ -127,7 +125,7 @@ def cost(graph: Graph) -> Cost:
 
 
 def kept_points(node: Node, keep: str) -> int:
-    """Rewind points that stay when the stage is finished."""
+    """Number of rewind points that stay once the stage is finished."""
     if node.stage.parent is None and keep == "all":
         return node.epochs + 1
     return len(node.row_epochs | node.rewind_epochs)

@@ -1,4 +1,4 @@
-"""What a stage is called where people read it."""
+"""Titles of stages and names of chains, for people and TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def method_label(stage: Stage) -> str:
 
 
 def target_density(stage: Stage) -> float | None:
-    """What the chain's prune fractions multiply up to; the row has the exact density.
+    """Density by the chain's prune fractions; the result row has the exact one.
 
-    None where a fraction of the layers, or the rates, say how much: it depends on the network.
+    None where only some layers are pruned, or by rates: the density depends on the network then.
     """
     density = 1.0
     for step in stage.chain[1:]:
@@ -69,7 +69,7 @@ def chain_place(stage: Stage) -> str:
 
 
 def chain_name(leaf: Stage) -> str:
-    """Of the chain that ends in this stage; a name that a file system takes."""
+    """Name of the chain that ends in this stage, fit for a file system."""
     if leaf.prune is None or leaf.retrain is None:
         return f"dense-seed{leaf.seed}"
     how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
@@ -89,9 +89,9 @@ def path_amount(stage: Stage) -> str:
 
 
 def chain_names(graph: Graph) -> dict[str, str]:
-    """stage_id -> name of its chain, unlike any other chain's of the graph.
+    """stage_id -> name of its chain, unique in the graph.
 
-    Network and data set come before it, as a folder, where the graph has several.
+    Where the graph has several networks or data sets, the name begins with them, as a folder.
     """
     last = lineages(graph)
     several = len({chain_place(node.stage) for node in graph.values()}) > 1

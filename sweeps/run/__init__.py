@@ -8,5 +8,6 @@ progress         the live view
 tensorboard      a run a chain
 summary          the table and figure at the end
 provenance       which code and commit
-token            Ray's authentication
+ray_access       who can reach Ray: its token, its interfaces
+ray_watch        notices that Ray itself has ended
 """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from rewind_ray.errors import DONE, FAILED, INTERRUPTED, exit_code
+from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
@@ -22,12 +23,14 @@ from rewind_ray.store.patience import patience_of
 from rewind_ray.tasks import task_of
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
+from sweeps.plan.chains import sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
 from sweeps.run.dispatcher import Scheduler, State
 from sweeps.run.progress import Progress
 from sweeps.run.provenance import code_digest, git_commit
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
 DRY_RUN_PATIENCE_SECONDS = 10.0
@@ -50,29 +53,32 @@ def command(main: Callable[..., int]) -> None:
     """Parse the command line for ``main``, run it and exit with its code."""
     spec = sys.modules["__main__"].__spec__
     code = exit_code(
-        lambda: tyro.cli(
-            main,
-            prog=f"python -m {spec.name}" if spec else None,
-            description=sys.modules[main.__module__].__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
+        lambda: run_cli(
+            partial(tyro.cli, main),
+            f"python -m {spec.name}" if spec else None,
+            sys.modules[main.__module__].__doc__,
+            None,
         ),
         interrupted="interrupted; the same command continues",
     )
     sys.exit(code)
 
 
+def run_recipe(name: str, stages: Iterable[Stage], options: Options) -> int:
+    """``run_sweep`` with the stages and data that the options ask for."""
+    sweep = Sweep(name=sweep_name(name, options), stages=list(stages), data=options.data_folder)
+    return run_sweep(sweep, options)
+
+
 def run_sweep(sweep: Sweep, options: Options) -> int:
-    """Train what is missing of the sweep, and show what there is then. Its exit code."""
+    """Train what is missing of the sweep, and show the results; the exit code."""
     console = make_console()
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
     if options.dry_run:
-        rate, at_once = options.updates_per_second, options.max_concurrent
         with patience_of(DRY_RUN_PATIENCE_SECONDS):
             ledger = Ledger(options.storage)
-            text = describe_graph(
-                sweep.name, graph, ledger, options.keep, sweep.data, rate, at_once
-            )
+            text = describe_graph(sweep.name, graph, ledger, options, sweep.data)
         console.print(text)
         return DONE
     ledger = Ledger(options.storage)
@@ -100,6 +106,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 def train(
     sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
 ) -> int:
+    listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import Boards
     from sweeps.run.tune import train_graph
@@ -128,12 +135,6 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
         keep=options.keep,
         git_commit=git_commit(),
     )
-
-
-def make_console() -> Console:
-    """As wide as the terminal; 110 columns where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:

@@ -66,6 +66,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw no more; the terminal is as it was."""
         if self._live:
             self._live.stop()
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
 from dataclasses import asdict, replace
@@ -30,10 +31,11 @@ from rewind_ray.training.run import Runtime
 from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
-from sweeps.run.dispatcher import Scheduler, State
+from sweeps.run.dispatcher import ENDED, Scheduler, State
 from sweeps.run.progress import Progress
+from sweeps.run.ray_access import keep_token_private
+from sweeps.run.ray_watch import RayWatch, own_node_trouble
 from sweeps.run.tensorboard import Boards
-from sweeps.run.token import keep_token_private
 from sweeps.run.tune_searcher import WORKER_GONE, GraphSearcher, Source
 from trainables.stage_trainable import StageTrainable
 
@@ -45,13 +47,15 @@ of a run slots are idle, so it has to be long against one stage."""
 NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
 """Of Tune's own: every epoch is in the ledger, where a trial goes on after a failure. A pointer to
 it would take Tune seven requests to an object store, more than the epoch itself."""
+RESTARTS = 3
+"""Of a Ray that was started for the sweep, one after the other without a stage finished between."""
 MAX_FAILURES = 8
 """Tries of a stage after the first. A lost node counts as one, so there are more than a mistake
 in the code needs."""
 
 
 def start_ray(address: str) -> None:
-    """Connect to a cluster, or start Ray in this process's charge. No dashboard, no ports."""
+    """Connect to a cluster, or start Ray in this process's charge, without its dashboard."""
     if ray.is_initialized():
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -103,19 +107,7 @@ def train_graph(
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     monitor = Monitor(searcher, progress, boards)
     with Heartbeat(scheduler.ledger, driver):
-        while True:
-            searcher.left = max(RUN_STAGES, RUN_STAGES_A_SLOT * at_once)
-            if not searcher.has_next():
-                break
-            try:
-                run_tune(searcher, monitor, sweep, at_once)
-            except Exception as error:
-                if not searcher.storage_failure and not is_full(error):
-                    raise
-                searcher.storage_failure = searcher.storage_failure or str(error)
-            gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
-            if searcher.storage_failure or not searcher.wants_another_run:
-                break
+        run_until_done(searcher, monitor, sweep, at_once, options.address)
     # takes a second, in which the results can be shown; Python waits for it at its end
     threading.Thread(target=ray.shutdown).start()
     if searcher.storage_failure:
@@ -123,6 +115,61 @@ def train_graph(
             f"the storage {scheduler.ledger.uri} can't be written to: {searcher.storage_failure}; "
             "free some space or change its permissions. Nothing is lost: the same command continues"
         )
+
+
+def run_until_done(
+    searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int, address: str
+) -> None:
+    """Runs of Tune, one after the other, until nothing is left, or nothing can be done, to train.
+
+    A Ray that was started for the sweep is started again where it ends. Raises ConnectionError
+    where that doesn't help, and for a cluster, which is its owner's to start.
+    """
+    counts, restarts, ended = searcher.scheduler.counts, 0, -1
+    again = "" if address == "local" else "once the cluster is up again, "
+    go_on = f"Nothing is lost: {again}the same command continues"
+    while True:
+        searcher.left = max(RUN_STAGES, RUN_STAGES_A_SLOT * at_once)
+        if not searcher.has_next():
+            return
+        why = run_tune_watched(searcher, monitor, sweep, at_once, go_on)
+        gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
+        if searcher.storage_failure:
+            return
+        if why is None:
+            if not searcher.wants_another_run:
+                return
+            continue
+        searcher.take_back()
+        monitor.all_broke_off()
+        before, ended = ended, sum(counts[state] for state in ENDED)
+        restarts = 1 if ended > before else restarts + 1
+        if address != "local" or restarts > RESTARTS:
+            raise ConnectionError(f"Ray has ended: {why}. {go_on}")
+        monitor.progress.note(f"Ray has ended: {why}. Starting it again")
+        ray.shutdown()
+        start_ray(address)
+
+
+def run_tune_watched(
+    searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int, go_on: str
+) -> str | None:
+    """As ``run_tune``. How Ray has ended meanwhile, if so; a full storage is noted."""
+    watch = RayWatch(
+        own_node_trouble(), lambda why: monitor.last_words(f"Ray has ended: {why}. {go_on}")
+    )
+    try:
+        with watch:
+            run_tune(searcher, monitor, sweep, at_once)
+    except KeyboardInterrupt:
+        if watch.ended is None:
+            raise
+    except Exception as error:
+        if watch.ended is None and not searcher.storage_failure:
+            if not is_full(error):
+                raise
+            searcher.storage_failure = str(error)
+    return watch.ended
 
 
 def run_tune(searcher: GraphSearcher, monitor: Monitor, sweep: str, at_once: int) -> None:
@@ -250,6 +297,19 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
         self._end(node)
+
+    def all_broke_off(self) -> None:
+        """Nothing runs any more, for a reason that isn't the stages'."""
+        for running in list(self.progress.running.values()):
+            if self.searcher.scheduler.states[running.node.stage_id] == State.READY:
+                self.progress.defer(running.node, "it goes on from its last epoch")
+            else:  # its worker had written everything
+                self.progress.end(running.node, self._outcome(running.node))
+
+    def last_words(self, why: str) -> None:
+        """Why the sweep ends, without a way back to whoever would print it."""
+        self.progress.stop()
+        print(f"error: {why}", file=sys.stderr, flush=True)
 
     def _end(self, node: Node) -> None:
         if node.stage_id not in self.progress.running:

@@ -147,6 +147,12 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
             self.storage_failure = failure
         return self._same_failures[stage_id] >= SAME_FAILURES
 
+    def take_back(self) -> None:
+        """Hand out once more what was running: Ray has ended, and its workers with it."""
+        for stage_id in self.trials.values():
+            self.scheduler.put_back(stage_id)
+        self.trials.clear()
+
     @property
     def wants_another_run(self) -> bool:
         """This run of Tune has had its share, and came to its end."""

@@ -1,4 +1,4 @@
-"""Is anything between the two rewindings better than both? A verdict, and a figure of it."""
+"""Verdict and figure: is anything between the two rewindings better than both?"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito 2008
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where alphas are compared: they differ in nothing else there."""
+class Condition:
+    """A pruning and a retraining time; alphas are compared within one."""
 
     schedule_kind: str
     size: float
@@ -38,53 +38,56 @@ class Place:
         return how if self.schedule_kind == "iterative" else f"{how} to {1 / self.size:.4g}×"
 
 
-Rows = dict[float, dict[int, ResultRow]]
-"""alpha -> seed -> row; without those that diverged or were never finished."""
+AlphaRows = dict[float, dict[int, ResultRow]]
+"""alpha -> seed -> row, of finished stages that didn't diverge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Of one place, or of several on average."""
+    """The chosen alphas against both ends, under one condition or averaged over several."""
 
     chosen: tuple[float, ...]
-    """The alpha strictly between the ends with the best median validation accuracy, of each
-    place."""
+    """For each condition the alpha between the ends with the best median validation accuracy."""
     against: tuple[Judged, Judged]
-    """Test accuracy of the chosen less that of weight rewinding (alpha 0), of learning-rate
-    rewinding (1); averaged over places seed by seed."""
+    """Test accuracy of the chosen less that of weight rewinding (alpha 0), and less that of
+    learning-rate rewinding (1); averaged over conditions seed by seed."""
     n_seeds: int
     metric: str
     margin: float
 
     @property
     def p(self) -> float:
-        """That it is better than both: it has to be shown against each (Berger 1982)."""
+        """Of being better than both ends: shown against each (Berger 1982)."""
         ahead = all(end.difference > 0 for end in self.against)
         return max(end.p for end in self.against) if ahead else 1.0
 
 
-def judge(places: Sequence[Rows], margin: float = MARGIN, number: int = 1) -> Verdict | None:
-    """Each place with the alpha that validation chose there; differences averaged over places.
+def judge(
+    conditions: Sequence[AlphaRows], margin: float = MARGIN, number: int = 1
+) -> Verdict | None:
+    """Compare the alphas that validation chose with both ends, averaged over conditions.
 
-    Only seeds that all of it was trained with. None if there is none, or no alpha between.
-    number: of verdicts that this is one of.
+    Uses the seeds that all of it was trained with; None if there is none, or no alpha between.
+    number: of verdicts, for the correction.
     """
     chosen = []
-    for rows in places:
+    for rows in conditions:
         between = [alpha for alpha in rows if alpha not in ENDS and rows[alpha]]
         if not between or any(end not in rows for end in ENDS):
             return None
         chosen.append(max(between, key=lambda alpha: median_validation(rows[alpha])))
     used = [
-        rows[alpha] for rows, best in zip(places, chosen, strict=True) for alpha in (best, *ENDS)
+        rows[alpha]
+        for rows, best in zip(conditions, chosen, strict=True)
+        for alpha in (best, *ENDS)
     ]
     seeds = sorted(set.intersection(*(set(found) for found in used)))
     if not seeds:
         return None
     to_weights, to_rates = (
         judge_pairs(
-            averaged(places, chosen, seeds),
-            averaged(places, [end] * len(places), seeds),
+            averaged(conditions, chosen, seeds),
+            averaged(conditions, [end] * len(conditions), seeds),
             margin,
             number=number,
         )
@@ -94,7 +97,7 @@ def judge(places: Sequence[Rows], margin: float = MARGIN, number: int = 1) -> Ve
         chosen=tuple(chosen),
         against=(to_weights, to_rates),
         n_seeds=len(seeds),
-        metric=places[0][chosen[0]][seeds[0]].metric,
+        metric=conditions[0][chosen[0]][seeds[0]].metric,
         margin=margin,
     )
 
@@ -103,14 +106,16 @@ def median_validation(rows: dict[int, ResultRow]) -> float:
     return median(row.val_accuracy or 0.0 for row in rows.values())
 
 
-def averaged(places: Sequence[Rows], alphas: Sequence[float], seeds: Sequence[int]) -> list[float]:
-    """Of each seed the mean test accuracy over the places, each at its alpha."""
+def averaged(
+    conditions: Sequence[AlphaRows], alphas: Sequence[float], seeds: Sequence[int]
+) -> list[float]:
+    """For each seed the mean test accuracy over the conditions, each at its alpha."""
     return [
         float(
             np.mean(
                 [
                     rows[alpha][seed].test_accuracy or 0.0
-                    for rows, alpha in zip(places, alphas, strict=True)
+                    for rows, alpha in zip(conditions, alphas, strict=True)
                 ]
             )
         )
@@ -121,21 +126,23 @@ def averaged(places: Sequence[Rows], alphas: Sequence[float], seeds: Sequence[in
 # In words
 
 
-def verdict_lines(places: dict[Place, Rows], margin: float = MARGIN) -> list[str]:
-    """A line a place, corrected for their number (Holm), and all of them together."""
-    complete = [place for place, rows in places.items() if judge([rows], margin)]
+def verdict_lines(conditions: dict[Condition, AlphaRows], margin: float = MARGIN) -> list[str]:
+    """One line for each condition, corrected for their number (Holm), and one for all together."""
+    complete = [condition for condition, rows in conditions.items() if judge([rows], margin)]
     if not complete:
-        return ["no verdict: nowhere have both rewindings and something between been finished"]
-    judged = {place: judge([places[place]], margin, len(complete)) for place in complete}
-    found = {place: verdict for place, verdict in judged.items() if verdict}
+        return ["no verdict: no condition has both rewindings and an alpha between them finished"]
+    judged = {
+        condition: judge([conditions[condition]], margin, len(complete)) for condition in complete
+    }
+    found = {condition: verdict for condition, verdict in judged.items() if verdict}
     corrected = holm([verdict.p for verdict in found.values()])
     lines = [
-        f"  {place.title}, {place.retrain_epochs} epochs: {words_of(verdict, p, len(found))}"
-        for (place, verdict), p in zip(found.items(), corrected, strict=True)
+        f"  {one.title}, {one.retrain_epochs} epochs: {words_of(verdict, p, len(found))}"
+        for (one, verdict), p in zip(found.items(), corrected, strict=True)
     ]
-    together = judge([places[place] for place in found], margin)
+    together = judge([conditions[condition] for condition in found], margin)
     if together is None:
-        return [*lines, "no verdict on all together: no seed has everything"]
+        return [*lines, "no verdict on all together: no seed has all conditions finished"]
     headline = f"{len(found)} comparisons together: {words_of(together, together.p, 1)}"
     return ["each comparison (p corrected for their number):", *lines, headline]
 
@@ -177,22 +184,22 @@ def interval_text(end: Judged) -> str:
 # In a picture
 
 
-def draw_between(places: dict[Place, Rows], out: Path) -> None:
-    """Test accuracy over alpha, a panel a pruning, a line a retraining time."""
-    panels: dict[str, list[tuple[Place, Rows]]] = {}
-    for place, rows in places.items():
-        panels.setdefault(place.title, []).append((place, rows))
+def draw_between(conditions: dict[Condition, AlphaRows], out: Path) -> None:
+    """Test accuracy over alpha: one panel for each pruning, one line for each retraining time."""
+    panels: dict[str, list[tuple[Condition, AlphaRows]]] = {}
+    for condition, rows in conditions.items():
+        panels.setdefault(condition.title, []).append((condition, rows))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    times = sorted({place.retrain_epochs for place in places})
+    times = sorted({condition.retrain_epochs for condition in conditions})
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.6 * columns + 0.3, 2.2 * lines + 0.5), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         for axes, (title, members) in zip(grid.flat, panels.items(), strict=False):
-            for place, rows in members:
-                number = times.index(place.retrain_epochs)
+            for condition, rows in members:
+                number = times.index(condition.retrain_epochs)
                 colour = COLOURS[number % len(COLOURS)]
                 alphas = [alpha for alpha in sorted(rows) if rows[alpha]]
                 found = [
@@ -206,7 +213,7 @@ def draw_between(places: dict[Place, Rows], out: Path) -> None:
                     marker="osDv"[number % 4],
                     markersize=4,
                     linewidth=1.2,
-                    label=f"{place.retrain_epochs} epochs of retraining",
+                    label=f"{condition.retrain_epochs} epochs of retraining",
                 )
                 lowest, highest = [min(v) for v in found], [max(v) for v in found]
                 axes.fill_between(alphas, lowest, highest, color=colour, alpha=0.15, linewidth=0)
@@ -220,5 +227,5 @@ def draw_between(places: dict[Place, Rows], out: Path) -> None:
         figure.savefig(out, dpi=200)
 
 
-def any_rows(members: Sequence[tuple[Place, Rows]]) -> list[ResultRow]:
+def any_rows(members: Sequence[tuple[Condition, AlphaRows]]) -> list[ResultRow]:
     return [row for _, rows in members for found in rows.values() for row in found.values()]

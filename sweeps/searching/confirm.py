@@ -1,4 +1,4 @@
-"""The recommended recipe against another, on seeds that nothing was chosen by."""
+"""Compares the recommended recipe with another, on seeds that nothing was chosen by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeps.searching.objectives import accuracy
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """Of seeds that both have a row of; test accuracies as fractions."""
+    """Test accuracies, as fractions, of the seeds that both have a row of."""
 
     seeds: tuple[int, ...]
     ours: tuple[float, ...]
@@ -22,10 +22,10 @@ class Confirmation:
     """Ours less theirs."""
     metric: str = "accuracy"
     rivals: int = 1
-    """Comparisons that this is one of; verdicts are corrected for their number (Bonferroni)."""
+    """Number of comparisons, which verdicts are corrected for (Bonferroni)."""
 
     def verdict(self) -> str:
-        """Who is better, how sure, and what could have been shown."""
+        """Which is better, how certain that is, and what difference could have been shown."""
         found = self.judged
         p = min(1.0, self.rivals * found.p)
         away = f"{100 * abs(found.difference):.2f} {unit_of(self.metric)}"
@@ -50,7 +50,7 @@ def interval_text(found: Judged) -> str:
 
 
 def could_not(found: Judged, metric: str) -> str:
-    """What so few seeds could not have shown, and how many could."""
+    """What the seeds could not have shown, and how many seeds could."""
     margin = amount(MARGIN, metric)
     if found.n < 2:
         return "a single seed can show none: --confirm-seeds 5 or more"
@@ -71,7 +71,7 @@ def seeds_text(count: int) -> str:
 def confirmation(
     ours: dict[int, ResultRow], theirs: dict[int, ResultRow], rivals: int = 1
 ) -> Confirmation | None:
-    """seed -> row. None without a seed that both have. rivals: ours is compared with so many."""
+    """ours, theirs: seed -> row. None if they share no seed. rivals: number of comparisons."""
     seeds = tuple(sorted(set(ours).intersection(theirs)))
     if not seeds:
         return None

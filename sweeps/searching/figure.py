@@ -1,4 +1,4 @@
-"""A picture of a search: accuracy over search cost, compression in colour."""
+"""Figure of a search: accuracy over search cost, with compression as colour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweeps.searching.objectives import Point
 
 COLOURS = "viridis_r"
 POOREST = 0.08
-"""Share of the recipes that may be too poor to be shown."""
+"""Share of the recipes that may fall below the figure."""
 UNITS = {
     "epochs": "search cost in epochs of retraining",
     "flops": "search cost in multiply-adds",
@@ -31,7 +31,7 @@ UNITS = {
 def draw_search(
     points: Sequence[Point], front: Sequence[Point], best: Point | None, cost: str, out: Path
 ) -> None:
-    """Every recipe tried, those of the front outlined, the recommended one a star.
+    """Every recipe that was tried; those on the front are outlined, the recommended one a star.
 
     cost: key of UNITS. The line joins the highest validation accuracies up to each search cost.
     """
@@ -69,8 +69,8 @@ def scatter(axes: Axes, points: Sequence[Point], cost: str, **looks: Any) -> Pat
 
 
 def leave_out_the_poorest(axes: Axes, points: Sequence[Point]) -> str:
-    """Those far below the others would leave no room for the differences among these. Says how
-    many."""
+    """Cut off the points far below the others, which would hide the differences among those;
+    returns how many, in words."""
     accuracies = [100 * point.val_accuracy for point in points]
     best, poor = max(accuracies), float(np.quantile(accuracies, POOREST))
     low = poor - (best - poor) / 2
@@ -82,7 +82,7 @@ def leave_out_the_poorest(axes: Axes, points: Sequence[Point]) -> str:
 
 
 def plain_ticks(axis: Axis, values: Sequence[float], unit: str) -> None:
-    """1, 2, 5, 10, ... within the values; all steps of ten alone where these are many."""
+    """Ticks at 1, 2, 5, 10, ... within the values, or at powers of ten over a wide range."""
     low, high = min(values), max(values)
     tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if math.log10(high / low) <= 3 else (1,)
@@ -93,7 +93,7 @@ def plain_ticks(axis: Axis, values: Sequence[float], unit: str) -> None:
 
 
 def staircase(points: Sequence[Point], cost: str) -> tuple[list[float], list[float]]:
-    """Costs, and the highest accuracy in percent up to each."""
+    """Costs, and the highest accuracy up to each, in percent."""
     costs: list[float] = []
     best: list[float] = []
     for point in sorted(points, key=lambda point: point.value("cost", cost)):

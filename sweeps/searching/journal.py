@@ -1,9 +1,8 @@
-"""Where an Optuna study is kept: a journal file under the storage root, on any file system.
+"""The journal file of an Optuna study, under the storage root, on any file system.
 
-The format is that of Optuna's own journal files, so ``optuna-dashboard`` opens it; it passes over
-the checksum that each line has besides, of itself and of all lines before. Only one
-driver writes it at a time (see ``study``), so it takes no locks, which a killed driver would
-leave behind.
+The format is that of Optuna's own journal files, so ``optuna-dashboard`` opens it; it ignores the
+checksum that each line has, of itself and all lines before. Only one driver writes it at a time
+(see ``study``), so it needs no locks, which a killed driver would leave behind.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rewind_ray.store.strict_json import CHECKSUM, content_checksum, parse_json
 
 
 class Journal(BaseJournalBackend):
-    """The log of a study: a line an operation, in memory and in a file that only grows."""
+    """The log of a study, one line per operation, in memory and in an append-only file."""
 
     def __init__(self, ledger: Ledger, study: str) -> None:
         """study: its name. Raises DataError, naming the line, for a broken file."""
@@ -33,8 +32,8 @@ class Journal(BaseJournalBackend):
         self._logs = self._read()
         self._unsaved: list[dict[str, Any]] = []
         self._last = checksum_after(self._logs)
-        """Of the last line that is in the file."""
-        self._together = False
+        """Checksum of the last line in the file."""
+        self._deferred = False
 
     @property
     def is_local(self) -> bool:
@@ -46,18 +45,18 @@ class Journal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._logs += logs
         self._unsaved += logs
-        if not self._together:
+        if not self._deferred:
             self._save()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is logged in this context gets into the file as one, or, after a kill, not at
-        all."""
-        self._together = True
+    def atomically(self) -> Iterator[None]:
+        """Write all that is logged in this context at once; after a kill all or none of it is in
+        the file."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._together = False
+            self._deferred = False
             self._save()
 
     def _read(self) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ class Journal(BaseJournalBackend):
         return logs
 
     def _parsed(self, number: int, line: bytes, before: str) -> tuple[dict[str, Any], str]:
-        """The line's log and checksum. before: checksum of the line before."""
+        """The line's log and its checksum. before: checksum of the line before."""
         try:
             log = parse_json(line)
             if isinstance(log, dict) and "op_code" in log:
@@ -87,8 +86,8 @@ class Journal(BaseJournalBackend):
             pass
         raise DataError(
             f"study file {self.path} is damaged at line {number}: {line[:60]!r}; move it away and "
-            "give the same command: the search starts anew, and what it trained isn't trained "
-            "again. Or cut the file before that line: it goes on from there"
+            "give the same command: the search starts anew without training anything twice. Or cut "
+            "the file before that line: the search continues from there"
         )
 
     def _cut(self, whole: bytes) -> None:
@@ -113,7 +112,7 @@ class Journal(BaseJournalBackend):
 
 
 def lines_of(logs: list[dict[str, Any]], before: str) -> bytes:
-    """As in the file: a line each, with a checksum of itself and of all lines before it.
+    """The lines of the file, each with a checksum of itself and all lines before it.
 
     before: checksum of the line before them.
     """

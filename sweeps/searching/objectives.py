@@ -1,4 +1,4 @@
-"""What a search is after: objectives, limits, and the points that no other beats."""
+"""The goal of a search: objectives, limits, and the points that no other dominates."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from rewind_ray.result import ResultRow
 from sweeps.searching.space import Recipe
 
 MAXIMISE = {"accuracy": True, "compression": True, "cost": False}
-"""Objectives; False: less is better."""
+"""Objective -> whether higher is better."""
 COSTS = ("epochs", "flops")
 
 LUMPS = 0.02
-"""A target compression counts as reached this much below, relatively: filters come in lumps."""
+"""Relative tolerance below a target compression: filters can only be removed as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """One objective needs limits that make it a question; two or three may have them."""
+    """One objective with limits on the others, or two or three objectives."""
 
     objectives: tuple[str, ...] = ("accuracy", "compression", "cost")
     cost: str = "epochs"
-    """What search cost is counted in: epochs, or multiply-adds with zeros skipped."""
+    """Unit of the search cost: epochs, or multiply-adds with zeros skipped."""
     max_accuracy_drop: float | None = None
-    """Below the dense network of the same seed, in validation accuracy; a fraction."""
+    """Of validation accuracy, from the dense network of the same seed; a fraction."""
     target_compression: float | None = None
     budget_epochs: int | None = None
-    """Retraining epochs of one chain, its search cost."""
+    """Most retraining epochs of one chain."""
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.objectives if name not in MAXIMISE]
         if wrong or not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            told = " ".join(self.objectives) or "nothing"
+            value = " ".join(self.objectives) or "empty"
             raise UserError(
-                f"--objectives is {told}; allowed: one, two or three of {', '.join(MAXIMISE)}"
+                f"--objectives is {value}; allowed: one, two or three of {', '.join(MAXIMISE)}"
             )
         if self.cost not in COSTS:
             raise UserError(f"--cost is {self.cost!r}; allowed: {', '.join(COSTS)}")
@@ -67,14 +67,14 @@ class Goal:
         for name, (flag, limit) in limits.items():
             if name in self.objectives and limit is not None:
                 raise UserError(
-                    f"{name} is searched for and limited by {flag}; leave one of the two out "
-                    "(--objectives names what is searched for)"
+                    f"{name} is an objective and limited by {flag}; leave one of the two out "
+                    "(--objectives)"
                 )
         for name, (flag, limit) in limits.items():
             if name not in self.objectives and limit is None and name != "cost":
                 raise UserError(
-                    f"{' and '.join(self.objectives)} alone would give {name} away: limit it with "
-                    f"{flag}, or add it to --objectives"
+                    f"the objective {' and '.join(self.objectives)} alone would sacrifice {name}: "
+                    f"limit it with {flag}, or add it to --objectives"
                 )
 
     @property
@@ -101,15 +101,15 @@ def parse_drop(text: str | None) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """What a recipe has come to, by medians over its seeds."""
+    """Results of a recipe: medians over its seeds."""
 
     recipe: Recipe
     seeds: tuple[int, ...]
     val_accuracy: float
     drop: float
-    """Of validation accuracy, below the dense network of the same seed."""
+    """Of validation accuracy, from the dense network of the same seed."""
     test_accuracies: tuple[float, ...]
-    """Of each seed."""
+    """One for each seed."""
     compression: float
     cost_epochs: int
     cost_flops: float
@@ -141,13 +141,13 @@ def point_of(recipe: Recipe, rows: dict[int, ResultRow], dense: dict[int, Result
 
 
 def accuracy(measured: float | None) -> float:
-    """Of a row that isn't diverged, under a protocol with a validation set."""
+    """The accuracy of a row that has one: not diverged, with a validation set."""
     assert measured is not None
     return measured
 
 
 def violations(point: Point, goal: Goal) -> dict[str, float]:
-    """How far each limit is missed; 0 and below: kept."""
+    """Limit -> how far it is missed; 0 and below: kept."""
     found = {}
     if goal.max_accuracy_drop is not None:
         found["accuracy drop"] = round(point.drop - goal.max_accuracy_drop, 9)
@@ -163,14 +163,14 @@ def is_feasible(point: Point, goal: Goal) -> bool:
 
 
 def values_of(points: Sequence[Point], goal: Goal) -> NDArray[np.float64]:
-    """(points, objectives), all to be maximised."""
+    """Shape (points, objectives), signed so that higher is better."""
     signs = [1 if MAXIMISE[name] else -1 for name in goal.objectives]
     values = [[point.value(name, goal.cost) for name in goal.objectives] for point in points]
     return np.array(values, dtype=np.float64).reshape(len(points), len(signs)) * signs
 
 
 def front_of(points: Sequence[Point], goal: Goal) -> list[Point]:
-    """Those within the limits that no other beats: as good in all objectives, better in one."""
+    """Points within the limits that no other dominates (as good in all, better in one)."""
     within = [point for point in points if is_feasible(point, goal)]
     if not within:
         return []
@@ -179,7 +179,7 @@ def front_of(points: Sequence[Point], goal: Goal) -> list[Point]:
 
 
 def is_promising(point: Point, others: Sequence[Point], goal: Goal, noise: float) -> bool:
-    """On the front, or near it: were its validation accuracy better by ``noise``."""
+    """Whether it would be on the front if its validation accuracy were higher by ``noise``."""
     missed = violations(point, goal)
     if "accuracy drop" in missed:
         missed["accuracy drop"] -= noise
@@ -196,10 +196,11 @@ def is_promising(point: Point, others: Sequence[Point], goal: Goal, noise: float
 
 
 def recommended(front: Sequence[Point], goal: Goal, noise: float) -> Point:
-    """The most accurate of the front, or what is hardly less accurate and better otherwise.
+    """The most accurate point of the front, or one that is hardly less accurate and better
+    otherwise.
 
-    Hardly less: than the dense network, or where none comes so near, than the best; by
-    ``noise``. Of these the most compressed if compression is an objective; of those the cheapest.
+    Hardly less: by at most ``noise``, than the dense network or, where none comes so near, than the
+    best. Of these the most compressed if compression is an objective, then the cheapest.
     """
     close = list(front)
     if "accuracy" in goal.objectives:
@@ -216,7 +217,7 @@ def recommended(front: Sequence[Point], goal: Goal, noise: float) -> Point:
 
 
 def noise_of(accuracy: float, num_validation: int) -> float:
-    """Standard error of an accuracy that ``num_validation`` images were counted for.
+    """Standard error of an accuracy measured on ``num_validation`` images.
 
     With Laplace's rule of succession, so that 100% isn't certain either.
     """

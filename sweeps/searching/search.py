@@ -1,10 +1,10 @@
-"""A search while it runs: suggestions become stages, and what these come to is told.
+"""A search while it runs: it turns suggestions into stages and reports their results.
 
-    suggestion -> chain of the first seed -> promising? -> further seeds, one by one -> told
-    all told   -> every seed of what is on the front
-               -> the recommended recipe and Algorithm 1 on seeds that nothing was chosen by
+    suggestion   -> chain of the first seed -> promising? -> further seeds, one by one -> result
+    all results  -> the missing seeds of recipes on the front
+                 -> the recommended recipe and Algorithm 1, on seeds that nothing was chosen by
 
-It is what the searcher asks when slots are idle and no stage is ready.
+The Tune searcher asks it for stages when slots are idle and none is ready.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from sweeps.searching.space import Recipe, num_recipes, rewind_epochs
 from sweeps.searching.study import SearchStudy
 
 FEWEST_TO_JUDGE = 5
-"""Finished recipes that a chain is compared with before it may be given up."""
+"""Finished recipes that a chain must be compared with before it may be given up."""
 SAME_COMPRESSION = 0.001  # relative
 MOST_BEYOND = 1000
-"""Suggestions in a row that may be beyond the limits."""
+"""Most suggestions in a row that may be beyond the limits."""
 RECOMMENDED = "recommended"
 CONFIRM_FROM = 1000
-"""Seeds from here on are kept for confirming: no search chooses by them."""
+"""Seeds from here on are for the confirmation; no recipe is chosen by them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effort:
-    """How much is tried."""
+    """How much to try."""
 
     suggestions: int
     seeds: int
-    """Of a promising recipe."""
+    """Most seeds of a recipe; a promising one gets all."""
     confirm_seeds: int
 
 
@@ -65,55 +65,55 @@ class Suggestion:
 
     recipe: Recipe
     seeds: list[int]
-    """That it is trained with, as far as was decided."""
+    """Seeds to train it with, as far as decided."""
     trial: Trial | None = None
-    """To be told; None if it was, or if nobody asked."""
+    """Trial awaiting its result; None once reported, or if the recipe isn't Optuna's."""
     gave_up: bool = False
     chains: dict[int, list[Stage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sharing:
-    """Of all suggestions, and the seeds they were trained with."""
+    """Epochs of all suggestions and their seeds, with and without sharing stages."""
 
     epochs_asked: int
-    """Each chain by itself, with a baseline of its own."""
+    """Each chain by itself, with its own baseline."""
     epochs_of_baselines: int
-    """That are part of these."""
+    """Of the baselines in ``epochs_asked``."""
     epochs_trained: int
     """Each stage once."""
     epochs_of_levels: int
-    """If every level of every chain, a recipe too, were trained by itself."""
+    """If every level of every chain, which is a recipe too, were trained by itself."""
 
 
 class Search:
-    """Knows the study, the stages, and what they came to."""
+    """Connects the study with the dispatcher of its stages."""
 
     def __init__(
         self, study: SearchStudy, ledger: Ledger, effort: Effort, sampler: str, num_validation: int
     ) -> None:
         self.study = study
         self.effort = effort
-        self.protocol, self.goal = study.made.protocol, study.made.goal
+        self.protocol, self.goal = study.spec.protocol, study.spec.goal
         self.ended = False
         self.trouble: list[str] = []
-        """Why it ended early, or is incomplete."""
+        """Why the search ended early or is incomplete."""
         self.report: Callable[[str], None] = lambda line: None
-        """Where a line about each suggestion that was told goes."""
+        """Receives a line about each suggestion that has its result."""
         self.concluded: list[Suggestion] = []
-        """With each recipe as far as it was trained."""
+        """Suggestions that have ended, each recipe as far as it was trained."""
         self.num_suggested = self.num_beyond = self.num_given_up = 0
-        """Those beyond the limits aren't counted as suggested."""
+        """Suggestions beyond the limits don't count as suggested."""
         self.points: dict[Recipe, Point] = {}
         """Every level of a chain is a recipe."""
         self.confirmed: dict[str, Recipe] = {}
-        """Who is trained on fresh seeds: the recommended recipe, and its rivals."""
+        """Name -> recipe trained on fresh seeds: the recommended one, and its rivals."""
         self._rows: dict[Recipe, dict[int, ResultRow]] = {}
         self._dense: dict[int, ResultRow] = {}
         self._diverged: set[Recipe] = set()
         self._num_validation = num_validation
-        known = self.goal.target_compression is not None
-        self._most = num_recipes(study.made.space, known) if sampler == "grid" else inf
+        has_target = self.goal.target_compression is not None
+        self._most = num_recipes(study.spec.space, has_target) if sampler == "grid" else inf
         self._ledger = ledger
         self._slots = 1
         self._exhausted = False
@@ -124,25 +124,25 @@ class Search:
         """Stage and length -> recipe and seed."""
         self._completed: set[tuple[Recipe, int]] = set()
         baselines = build_graph(dense_stage(self.protocol, seed) for seed in range(effort.seeds))
-        for node in baselines.values():  # so that no later suggestion finds one missing
-            node.rewind_epochs |= rewind_epochs(study.made.space, self.protocol)
+        for node in baselines.values():  # so that later suggestions find them all
+            node.rewind_epochs |= rewind_epochs(study.spec.space, self.protocol)
         self.scheduler = Scheduler(baselines, ledger, self.is_hopeless)
         self._restore()
 
-    # What the searcher asks
+    # Called by the Tune searcher
 
     def begin(self, driver: str, slots: int) -> None:
         self.study.begin(driver)
         self._slots = slots
 
     def settle(self) -> None:
-        """Look at the suggestions whose stages have all ended."""
+        """Conclude the suggestions whose stages have all ended."""
         while ended := [suggestion for suggestion in self._open if self._has_ended(suggestion)]:
             self._open.remove(ended[0])
             self._conclude(ended[0])
 
     def more(self) -> bool:
-        """Add stages, as few as keep the slots busy; False if there is nothing to add now."""
+        """Add as many stages as keep the slots busy; False if there is nothing to add now."""
         if self.ended or len(self._open) >= 2 * self._slots - 1:  # one by one in a single slot
             return False
         wanted = self.num_suggested < self.effort.suggestions and not self._exhausted
@@ -154,10 +154,10 @@ class Search:
         return not self.ended
 
     def is_hopeless(self, stage: Stage, row: ResultRow) -> bool:
-        """Whether a suggestion is given up after this stage: on each of its seeds so far, at
-        least FEWEST_TO_JUDGE finished recipes have pruned as far for no more search cost, and
-        their median is more accurate by more than the noise. What is trained already is never
-        given up."""
+        """Whether to give a suggestion up after this stage: on each of its seeds so far, at least
+        FEWEST_TO_JUDGE finished recipes have pruned as far for no more search cost, and their
+        median is more accurate by more than the noise. Never for chains that are trained
+        already."""
         key = (stage.stage_id, row.train_epochs)
         if key not in self._of_stage:
             return False
@@ -171,7 +171,7 @@ class Search:
     # Suggestions
 
     def _restore(self) -> None:
-        """What the study knows from before."""
+        """Take up the suggestions of earlier runs."""
         running = []
         for trial in self.study.trials():
             if trial.state == TrialState.RUNNING:
@@ -179,12 +179,13 @@ class Search:
             elif "beyond" in trial.user_attrs:
                 self.num_beyond += 1
             else:
-                self._start(self._told_before(trial))
+                self._start(self._earlier(trial))
         self.settle()
         for trial in running:
             self._suggest(self.study.again(trial), self.study.recipe(trial))
 
-    def _told_before(self, trial: FrozenTrial) -> Suggestion:
+    def _earlier(self, trial: FrozenTrial) -> Suggestion:
+        """A suggestion whose result is in the study."""
         self.num_suggested += 1
         gave_up = trial.state == TrialState.PRUNED
         self.num_given_up += gave_up
@@ -195,7 +196,7 @@ class Search:
         )
 
     def _ask(self) -> bool:
-        """Whether there is a suggestion within the limits."""
+        """Start a suggestion within the limits; False if there is none."""
         for _ in range(MOST_BEYOND):
             if self.study.num_asked >= self._most:
                 break
@@ -210,7 +211,7 @@ class Search:
         return False
 
     def _suggest(self, trial: Trial, recipe: Recipe) -> bool:
-        """Start it, unless it is beyond the limits, as far as that is known without training."""
+        """Start it; False if it is beyond the limits, as far as can be computed beforehand."""
         beyond = self._beyond(recipe)
         if beyond:
             self.num_beyond += 1
@@ -222,7 +223,7 @@ class Search:
 
     def _beyond(self, recipe: Recipe) -> dict[str, float]:
         goal, compression = self.goal, recipe.compression()
-        missed = {"pruned too far": compression / self.study.made.space.max_compression - 1}
+        missed = {"pruned too far": compression / self.study.spec.space.max_compression - 1}
         if goal.target_compression is not None:
             missed["compression"] = 1 - LUMPS - compression / goal.target_compression
             del missed["pruned too far"]
@@ -231,7 +232,7 @@ class Search:
         return {name: amount for name, amount in missed.items() if amount > 0}
 
     def _start(self, suggestion: Suggestion) -> None:
-        """Train it with those of its seeds that it isn't trained with yet."""
+        """Add the stages of those of its seeds that have none yet."""
         if suggestion not in self._open:
             self._open.append(suggestion)
         for seed in sorted(set(suggestion.seeds).difference(suggestion.chains)):
@@ -247,7 +248,7 @@ class Search:
         return all(self.scheduler.states[stage.stage_id] in ENDED for stage in stages)
 
     def _conclude(self, suggestion: Suggestion) -> None:
-        """All its stages have ended: train it with another seed, or tell what it came to."""
+        """Once all its stages have ended: add another seed, or report the result."""
         reached, end = self._record(suggestion)
         if end in (State.FAILED, State.BLOCKED):  # no verdict: the same command tries it again
             self.trouble.append(f"not finished: {suggestion.recipe.describe()}")
@@ -265,12 +266,12 @@ class Search:
         suggestion.recipe = recipe.up_to(reached)
         self.concluded.append(suggestion)
         if suggestion.trial is not None:
-            self._tell(suggestion, recipe, end)
+            self._report(suggestion, recipe, end)
             suggestion.trial = None
 
     def _record(self, suggestion: Suggestion) -> tuple[int, State | None]:
-        """Take in its rows. The levels that all its seeds have come to, and what ended a chain
-        before its end."""
+        """Read its rows; the number of levels that all its seeds have reached, and the state of
+        the stage that ended a chain early, if any."""
         levels, end = suggestion.recipe.levels, None
         for seed, chain in suggestion.chains.items():
             for stage in chain:
@@ -278,7 +279,7 @@ class Search:
                 if row is None:
                     levels, end = min(levels, max(0, stage.level - 1)), self._why(stage)
                     break
-                self._take_in(suggestion.recipe.up_to(stage.level), seed, row)
+                self._add_row(suggestion.recipe.up_to(stage.level), seed, row)
             if end == State.DIVERGED:
                 for level in range(levels + 1, suggestion.recipe.levels + 1):
                     self._diverged.add(suggestion.recipe.up_to(level))
@@ -286,13 +287,14 @@ class Search:
         return levels, end
 
     def _row(self, stage: Stage) -> ResultRow | None:
-        """None if it has none, or diverged."""
+        """The row of a stage; None if it has none, or diverged."""
         if self.scheduler.states[stage.stage_id] not in (State.DONE, State.DIVERGED):
             return None
         row = self._ledger.read_row(stage.stage_id, stage.train_epochs)
         return None if row.status == "diverged" else row
 
     def _why(self, stage: Stage) -> State:
+        """The state of a stage without a row; ends the search if it is a dense network."""
         state = self.scheduler.states[stage.stage_id]
         if stage.level == 0:
             self.trouble.append(f"the dense network of seed {stage.seed} {state}; search ended")
@@ -301,7 +303,7 @@ class Search:
             return State.FAILED
         return state
 
-    def _take_in(self, recipe: Recipe, seed: int, row: ResultRow) -> None:
+    def _add_row(self, recipe: Recipe, seed: int, row: ResultRow) -> None:
         if row.level == 0:
             self._dense[seed] = row
             return
@@ -321,7 +323,8 @@ class Search:
     def noise(self, point: Point) -> float:
         return noise_of(point.val_accuracy, self._num_validation)
 
-    def _tell(self, suggestion: Suggestion, asked: Recipe, end: State | None) -> None:
+    def _report(self, suggestion: Suggestion, asked: Recipe, end: State | None) -> None:
+        """Record the result in the study, and print a line about it."""
         point = self.points.get(suggestion.recipe)
         notes: dict[str, Any] = {"levels": suggestion.recipe.levels, "seeds": suggestion.seeds}
         outcome = []
@@ -371,8 +374,8 @@ class Search:
         return accuracy(row.val_accuracy) < level - noise_of(level, self._num_validation)
 
     def _rival(self, levels: list[dict[int, ResultRow]], seed: int, row: ResultRow) -> list[float]:
-        """The accuracy of a recipe where it has pruned as far as ``row``; none where that took it
-        more search cost, or it never did."""
+        """The accuracy of a recipe at the level where it has pruned as far as ``row``; empty if
+        that cost more, or if it never did."""
         for rows in levels:
             theirs = rows.get(seed)
             if theirs is None or self._cost(theirs) > self._cost(row):
@@ -397,7 +400,7 @@ class Search:
         return recommended(front, self.goal, self.noise(best))
 
     def _complete_front(self) -> bool:
-        """Train what is on the front with the seeds it lacks, until nothing there lacks any."""
+        """Train the recipes of the front with the seeds they lack, until none lacks any."""
         missing = [
             (point.recipe, seed)
             for point in self.front()
@@ -421,7 +424,7 @@ class Search:
         return True
 
     def wanted(self) -> Graph:
-        """All stages but those of chains that were given up."""
+        """All stages except those of chains that were given up."""
         states = self.scheduler.states
         return {i: node for i, node in self.scheduler.graph.items() if states[i] != State.STOPPED}
 
@@ -430,7 +433,7 @@ class Search:
         return range(CONFIRM_FROM, CONFIRM_FROM + self.effort.confirm_seeds)
 
     def fresh_row(self, recipe: Recipe, seed: int) -> ResultRow | None:
-        """Of its last level; None if it has none, or diverged."""
+        """The row of its last level; None if it has none, or diverged."""
         chain = recipe.chain(self.protocol, seed)
         if any(stage.stage_id not in self.scheduler.graph for stage in chain):
             return None

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: opened, checked, asked and told."""
+"""The Optuna study of a search: it suggests recipes and records their results."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 
 ASKED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
-TELLER = RandomSampler(seed=0)
-"""Has no opinion about what is told; the brute-force sampler would want to stop the study."""
+PASSIVE_SAMPLER = RandomSampler(seed=0)
+"""For recording results, which the brute-force sampler would answer by stopping the study."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
-    """What a study was made with: all that its suggestions depend on."""
+class StudySpec:
+    """All that the suggestions of a study depend on, besides its sampler."""
 
     protocol: Protocol
     space: Space
@@ -77,15 +77,15 @@ def digest(content: Any) -> str:
 class SearchStudy:
     """A study in the storage root; its trials are recipes."""
 
-    def __init__(self, ledger: Ledger, name: str, made: Made, sampler: str, seed: int) -> None:
+    def __init__(self, ledger: Ledger, name: str, spec: StudySpec, sampler: str, seed: int) -> None:
         """Raises DataError for a broken study file, for a study made with something else, and
         while another driver searches in it."""
-        self.made = made
+        self.spec = spec
         self.journal = Journal(ledger, name)
         self._sampler = sampler_named(sampler)
         self._seed = seed
         self.study = self._opened(name)
-        self._check_made(name)
+        self._check_spec(name)
         driver = self.study.user_attrs.get("driver")
         if driver and is_alive(ledger, driver):
             raise UserError(
@@ -98,59 +98,59 @@ class SearchStudy:
         try:
             storage = JournalStorage(self.journal)
             if name in optuna.get_all_study_names(storage):
-                return optuna.load_study(study_name=name, storage=storage, sampler=TELLER)
-            with self.journal.together():
-                goal = self.made.goal
+                return optuna.load_study(study_name=name, storage=storage, sampler=PASSIVE_SAMPLER)
+            with self.journal.atomically():
+                goal = self.spec.goal
                 study = optuna.create_study(
                     storage=storage,
                     study_name=name,
                     directions=goal.directions,
-                    sampler=TELLER,
+                    sampler=PASSIVE_SAMPLER,
                 )
                 study.set_metric_names(list(goal.objectives))
-                study.set_user_attr("made_with", self.made.digests())
-                for parameters in known_recipes(self.made.space, self.made.protocol, goal):
+                study.set_user_attr("made_with", self.spec.digests())
+                for parameters in known_recipes(self.spec.space, self.spec.protocol, goal):
                     study.enqueue_trial(parameters)
                 return study
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             raise DataError(
                 f"study file {self.journal.path} is no study of this Optuna: {error!r}; move it "
-                "away: the search starts anew, and what it trained isn't trained again"
+                "away: the search starts anew without training anything twice"
             ) from error
 
-    def _check_made(self, name: str) -> None:
-        ours, before = self.made.digests(), self.study.user_attrs.get("made_with", {})
+    def _check_spec(self, name: str) -> None:
+        ours, before = self.spec.digests(), self.study.user_attrs.get("made_with", {})
         other = [part for part in ours if ours[part] != before.get(part)]
         if other:
-            told = ", ".join(f"{part} {before.get(part)}, now {ours[part]}" for part in other)
+            digests = ", ".join(f"{part} {before.get(part)}, now {ours[part]}" for part in other)
             raise UserError(
-                f"the study {name} was made with another {' and '.join(other)} ({told}); give "
+                f"the study {name} was made with another {' and '.join(other)} ({digests}); give "
                 "this search another --name, or the former options: values of the two can't be "
                 "compared"
             )
 
     def dashboard_hint(self) -> str:
-        """How to look at it in a browser."""
+        """How to open the study in a browser."""
         if self.journal.is_local:
             return f"watch it with  optuna-dashboard {self.journal.path}"
-        return f"to look at it, copy {self.journal.path} here: optuna-dashboard COPY"
+        return f"to watch it, copy {self.journal.path} here: optuna-dashboard COPY"
 
     def begin(self, driver: str) -> None:
-        """From here on ``driver`` searches."""
+        """Record ``driver`` as the one that searches."""
         self.study.set_user_attr("driver", driver)
 
     def trials(self) -> list[FrozenTrial]:
-        """All that were asked for."""
+        """All trials that were asked for."""
         return self.study.get_trials(deepcopy=False, states=ASKED)
 
     def within_limits(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials() if "beyond" not in trial.user_attrs]
 
     def ask(self) -> tuple[Trial, Recipe]:
-        """The next recipe. It depends on what was told and how much was asked so far, so a
-        search that was stopped goes on as if it had not been."""
+        """The next recipe. It depends only on the number of suggestions and the results so far, so
+        that an interrupted search continues as if it had not been."""
         self.study.sampler = self._sampler(mixed(self._seed, self.num_asked))
-        with self.journal.together():
+        with self.journal.atomically():
             trial = self.study.ask()
             recipe = self.recipe(trial)
             trial.set_user_attr("recipe", recipe.describe())
@@ -158,13 +158,13 @@ class SearchStudy:
         return trial, recipe
 
     def again(self, trial: FrozenTrial) -> Trial:
-        """A trial that was asked for and not told yet, to be told."""
-        self.study.sampler = TELLER
+        """A trial that awaits its result, as one that takes it."""
+        self.study.sampler = PASSIVE_SAMPLER
         return Trial(self.study, trial._trial_id)
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
-        goal = self.made.goal
-        return recipe_of(trial, self.made.space, self.made.protocol, goal.target_compression)
+        goal = self.spec.goal
+        return recipe_of(trial, self.spec.space, self.spec.protocol, goal.target_compression)
 
     def tell(
         self,
@@ -173,9 +173,10 @@ class SearchStudy:
         limits: dict[str, float],
         notes: dict[str, Any],
     ) -> None:
-        """values: None if it was given up. limits: what they are missed by, above 0, or kept."""
-        self.study.sampler = TELLER
-        with self.journal.together():
+        """Record a trial's result. values: None if it was given up. limits: by how much each limit
+        was missed; 0 and below: kept."""
+        self.study.sampler = PASSIVE_SAMPLER
+        with self.journal.atomically():
             for name, note in notes.items():
                 trial.set_user_attr(name, note)
             for name, missed in limits.items():
@@ -191,13 +192,13 @@ def sampler_named(name: str) -> Callable[[int], BaseSampler]:
 
 
 def mixed(seed: int, number: int) -> int:
-    """A seed of its own for each question."""
+    """A seed of its own for each suggestion."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4])
 
 
 def is_alive(ledger: Ledger, driver: str) -> bool:
-    """Known at once of a driver of this machine, and of any that ended in order; of others once
-    their heartbeat is seen to change, or after PATIENCE_SECONDS without."""
+    """Whether a driver runs: immediate for drivers of this machine and those that ended in order;
+    for others once their heartbeat changes, or after PATIENCE_SECONDS without."""
     watch, first = Watch(ledger), heartbeat(ledger, driver)
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:

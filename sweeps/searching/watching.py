@@ -1,4 +1,4 @@
-"""What a search shows while it runs."""
+"""The live view of a search."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sweeps.searching.search import Search
 
 
 class SearchProgress(Progress):
-    """As of a sweep, in suggestions: how many stages they will take, nobody knows."""
+    """Counts suggestions: how many stages they will take isn't known beforehand."""
 
     def __init__(self, name: str, search: Search, console: Console) -> None:
         super().__init__(name, search.scheduler.graph, search.scheduler, console)
         self.search = search
 
     def say(self, line: str) -> None:
-        """About a suggestion, above the live view."""
+        """Print a line about a suggestion above the live view."""
         self.console.print(Text(line, style="bold"), soft_wrap=True)
 
     def done_of_total(self) -> tuple[int, int]:

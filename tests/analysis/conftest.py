@@ -32,7 +32,7 @@ def row(**values: Any) -> ResultRow:
     stage_id = f"{method}-{density:.5g}-{level}-{seed}"
     defaults: dict[str, Any] = {
         "stage_id": dense_id if dense else stage_id,
-        "parent_id": None if dense else dense_id,
+        "parent_id": dense_id if level == 1 else None,
         "baseline_id": dense_id,
         "network": "resnet20",
         "dataset": "cifar10",

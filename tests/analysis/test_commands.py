@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.commands import COMMANDS, command_named
+from analysis.commands import COMMANDS
 from analysis.table.rows import write_rows
-from rewind_ray.errors import DONE
+from rewind_ray.command_line import DONE, command_named
 from rewind_ray.store.ledger import Ledger
 
 
@@ -243,7 +243,7 @@ def test_without_arguments_every_command_is_listed_with_an_example(run):
     assert result.exit_code == 0
     for name, command in COMMANDS.items():
         assert f"python -m analysis {command.example}\n" in result.stdout
-        help_text = inspect.getdoc(command_named(name))
+        help_text = inspect.getdoc(command_named("analysis", name))
         assert help_text.partition("\n")[0] == command.says
         assert f"  python -m analysis {command.example}" in help_text.splitlines()
 

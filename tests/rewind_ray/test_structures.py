@@ -79,7 +79,7 @@ def by_name(source: str) -> Iterator[str]:
                     yield ast.unparse(node)
             case ast.Dict(keys=keys):
                 if any(key is not None and constants(key) & STRUCTURES.keys() for key in keys):
-                    yield ast.unparse(node)
+                    yield ast.unparse(node)[:100]
             case ast.Call(func=ast.Attribute(value=of), args=args):
                 if "structure" in ast.unparse(of) and any(constants(a) == {":"} for a in args):
                     yield ast.unparse(node)
@@ -140,3 +140,21 @@ def test_naming_is_not_asking(source: str) -> None:
 
 def test_every_criterion_has_a_unit_to_score() -> None:
     assert {criterion.units for criterion in CRITERIA.values()} == {"any", "single", "whole"}
+
+
+# The page
+
+
+def test_the_page_lists_them_all() -> None:
+    page = (PROJECT / "docs" / "pruning.md").read_text()
+    for name, structure in STRUCTURES.items():
+        assert f"| `{name}` | {structure.says} |" in page
+    assert f"M ≤ {GROUP_LIMIT}" in page
+    for name, one in CRITERIA.items():
+        says = one.says.replace("|", r"\|")
+        looks_at = ", ".join(one.needs) or "weights"
+        scopes = ", ".join(one.scopes)
+        line = f"| `{name}` | {says} | {one.units} | {scopes} | {looks_at} | {one.source} |"
+        assert line in page, line
+    listed = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert listed - {"--structure", "--criterion"} == {*STRUCTURES, *CRITERIA}

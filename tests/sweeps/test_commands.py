@@ -43,6 +43,7 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.quickstart", "--keep", "some"), "referenced"),
         (("sweeps.iterative_wrn", "--fractions", "1.5", "--dry-run"), "1.5"),
         (("sweeps.iterative_wrn", "--target-compression", "0.5"), "0.5"),
+        (("sweeps.iterative_wrn", "--target-compression", "inf"), "inf"),
         (("sweeps.mikler2022", "fig1", "--rewind-epoch", "40", "--dry-run"), "retrain"),
         (("sweeps.compare", "--network", "resnet21"), "resnet20"),
         (("sweeps.compare", "--dataset", "cifar11"), "cifar10"),

@@ -19,7 +19,7 @@ from rewind_ray.spec import dense_stage
 from rewind_ray.training.stage import epoch_rates
 from sweeps import mikler2022
 from sweeps.iterative_wrn import iterative_wrn
-from sweeps.mikler2022 import FIGURES, METHODS, REWIND_EPOCH, retrainings
+from sweeps.mikler2022 import FIGURES, REWIND_EPOCH, REWINDINGS, retrainings
 from sweeps.plan.graph import build_graph
 from tests.rewind_ray.examples import one_image
 
@@ -153,7 +153,7 @@ def test_learning_rates_as_written():
 
 def test_every_step_of_a_chain_starts_from_the_highest_rate():
     dense = dense_stage(FIGURES["fig5"][0](), 0)
-    retrained = retrainings(dense.protocol, REWIND_EPOCH, "as_run", METHODS[:2])
+    retrained = retrainings(dense.protocol, REWIND_EPOCH, "as_run", REWINDINGS)
     for node in build_graph(iterative_wrn(dense, retrained, (0.3,), 10.0)).values():
         assert epoch_rates(node.stage, 0, STEPS)(0) == pytest.approx(0.1)
 

@@ -40,7 +40,7 @@ from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import dense_baselines, points_of
 from analysis.table.rows import drop_repeated, write_rows
 from analysis.table.text import json_text, panels_text, records
-from rewind_ray.errors import DONE, FAILED
+from rewind_ray.command_line import DONE, FAILED
 from rewind_ray.knobs import numbers_of, numbers_text
 from rewind_ray.result import COLUMNS
 from rewind_ray.retraining import METHODS, as_asked

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from rewind_ray.datasets.catalog import CUT_FROM_FILES
 from rewind_ray.datasets.packing import SHIFTS, pack, unpack, views
-from rewind_ray.spec import AUGMENTATIONS, STREAMED
+from rewind_ray.spec import AUGMENTATIONS
 
 
 def augmented(image: np.ndarray, augmentation: str) -> list[np.ndarray]:
@@ -46,8 +47,8 @@ def test_number_of_views(augmentation: str, count: int) -> None:
 
 
 def test_every_augmentation_of_a_protocol_has_views_or_is_streamed() -> None:
-    assert {*SHIFTS, *STREAMED} == set(AUGMENTATIONS)
-    assert SHIFTS.keys().isdisjoint(STREAMED)
+    assert {*SHIFTS, *CUT_FROM_FILES} == set(AUGMENTATIONS)
+    assert SHIFTS.keys().isdisjoint(CUT_FROM_FILES)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from rewind_ray.datasets.catalog import CUT_FROM_FILES
 from rewind_ray.datasets.stream import VIEWS, read_view
 from rewind_ray.datasets.tensorflow_view import (
     centre,
@@ -18,7 +19,6 @@ from rewind_ray.datasets.tensorflow_view import (
     resize_bicubic,
     tensorflow_view,
 )
-from rewind_ray.spec import STREAMED
 
 
 def photo(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -31,7 +31,7 @@ def as_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def test_every_streamed_augmentation_has_a_view() -> None:
-    assert tuple(VIEWS) == STREAMED
+    assert tuple(VIEWS) == tuple(CUT_FROM_FILES)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(40, 61, 16), (9, 7, 16), (16, 16, 16)])

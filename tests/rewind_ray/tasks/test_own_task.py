@@ -19,6 +19,8 @@ from rewind_ray.store.checkpoint import load_network_
 from rewind_ray.tasks import Metric, load_task, task_of
 from rewind_ray.training.epoch import BrokenOff
 from rewind_ray.training.stage import run_epoch, start_stage
+from sweeps.plan.estimate import check_graph, size_of
+from sweeps.plan.graph import build_graph
 from tests.rewind_ray.tasks.diabetes import PARTS, diabetes
 from tests.rewind_ray.tiny_stages import Lab, child
 
@@ -100,6 +102,15 @@ def test_it_resumes_to_the_same_bits(trained: Lab, new_lab: NewLab) -> None:
                 run_epoch(run)
             run_epoch(start_stage(job, lab.runtime()))
         assert lab.bytes(stage) == trained.bytes(stage)
+
+
+def test_a_sweep_s_estimate_knows_its_sizes() -> None:
+    graph = build_graph(stages())
+    check_graph(graph, None)
+    size = size_of(diabetes(), None)
+    weights = 10 * 32 + 32 + 32 + 1
+    assert (size.updates, size.num_test) == (10, None)
+    assert size.point_bytes == 2 * 4 * weights + (10 * 32 + 32) // 8
 
 
 def test_the_analysis_reads_its_rows(trained: Lab) -> None:

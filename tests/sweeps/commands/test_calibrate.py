@@ -72,7 +72,7 @@ def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
 @pytest.mark.slow
 def test_json_is_all_that_is_printed(capsys):
     arguments = {"network": "resnet8", "at_once": (1,), "seconds": 0.2, "device": "cpu"}
-    assert calibrate_command(**arguments, as_json=True) == 0
+    assert calibrate_command(**arguments, json=True) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["best"]["at_once"] == 1
 

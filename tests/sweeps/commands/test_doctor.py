@@ -7,13 +7,14 @@ import pytest
 
 from rewind_ray.errors import UserError
 from sweeps.commands.doctor import (
+    Node,
+    check_node,
+    check_shared,
     doctor_command,
     facts_of_node,
-    findings_of_node,
-    shared_storage_finding,
     token_mode,
 )
-from sweeps.run.token import keep_token_private
+from sweeps.run.ray_access import keep_token_private
 from tests.sweeps.running import run
 
 
@@ -23,9 +24,8 @@ def facts(tmp_path_factory):
 
 
 def verdicts(node, driver, offset=0.0, needed=None):
-    return {
-        finding.check: finding for finding in findings_of_node("n", node, driver, offset, needed)
-    }
+    examined = Node(facts=node, driver=driver, offset=offset, needed=needed)
+    return {result.check: result for result in check_node("n", examined)}
 
 
 def test_a_healthy_machine(facts):
@@ -50,7 +50,7 @@ def test_a_token_that_others_can_read_is_made_private(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "verdict", "told"),
+    ("change", "check", "verdict", "words"),
     [
         ({"token_mode": 0o644}, "token", "warning", "0644"),
         ({"python": "3.9.1"}, "python", "error", "3.9.1"),
@@ -64,15 +64,15 @@ def test_a_token_that_others_can_read_is_made_private(tmp_path, monkeypatch):
         ({"omp_threads": "4096"}, "threads", "warning", "OMP_NUM_THREADS=4096"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_to_do(facts, change, check, verdict, told):
+def test_problems_come_with_advice(facts, change, check, verdict, words):
     node = copy.deepcopy(facts)
     if "packages" in change:
         node["packages"] |= change["packages"]
     else:
         node |= change
-    finding = verdicts(node, facts)[check]
-    assert finding.verdict == verdict
-    assert told in f"{finding.seen} {finding.advice}" and finding.advice
+    result = verdicts(node, facts)[check]
+    assert result.verdict == verdict
+    assert words in f"{result.seen} {result.advice}" and result.advice
 
 
 def test_disk_is_compared_with_the_sweeps_need(facts):
@@ -86,9 +86,9 @@ def test_a_clock_that_is_off(facts):
 
 
 def test_nodes_that_dont_share_the_storage():
-    assert shared_storage_finding("/results", {"a": ["m", "n"], "b": ["m", "n"]}) == []
-    (finding,) = shared_storage_finding("/results", {"a": ["m", "n"], "b": ["n"]})
-    assert (finding.node, finding.verdict) == ("b", "error")
+    assert check_shared("/results", {"a": ["m", "n"], "b": ["m", "n"]}) == []
+    (result,) = check_shared("/results", {"a": ["m", "n"], "b": ["n"]})
+    assert (result.node, result.verdict) == ("b", "error")
 
 
 def test_the_probe_leaves_nothing_behind(tmp_path):
@@ -98,7 +98,7 @@ def test_the_probe_leaves_nothing_behind(tmp_path):
 
 def test_an_unwritable_storage_is_exit_code_1(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert doctor_command(storage=str(tmp_path / "file" / "storage"), as_json=True) == 1
+    assert doctor_command(storage=str(tmp_path / "file" / "storage"), json=True) == 1
     lines = json.loads(capsys.readouterr().out)
     assert [line["check"] for line in lines if line["verdict"] == "error"] == ["storage"]
 
@@ -116,12 +116,12 @@ def test_every_node_of_a_real_cluster_is_examined(tmp_path, monkeypatch):
     try:
         cluster.add_node(num_cpus=1)
         result = run(
-            *("sweeps", "doctor", "--storage", str(tmp_path), "--as-json"),
+            *("sweeps", "doctor", "--storage", str(tmp_path), "--json"),
             *("--address", cluster.address),
         )
-        findings = json.loads(result.stdout)
-        assert len([one for one in findings if one["check"] == "storage"]) == 2, result.stderr
-        assert {one["verdict"] for one in findings} <= {"ok", "warning"}
+        results = json.loads(result.stdout)
+        assert len([one for one in results if one["check"] == "storage"]) == 2, result.stderr
+        assert {one["verdict"] for one in results} <= {"ok", "warning"}
         assert list(tmp_path.iterdir()) == []
     finally:
         cluster.shutdown()

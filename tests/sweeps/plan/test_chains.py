@@ -8,7 +8,7 @@ from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from sweeps import mikler2022
 from sweeps.iterative_wrn import iterative_wrn, steps_to
-from sweeps.mikler2022 import FIGURES, METHODS, RESNET_DENSITIES, WRN_DENSITIES, retrainings
+from sweeps.mikler2022 import FIGURES, RESNET_DENSITIES, REWINDINGS, WRN_DENSITIES, retrainings
 from sweeps.options import Options
 from sweeps.plan.chains import one_shot, prepared, scaled, smoke
 from sweeps.plan.graph import build_graph
@@ -117,7 +117,7 @@ def test_steps_to_a_compression(ratio, fraction, steps):
 def test_iterative_wrn_holds_both_figures():
     """Stages it shares with them are trained once."""
     dense = dense_stage(mikler_wrn(), 0)
-    retrained = retrainings(dense.protocol, 4, "as_run", METHODS[:2])
+    retrained = retrainings(dense.protocol, 4, "as_run", REWINDINGS)
     sweep = build_graph(iterative_wrn(dense, retrained, (0.2, 0.3), 100.0))
     assert set(stages_of("fig5")) | set(stages_of("fig6")) <= set(sweep)
 

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 
-import numpy as np
 import pytest
-from scipy import stats
 
-from rewind_ray.protocols import digits, mikler_resnet
+from rewind_ray.protocols import mikler_resnet
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
-from sweeps import compare, quickstart
 from sweeps.options import Options
 from sweeps.plan.estimate import (
-    PAIRED_DEVIATION,
-    TRIED,
     cost_lines,
-    least_shown,
     longest_chain_updates,
-    seeds_lines,
-    seeds_to_show,
 )
 from sweeps.plan.graph import Graph, build_graph, longest_first
 from sweeps.run.launch import command
@@ -46,12 +37,10 @@ def paper_graph() -> Graph:
     return build_graph([chain(dense, 3, 18), chain(dense, 1, 10, "finetune")])
 
 
-def time_told(graph: Graph, ledger: Ledger, rate: float, at_once: int | None) -> str:
-    (line,) = [
-        line
-        for line in cost_lines(graph, ledger, "all", None, rate, at_once)
-        if line.startswith("time")
-    ]
+def time_line(graph: Graph, ledger: Ledger, rate: float, at_once: int | None) -> str:
+    options = Options(updates_per_second=rate, max_concurrent=at_once)
+    lines = cost_lines(graph, ledger, options, None)
+    (line,) = [line for line in lines if line.startswith("time")]
     return line
 
 
@@ -62,7 +51,7 @@ def ledger(storage) -> Ledger:
 
 def test_hours_at_a_given_rate(ledger: Ledger) -> None:
     # (36 + 3 * 18 + 10) epochs * 2,000 updates / (10 updates/s) = 20,000 s
-    line = time_told(paper_graph(), ledger, 10, None)
+    line = time_line(paper_graph(), ledger, 10, None)
     assert line == "time     about 5.6 hours of one device left at 10 updates/s (given)"
 
 
@@ -74,14 +63,14 @@ def test_hours_at_a_given_rate(ledger: Ledger) -> None:
 def test_stages_that_wait_for_one_another_are_not_divided(
     ledger: Ledger, at_once: int, hours: str
 ) -> None:
-    line = time_told(paper_graph(), ledger, 10, at_once)
+    line = time_line(paper_graph(), ledger, 10, at_once)
     assert line.endswith(f"(given), {hours} with {at_once} at once")
 
 
 def test_independent_chains_are_divided(ledger: Ledger) -> None:
     graph = build_graph([dense_stage(mikler_resnet(), seed) for seed in range(8)])
     # 8 * 36 * 2,000 / 40 = 14,400 s
-    assert "about 4.0 hours" in (line := time_told(graph, ledger, 40, 4))
+    assert "about 4.0 hours" in (line := time_line(graph, ledger, 40, 4))
     assert line.endswith("1.0 with 4 at once")
 
 
@@ -90,10 +79,10 @@ def test_the_longest_chain_is_the_longest_from_any_start() -> None:
     assert longest_chain_updates(graph, None) == 2000 * max(longest_first(graph).values())
 
 
-def test_little_time_is_told_too(ledger: Ledger) -> None:
+def test_short_times_are_shown(ledger: Ledger) -> None:
     graph = build_graph([dense_stage(tiny_protocol(), 0)])
     # 4 epochs of 2 updates at 1/s: 8 s
-    assert "about 0.0022 hours" in time_told(graph, ledger, 1, None)
+    assert "about 0.0022 hours" in time_line(graph, ledger, 1, None)
 
 
 def test_what_is_done_takes_no_more_time(ledger: Ledger) -> None:
@@ -101,12 +90,12 @@ def test_what_is_done_takes_no_more_time(ledger: Ledger) -> None:
     graph = build_graph([chain(dense, 2, 2)])
     run_stage(graph[dense.stage_id].job, Runtime(storage=ledger.uri))
     # 2 * 2 epochs of 2 updates are left, one after the other
-    line = time_told(graph, ledger, 1 / 3600, 2)
+    line = time_line(graph, ledger, 1 / 3600, 2)
     assert "about 8.0 hours" in line and line.endswith("8.0 with 2 at once")
 
 
 def test_without_a_rate_the_published_ones_are_taken(ledger: Ledger) -> None:
-    lines = "\n".join(cost_lines(paper_graph(), ledger, "all", None))
+    lines = "\n".join(cost_lines(paper_graph(), ledger, Options(), None))
     # 200,000 updates at 59.0 updates/s
     assert "about 0.9 GPU-hours left" in lines and "RTX 3080" in lines and "given" not in lines
 
@@ -133,38 +122,3 @@ def test_the_option_reaches_the_dry_run(storage, monkeypatch, capsys) -> None:
     assert "0.21 with 4 at once" in printed
     code, printed = typed("--updates-per-second", "-3")
     assert code == 2 and "--updates-per-second is -3; allowed: numbers above 0" in printed
-
-
-# What the seeds can show
-
-
-@pytest.mark.parametrize(("seeds", "pairs"), [(3, 3), (6, 1), (6, 3), (12, 10)])
-def test_the_least_difference_shown_is_the_one_that_simulated_tests_find(seeds, pairs):
-    """Paired t tests of normal differences, by another library's routine."""
-    rng = np.random.default_rng(0)
-    least = least_shown(seeds, pairs)
-    step = max(tried for tried in TRIED if tried < least)
-    found = []
-    for difference in (step, least):
-        sample = rng.normal(difference, PAIRED_DEVIATION, (20_000, seeds))
-        p = stats.ttest_1samp(sample, 0, axis=1).pvalue
-        found.append(float((p <= 0.05 / pairs).mean()))
-    assert found[0] < 0.81 and found[1] > 0.79
-    assert seeds_to_show(least, pairs) <= seeds < seeds_to_show(step, pairs)
-
-
-def test_a_single_seed_shows_nothing_and_a_single_method_needs_no_words():
-    assert least_shown(1, 1) == math.inf
-    dense = dense_stage(digits(), 0)
-    prune = Prune(fraction=0.5)
-    chains = [
-        retrain_stage(dense, prune, Retrain(method=method, epochs=4))
-        for method in ("finetune", "lr_rewind")
-    ]
-    assert not seeds_lines(build_graph(chains[:1]))
-    assert "no difference" in seeds_lines(build_graph(chains))[0]
-
-
-def test_default_seeds_can_show_half_a_point():
-    for recipe in (quickstart, compare):
-        assert least_shown(recipe.SEEDS, pairs=3) <= 0.005

@@ -13,7 +13,7 @@ from sweeps.plan.graph import Node
 from sweeps.searching.objectives import Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import Space
-from sweeps.searching.study import Made, SearchStudy
+from sweeps.searching.study import SearchStudy, StudySpec
 from tests.sweeps.running import tiny_protocol
 
 TRADE_OFF = Goal()
@@ -40,8 +40,8 @@ def searching(
     **changes: Any,
 ) -> Search:
     ledger = Ledger(str(storage))
-    made = Made(protocol=tiny_protocol(**changes), space=space, goal=goal)
-    study = SearchStudy(ledger, "search", made, sampler, sampler_seed)
+    spec = StudySpec(protocol=tiny_protocol(**changes), space=space, goal=goal)
+    study = SearchStudy(ledger, "search", spec, sampler, sampler_seed)
     effort = Effort(suggestions=suggestions, seeds=seeds, confirm_seeds=confirm_seeds)
     return Search(study, ledger, effort, sampler, num_validation=100)
 

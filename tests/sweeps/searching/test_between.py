@@ -11,12 +11,12 @@ from scipy import stats
 from benchmarks.graph_scale import ROW
 from rewind_ray.spec import dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.between_rewindings import Between, between_rewindings, rows_by_place
+from sweeps.between_rewindings import Between, between_rewindings, rows_by_condition
 from sweeps.plan.graph import build_graph
-from sweeps.searching.between import Place, draw_between, judge, verdict_lines, words_of
+from sweeps.searching.between import Condition, draw_between, judge, verdict_lines, words_of
 from tests.sweeps.running import run, tiny_protocol
 
-PLACE = Place(schedule_kind="one-shot", size=0.1, retrain_epochs=8)
+PLACE = Condition(schedule_kind="one-shot", size=0.1, retrain_epochs=8)
 
 
 def rows(**accuracies):
@@ -98,7 +98,7 @@ def test_the_ends_are_the_rewindings_and_all_share_a_baseline(tmp_path):
     }
     steps = {stage.level for place, _, stage in ends if place.schedule_kind == "iterative"}
     assert steps == {4} and len(build_graph(stage for *_, stage in ends)) == 1 + 3 * (1 + 4)
-    empty = rows_by_place(ends, Ledger(str(tmp_path)))
+    empty = rows_by_condition(ends, Ledger(str(tmp_path)))
     assert all(not found for place in empty.values() for found in place.values())
 
 

@@ -456,7 +456,7 @@ def test_an_ask_is_in_the_file_whole_or_not_at_all(cut, tmp_path):
     assert after.startswith(before) and len(after) > len(before)
     ledger = Ledger(str(tmp_path))
     journal = Journal(ledger, "other")
-    with journal.together():
+    with journal.atomically():
         for number in range(cut):
             journal.append_logs([{"op_code": number}])
         assert not (tmp_path / "studies/other.journal").exists()
@@ -526,10 +526,10 @@ def test_another_space_goal_or_protocol_is_refused_with_both_digests(changed, pa
     search = searching(tmp_path)
     with pytest.raises(ValueError, match=f"another {part}") as refused:
         searching(tmp_path, **changed)
-    before = search.study.made.digests()[part]
+    before = search.study.spec.digests()[part]
     assert before in str(refused.value) and f"now {before}" not in str(refused.value)
     other = searching(tmp_path, suggestions=99, seeds=5, sampler="random", sampler_seed=3)
-    assert other.study.made == search.study.made  # these may change
+    assert other.study.spec == search.study.spec  # these may change
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(tmp_path):

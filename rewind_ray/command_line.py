@@ -1,0 +1,112 @@
+"""What all commands share: parsing and help, exit codes, error messages, the console."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff
+from tyro.extras import SubcommandApp
+
+from rewind_ray.errors import DataError, UserError
+from rewind_ray.text import printable_lines
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+WIDTH_WITHOUT_TERMINAL = 110
+WIDEST_HELP = 100
+
+
+def exit_code(command: Callable[[], int | None], interrupted: str = "interrupted") -> int:
+    """Run a command and return its exit code; report the errors that are no defects of ours.
+
+    command: returns its own exit code, or None for 0. interrupted: printed after Ctrl-C. An
+    ``OSError`` (a full disk, a storage that is away) counts as reported failure. Raises whatever
+    else the command raises.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+    except UserError as error:
+        return _report(error, WRONG_USAGE)
+    except BrokenPipeError:  # head, or another reader, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (DataError, OSError) as error:
+        return _report(error, FAILED)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+    return DONE if code is None else code
+
+
+def _report(error: Exception, code: int) -> int:
+    print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+    return code
+
+
+def run_cli(
+    cli: Callable[..., Any], prog: str | None, docstring: str | None, typed: Sequence[str] | None
+) -> Any:
+    """Parse what was typed (None: ``sys.argv``) and call the function that it names.
+
+    cli: ``tyro.cli`` of a function, or a ``SubcommandApp``'s. The help begins with the docstring's
+    summary and ends with the rest of it, up to ``Args:``: details and examples.
+    """
+    summary, _, details = inspect.cleandoc(docstring or "").partition("\n\n")
+    try:
+        return cli(prog=prog, description=summary, args=typed, config=(FlagCreatePairsOff,))
+    except SystemExit as exited:
+        if not exited.code:
+            print(_filled(details.partition("Args:")[0]))
+        raise
+
+
+def command_named(package: str, name: str) -> Callable[..., Any]:
+    """``PACKAGE.commands.NAME.NAME_command``, imported now."""
+    module = name.replace("-", "_")
+    function: Callable[..., Any] = getattr(
+        import_module(f"{package}.commands.{module}"), f"{module}_command"
+    )
+    return function
+
+
+def run_one_of(
+    package: str, names: Sequence[str], docstring: str | None, typed: Sequence[str]
+) -> int | None:
+    """Run the command of a package that was typed; see ``command_named``.
+
+    Only that one is imported, as some take seconds; all for the list of them.
+    """
+    app = SubcommandApp()
+    named = list(typed[:1]) if typed and typed[0] in names else list(names)
+    for name in named:
+        function = command_named(package, name)
+        summary = (function.__doc__ or "").partition("\n")[0]
+        app.command(name=name, help=summary)(function)
+        docstring = function.__doc__ if named == list(typed[:1]) else docstring
+    code: int | None = run_cli(app.cli, f"python -m {package}", docstring, typed or ["--help"])
+    return code
+
+
+def _filled(text: str) -> str:
+    """Paragraphs filled to the terminal's width; lists and examples, which are indented, kept."""
+    width = min(shutil.get_terminal_size().columns, WIDEST_HELP)
+    return "\n\n".join(
+        paragraph if "\n " in paragraph else textwrap.fill(paragraph, width)
+        for paragraph in text.strip("\n").split("\n\n")
+    )
+
+
+def make_console() -> Console:
+    """As wide as the terminal; 110 columns where there is none."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)

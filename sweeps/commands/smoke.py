@@ -1,0 +1,33 @@
+"""``python -m sweeps smoke``"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rewind_ray.command_line import DONE, FAILED
+from sweeps.commands.list import recipes
+
+
+def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
+    """Run every recipe with --smoke and one seed; exit code 1 if one fails.
+
+    Examples:
+      python -m sweeps smoke
+      python -m sweeps smoke --only wang2023
+
+    Args:
+        storage: storage root of their results; finished stages aren't trained again
+        only: run only recipes whose command contains this
+    """
+    outcomes = {}
+    for recipe in recipes():
+        if only in recipe.command:
+            module, *arguments = recipe.command.split()
+            command = [sys.executable, "-m", module, *arguments, "--smoke", "--seeds", "1"]
+            print(f"\n== {recipe.command}", flush=True)
+            outcomes[recipe.command] = subprocess.call([*command, "--storage", storage])
+    print()
+    for name, code in outcomes.items():
+        print(f"{'done  ' if code == 0 else 'FAILED'} {name}")
+    return FAILED if any(outcomes.values()) else DONE

@@ -1,0 +1,34 @@
+"""Who can reach Ray: its token, and the interfaces on which it listens. Doesn't import Ray."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+PRIVATE = 0o600
+SERVES_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's setting with which its servers listen on all interfaces; despite the name it holds on Linux
+too, where it is on by default (ray/_private/ray_constants.py, ENABLE_RAY_CLUSTER)."""
+
+
+def listen_on_loopback(address: str) -> None:
+    """Make a Ray that is started for one sweep listen on the loopback interface only.
+
+    Ray reads the setting when it is imported, so call this before. What the user has set stays.
+    """
+    if address == "local":
+        os.environ.setdefault(SERVES_OTHER_MACHINES, "0")
+
+
+def token_path() -> Path:
+    """Where Ray keeps its token, with which anybody can run code on the cluster."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+
+
+def keep_token_private() -> None:
+    """Ray makes the file with the mode that files have by default, so that others can read it."""
+    path = token_path()
+    with suppress(OSError):  # there is none, or it is somebody else's: the doctor names it
+        if path.stat().st_mode & 0o077:
+            path.chmod(PRIVATE)

@@ -1,0 +1,107 @@
+"""Ray's own processes: killed, left behind, and where they listen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.processes import descendants, find, listening_on, runs
+from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+
+pytestmark = pytest.mark.slow  # each is a sweep, and most need one to compare with
+
+MINUTE = 60.0
+WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"
+
+
+@pytest.fixture
+def sweep(storage) -> Iterator[subprocess.Popen[str]]:
+    """One under way, with workers that train."""
+    process = start(*QUICKSTART, "--storage", str(storage))
+    wait_until(lambda: len(rows(storage)) >= 1, 5 * MINUTE)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def kill(sweep: subprocess.Popen[str], words: str) -> None:
+    (pid,) = find(descendants(sweep.pid), words)
+    os.kill(pid, signal.SIGKILL)
+
+
+def assert_complete(storage, expected) -> None:
+    assert rows(storage) == rows(expected)
+    ends = rows(storage).keys()
+    ours, theirs = points(storage), points(expected)
+    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
+
+
+def test_the_raylet_of_a_local_sweep_dies_and_the_sweep_goes_on(sweep, storage, undisturbed):
+    expected, _ = undisturbed
+    before = len(rows(storage))
+    kill(sweep, RAYLET)
+    killed = time.monotonic()
+    stdout, stderr = sweep.communicate(timeout=5 * MINUTE)
+    assert sweep.returncode == 0, stdout + stderr
+    assert "its raylet on this machine is gone. Starting it again" in stdout
+    assert before < len(rows(expected)) and time.monotonic() - killed > 0
+    assert_complete(storage, expected)
+
+
+def test_the_control_service_dies_and_the_sweep_ends_within_a_minute(sweep, storage, undisturbed):
+    expected, _ = undisturbed
+    processes = descendants(sweep.pid)
+    kill(sweep, GCS)
+    _, stderr = sweep.communicate(timeout=MINUTE)
+    if sweep.returncode:  # the driver waited in a call of Ray's that never returns
+        assert sweep.returncode == 1
+        assert "GCS" in stderr and "the same command continues" in stderr
+        assert "Traceback" not in stderr
+        wait_until(lambda: not any(map(runs, processes)), 2 * MINUTE)
+        again = run(*QUICKSTART, "--storage", str(storage))
+        assert again.returncode == 0, again.stdout + again.stderr
+    assert_complete(storage, expected)
+
+
+def test_the_head_of_a_cluster_dies_and_the_sweep_ends_within_a_minute(storage):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        sweep = start(*QUICKSTART, "--storage", str(storage), "--address", cluster.address)
+        wait_until(lambda: len(rows(storage)) >= 1, 5 * MINUTE)
+        cluster.head_node.kill_gcs_server(check_alive=False)
+        stdout, stderr = sweep.communicate(timeout=MINUTE)
+    finally:
+        cluster.shutdown()
+    assert sweep.returncode == 1, stdout + stderr
+    assert "once the cluster is up again, the same command continues" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_local_sweep_listens_on_the_loopback_only(sweep):
+    wait_until(lambda: find(descendants(sweep.pid), WORKER) != [])
+    processes = descendants(sweep.pid)
+    addresses = {pid: listening_on(pid) for pid in (sweep.pid, *processes)}
+    for words in (RAYLET, GCS, WORKER):
+        assert all(addresses[pid] for pid in find(processes, words)), "nothing listens?"
+    assert set().union(*addresses.values()) == {"127.0.0.1"}, addresses
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_process_is_left_behind(sweep, how):
+    """After SIGKILL two of Ray's helpers try for a minute to reach what is gone."""
+    processes = descendants(sweep.pid)
+    assert len(processes) >= 5
+    os.kill(sweep.pid, how)
+    sweep.communicate(timeout=MINUTE)
+    if how != signal.SIGKILL:
+        assert not any(map(runs, processes))
+    wait_until(lambda: not find(processes, WORKER), 15)
+    wait_until(lambda: not any(map(runs, processes)), 2 * MINUTE)
