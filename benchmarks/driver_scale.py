@@ -31,9 +31,9 @@ from sweeps.options import Options
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.run import tune as tuning
-from sweeps.run.dispatcher import Scheduler
-from sweeps.run.progress import Progress
-from sweeps.run.tensorboard import Boards
+from sweeps.run.dispatcher import Dispatcher
+from sweeps.run.live_view import LiveView
+from sweeps.run.tensorboard import TensorBoard
 
 NODES = 8
 LEVELS = 9
@@ -55,17 +55,17 @@ def measure(stages: int, results: int, seconds: float, slots: int, address: str)
     tuning.StageTrainable = Sleeping  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as storage:
         graph = graph_of(stages, results)
-        scheduler = Scheduler(graph, Ledger(storage))
+        dispatcher = Dispatcher(graph, Ledger(storage))
         template = row_to_json(replace(ROW, level=0)).decode()
         runtime = Runtime(storage=storage, git_commit=template, data=str(seconds))
         options = Options(storage=storage, address=address)
         tuning.start_ray(address)
         begun, cpu = time.time(), time.process_time()
-        with Progress("scale", graph, scheduler, Console(file=io.StringIO())) as progress:
-            boards = Boards(scheduler.ledger, "scale", graph)
-            tuning.train_graph(scheduler, runtime, options, progress, boards, "scale")
+        with LiveView("scale", graph, dispatcher, Console(file=io.StringIO())) as progress:
+            tensorboard = TensorBoard(dispatcher.ledger, "scale", graph)
+            tuning.train_graph(dispatcher, runtime, options, progress, tensorboard, "scale")
         wall, cpu = time.time() - begun, time.process_time() - cpu
-        assert scheduler.ended and scheduler.counts["done"] == len(graph)
+        assert dispatcher.ended and dispatcher.counts["done"] == len(graph)
         ends = sorted(path.stat().st_mtime for path in Path(storage).glob("stages/*/rows/*.json"))
         early, late = (seconds / slots / pace(ends, *part) for part in ((0.25, 0.5), (0.75, 0.95)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

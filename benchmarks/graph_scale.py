@@ -21,7 +21,7 @@ from sweeps.options import Options
 from sweeps.plan.chains import iterative
 from sweeps.plan.estimate import check_graph, describe_graph
 from sweeps.plan.graph import Node, build_graph
-from sweeps.run.dispatcher import Scheduler
+from sweeps.run.dispatcher import Dispatcher
 
 ROW = ResultRow(
     stage_id="",
@@ -104,16 +104,16 @@ def hand_out_cost(seeds: int, storage: str) -> str:
     """Every stage handed out and ended, with files in place of its training."""
     ledger = Ledger(f"{storage}/{seeds}")
     graph = build_graph(chains(seeds))
-    scheduler = Scheduler(graph, ledger)
+    dispatcher = Dispatcher(graph, ledger)
     handing_out = ending = 0.0
-    while not scheduler.ended:
+    while not dispatcher.ended:
         begun = time.perf_counter()
-        node = scheduler.next_ready()
+        node = dispatcher.next_ready()
         handing_out += time.perf_counter() - begun
         assert node is not None
         pretend_trained(node, ledger)
         begun = time.perf_counter()
-        scheduler.finish(node.stage_id)
+        dispatcher.finish(node.stage_id)
         ending += time.perf_counter() - begun
     return (
         f"{len(graph):>6,} stages: handing one out {1e6 * handing_out / len(graph):.1f} µs, "

@@ -150,15 +150,15 @@ def make(folder: Path, seeds: int) -> None:
 
 
 def start_of_a_driver(folder: str, seeds: int) -> None:
-    from sweeps.run.dispatcher import Scheduler, State
+    from sweeps.run.dispatcher import Dispatcher, State
 
     begun = time.perf_counter()
     graph = build_graph(stage for seed in range(seeds) for stage in stages_of(seed))
     built = time.perf_counter()
-    scheduler = Scheduler(graph, Ledger(folder))
-    assert scheduler.ended and scheduler.counts[State.DONE] == len(graph)
+    dispatcher = Dispatcher(graph, Ledger(folder))
+    assert dispatcher.ended and dispatcher.counts[State.DONE] == len(graph)
     print(
-        f"graph {built - begun:.1f} s, scheduler {time.perf_counter() - built:.1f} s",
+        f"graph {built - begun:.1f} s, dispatcher {time.perf_counter() - built:.1f} s",
         file=sys.stderr,
     )
 

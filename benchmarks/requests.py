@@ -17,7 +17,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler
+from sweeps.run.dispatcher import Dispatcher
 from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store
 
 FEW, MANY = 4, 12
@@ -48,16 +48,16 @@ def worker(store: Store, uri: str, epochs: int) -> Counter[str]:
 def driver(store: Store, uri: str) -> Counter[str]:
     """Of handing out a child and looking at its end."""
     dense, child = stages_of(FEW, seed=0)
-    scheduler = Scheduler(build_graph([child]), Ledger(uri))
+    dispatcher = Dispatcher(build_graph([child]), Ledger(uri))
     for stage in (dense, child):
-        node = scheduler.next_ready()
+        node = dispatcher.next_ready()
         assert node is not None and node.stage_id == stage.stage_id
         store.requests.clear()
-        scheduler.ledger.write_spec(stage)
+        dispatcher.ledger.write_spec(stage)
         before = kinds(store)
         run_stage(node.job, Runtime(storage=uri))
         store.requests.clear()
-        scheduler.finish(stage.stage_id)
+        dispatcher.finish(stage.stage_id)
     return before + kinds(store)
 
 

@@ -45,7 +45,7 @@ def overheads(search: Search) -> list[float]:
     while True:
         begun = time.perf_counter()
         search.settle()
-        node = search.scheduler.next_ready()
+        node = search.dispatcher.next_ready()
         ended = node is None and not search.more()
         spent += time.perf_counter() - begun
         if len(search.concluded) > told:
@@ -54,9 +54,9 @@ def overheads(search: Search) -> list[float]:
         if ended:
             return seconds
         if node is not None:
-            pretend(node, search.scheduler.ledger, plausible)
+            pretend(node, search.dispatcher.ledger, plausible)
             begun = time.perf_counter()
-            search.scheduler.finish(node.stage_id)
+            search.dispatcher.finish(node.stage_id)
             spent += time.perf_counter() - begun
 
 

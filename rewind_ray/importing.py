@@ -4,22 +4,49 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from rewind_ray.errors import UserError
 
 SEPARATOR = ":"
+FOLDER = "folder"
+"""``folder:PATH`` is a data set of images, whatever modules there are."""
 NAMES_SHOWN = 5
 """Names of a module that an error message lists."""
 
 
 def is_import_path(text: str) -> bool:
-    """Whether it has the form ``package.module:name``."""
+    """Whether it has the form ``package.module:name``; ``folder:NAME`` is a data set's."""
     module, separator, name = text.partition(SEPARATOR)
-    return bool(separator) and all(
-        part.isidentifier() for part in (*module.split("."), *name.split("."))
+    return (
+        bool(separator)
+        and module != FOLDER
+        and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
     )
+
+
+_given: dict[str, Any] = {}
+
+
+def give(path: str, thing: Any) -> str:
+    """Let ``import_object`` find a thing of this process that no module holds. The path."""
+    _given[path] = thing
+    return path
+
+
+def path_of(function: Any) -> str:
+    """The import path of a function or class; one that can't be imported by it is given.
+
+    Such as one of a script, of a notebook or inside another function.
+    """
+    parts = [part.strip("<>") for part in function.__qualname__.split(".")]
+    path = f"{function.__module__}{SEPARATOR}{'.'.join(parts)}"
+    module = sys.modules.get(function.__module__)
+    for part in parts:
+        module = getattr(module, part, None)
+    return path if module is function else give(path, function)
 
 
 def import_object(path: str, what: str) -> Any:
@@ -29,6 +56,8 @@ def import_object(path: str, what: str) -> Any:
     somebody else wrote. Raises UserError where there is no such module or name. An exception
     that the module itself raises is passed on.
     """
+    if path in _given:
+        return _given[path]
     if not is_import_path(path):
         raise UserError(
             f"{what} {path!r} is no import path; write package.module:name, such as "

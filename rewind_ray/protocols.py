@@ -223,6 +223,26 @@ def digits(network: str = "digits_resnet", dataset: str = "digits", **changes: A
     return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
 
+def plain(network: str, dataset: str, **changes: Any) -> Protocol:
+    """Ours, for networks and data of the user's own: 30 epochs, drops at 1/2 and 3/4."""
+    epochs = changes.get("epochs", 30)
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "schedule": Schedule(lr=0.05, drops=drops_within(epochs, (0.5, 0.75)), factor=0.1),
+        "batch_size": 64,
+        "weight_decay": 1e-4,
+        "validation": "test",
+        "validation_fraction": 0.2,
+    }
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+
+
+def drops_within(epochs: int, shares: tuple[float, ...]) -> tuple[float, ...]:
+    """Whole epochs at these shares of a training; none where it is too short for them."""
+    found = {round(share * epochs) for share in shares}
+    return tuple(float(drop) for drop in sorted(found) if 0 < drop < epochs)
+
+
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "mikler_resnet": mikler_resnet,
     "mikler_wrn": mikler_wrn,
@@ -231,6 +251,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "wang_imagenet100": wang_imagenet100,
     "wang_cifar": wang_cifar,
     "digits": digits,
+    "plain": plain,
 }
 
 

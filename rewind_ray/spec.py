@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from rewind_ray.errors import UserError
+from rewind_ray.importing import is_import_path
 from rewind_ray.knobs import knob, settle_
 from rewind_ray.limits import TRUE_OR_FALSE, Numbers, OneOf
 from rewind_ray.network_options import not_default, options_of
@@ -75,6 +76,8 @@ SCOPES = {
     "global": "weights of all layers are compared",
     "layer": "the same share of every layer",
 }
+BUILDER = "builder"
+"""``Protocol.init`` of a network whose builder gives it trained weights."""
 VALIDATION = {
     "none": "no validation set",
     "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
@@ -87,9 +90,11 @@ class Protocol:
     """How the dense network is trained, and what of it may be pruned."""
 
     network: str
-    """Name in ``rewind_ray.models.NETWORKS``."""
+    """Name in ``rewind_ray.models.NETWORKS``, or the import path of an own builder, such as
+    ``my_models:unet``."""
     dataset: str
-    """Name in ``rewind_ray.datasets.DATASETS``, or ``folder:NAME``."""
+    """Name in ``rewind_ray.datasets.DATASETS``, ``folder:NAME``, or the import path of a function
+    that returns own data, such as ``my_data:load``."""
     task: str = "image_classification"
     """Key of ``rewind_ray.tasks.TASKS``, or the import path of an own task, such as
     ``my_tasks:Segmentation``: the data, the loss, and what the accuracy columns hold."""
@@ -125,8 +130,17 @@ class Protocol:
     initial_weights: str = "he_uniform"
     network_options: tuple[tuple[str, bool | int | float | str], ...] = ()
     """Arguments of the network's builder that differ from its defaults; a dict may be given."""
+    network_digest: str = ""
+    """Of an own network's code, structure and initial weights, see ``digests.network_digest``;
+    empty for built-in ones."""
+    task_digest: str = ""
+    """Of an own task's code, see ``digests.code_digest``; empty for built-in ones."""
     data_digest: str = ""
-    """Digest of a folder's content; empty for named data sets."""
+    """Of the content of a folder or of own data; empty for named data sets."""
+    init: str = ""
+    """Digest of trained weights that the dense network has from the start, or ``builder`` where
+    the network is built with them. It is adopted then, not trained: its row is of epoch 0, and
+    ``epochs`` and ``schedule`` are those that retraining follows. Empty: it is trained."""
     image_size: int | None = None
     """Side in pixels that a folder's images are resized to."""
     train_examples: int | None = None
@@ -154,7 +168,8 @@ class Protocol:
             object.__setattr__(self, name, tuple(options))
         changed = changed_options(self.optimizer, dict(self.optimizer_options))
         object.__setattr__(self, "optimizer_options", tuple(sorted(changed.items())))
-        for name in ("network", "dataset", "task", "prunable"):
+        self._drop_what_has_no_effect()
+        for name in ("network", "dataset", "task", "prunable", "init"):
             text = getattr(self, name)
             if printable(text) != text:
                 raise UserError(f"{name} is {printable(text)!r}, with control characters")
@@ -199,6 +214,24 @@ class Protocol:
                 f"warmup_epochs is {self.schedule.warmup_epochs}, and training ends at epoch "
                 f"{self.epochs}; a warm-up ends before that"
             )
+
+    @property
+    def dense_epochs(self) -> int:
+        """Epochs that the dense network is trained for: T, or 0 of one that is adopted."""
+        return 0 if self.init else self.epochs
+
+    def _drop_what_has_no_effect(self) -> None:
+        """An own builder sets its weights itself, and own data are used as they are."""
+        if is_import_path(self.network):
+            object.__setattr__(self, "initial_weights", "he_uniform")
+        if is_import_path(self.dataset):
+            if self.augmentation != "none":
+                raise UserError(
+                    f"augmentation {self.augmentation!r} with dataset {self.dataset}; it is for "
+                    "built-in images and folders: let your Dataset transform its items, and leave "
+                    "--augmentation out"
+                )
+            object.__setattr__(self, "standardisation", "dataset")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -401,10 +434,15 @@ class Stage:
 
 
 def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) -> Stage:
-    """The dense baseline, T epochs long unless said otherwise."""
+    """The dense baseline, T epochs long (0 where it is adopted) unless said otherwise."""
     _at_least("seed", seed, 0)
-    train_epochs = protocol.epochs if train_epochs is None else train_epochs
+    train_epochs = protocol.dense_epochs if train_epochs is None else train_epochs
     _at_least("train_epochs", train_epochs, 0)
+    if protocol.init and train_epochs:
+        raise UserError(
+            f"the dense network has trained weights (init), and is to be trained for "
+            f"{train_epochs} epochs; leave one of them out"
+        )
     return Stage(protocol=protocol, seed=seed, train_epochs=train_epochs)
 
 
@@ -426,6 +464,8 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         )
     _check_alike(parent, prune)
     origin = method_named(retrain.method).weights
+    if parent.protocol.init:
+        _check_origin(origin, retrain.method, parent.protocol.init)
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
     if from_baseline and rewind_epoch > parent.baseline.train_epochs:
@@ -465,6 +505,21 @@ def without_defaults(retrain: Retrain, protocol: Protocol, start: int | None) ->
     if not has_state or start == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
+
+
+def _check_origin(origin: str, method: str, init: str) -> None:
+    """Of a network that was given trained: there is nothing to rewind its weights to."""
+    if origin in ("baseline", "blend"):
+        raise UserError(
+            f"{method} rewinds weights to an earlier epoch of the original training, and of a "
+            "network that was given trained only the end is there; choose lr_rewind, finetune or "
+            "another method that starts from the trained weights"
+        )
+    if origin == "fresh" and init == BUILDER:
+        raise UserError(
+            f"{method} starts from fresh random weights, and the network's builder gives trained "
+            "ones; let it build without them, and give them by --init FILE"
+        )
 
 
 def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:
@@ -508,8 +563,14 @@ def identity(stage: Stage) -> dict[str, Any]:
     }
 
 
+LEAVES = frozenset({str, int, bool, float, type(None)})
+
+
 def canonical(value: Any) -> Any:
     """Plain data for hashing: a dataclass becomes {its name: {its fields}}."""
+    kind = type(value)
+    if kind in LEAVES:  # most values, and a sweep's start hashes millions
+        return value + 0.0 if kind is float else value  # -0.0 becomes 0.0
     if is_dataclass(value) and not isinstance(value, type):
         contents = {item.name: canonical(getattr(value, item.name)) for item in fields(value)}
         return {type(value).__name__: contents}

@@ -138,7 +138,7 @@ def main(
         return limit is not None and accuracy_drop(ledger, stage, row) > limit
 
     name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=ends, data=folder, stop=too_low)
+    sweep = Sweep(name=name, stages=ends, data=folder, init=training.init, stop=too_low)
     code = run_sweep(sweep, options)
     if not options.dry_run:
         print("\n".join(answers(ends, ledger, limit)))

@@ -69,7 +69,7 @@ class Between:
         if wrong or not self.alphas:
             value = f"{wrong[0]:g}" if wrong else "empty"
             raise UserError(
-                f"--alphas has {value}; allowed: above 0 and below 1 (0 and 1 are added)"
+                f"--alphas is {value}; allowed: above 0 and below 1 (0 and 1 are added)"
             )
         if any(not 0 < share <= 1 for share in self.shares) or not self.shares:
             raise UserError(f"--shares is {self.shares}; allowed: above 0, up to 1")
@@ -145,7 +145,8 @@ def main(
         end for seed in seeds(options, SEEDS) for end in between_rewindings(protocol, between, seed)
     ]
     name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=[stage for _, _, stage in ends], data=folder)
+    stages = [stage for _, _, stage in ends]
+    sweep = Sweep(name=name, stages=stages, data=folder, init=training.init)
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code

@@ -3,8 +3,14 @@
 A dense baseline a seed; every method at every density, at once (--densities) or step by step
 (--fraction, --levels). All methods retrain for the same time, so at the same search cost.
 
+A network of your own is a function, as package.module:function, that returns an nn.Module; data of
+your own one that returns {"train": ..., "test": ...}, Datasets or pairs of tensors (docs/own.md).
+
 Examples:
   python -m sweeps.compare --dataset digits --network digits_resnet --protocol digits
+  python -m sweeps.compare --network my_models:resnet --dataset my_data:load --epochs 30
+  python -m sweeps.compare --network my_models:resnet --init trained.pt --dataset folder:photos \\
+      --split 0.2
   python -m sweeps.compare --dataset folder:/data/flowers --image-size 32 --epochs 30
   python -m sweeps.compare --dataset cifar10 --network resnet56 --methods lr_rewind --levels 10
   python -m sweeps.compare --dataset cifar100 --structure filters --densities 0.5 0.25 --dry-run
@@ -13,6 +19,7 @@ Examples:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -21,18 +28,30 @@ import tyro
 
 from rewind_ray.datasets import resolve
 from rewind_ray.errors import UserError
+from rewind_ray.importing import is_import_path
+from rewind_ray.models import check_network
+from rewind_ray.models.own import own_builder, read_weights
+from rewind_ray.network_options import Option
 from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import protocol_named
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.schedule import SHAPES, Schedule
-from rewind_ray.spec import Protocol, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import (
+    BUILDER,
+    Protocol,
+    Retrain,
+    Stage,
+    dense_stage,
+    retrain_stage,
+)
 from rewind_ray.structures import (
     DEFAULT_STRUCTURE,
     structure_named,
     structures_help,
     with_option,
 )
+from rewind_ray.tasks import adopting, identified, task_class
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
@@ -41,6 +60,7 @@ from sweeps.run.launch import Sweep, command, run_sweep
 Optimizers: Any = Literal[tuple(OPTIMIZERS)]
 Shapes: Any = Literal[tuple(SHAPES)]
 SEEDS = 6  # with 3, differences below a point would likely not be shown
+METHODS = ("finetune", "weight_rewind", "lr_rewind")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +68,33 @@ class Training:
     """The dense network and its training."""
 
     network: str = "resnet20"
-    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..."""
+    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..., or your own as
+    package.module:function."""
+    network_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Arguments of the network's builder."""
+    init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Trained weights, safetensors or a state_dict of torch.save: the dense network has them and
+    isn't trained. builder: your function returns it trained."""
     dataset: str = "cifar10"
-    """digits, cifar10, cifar100, fashion_mnist, or folder:PATH with train/<class>/* and
-    test/<class>/*."""
+    """digits, cifar10, cifar100, fashion_mnist, folder:PATH with train/<class>/* and
+    test/<class>/*, or your own as package.module:function."""
+    split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
+    """Share that tests of a folder <class>/*, or of own data, without a test part."""
+    task: Annotated[str | None, tyro.conf.arg(metavar="package.module:Class")] = None
+    """Your own Task, for what isn't classification (docs/extending.md)."""
+    task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """What only the task understands."""
+    augmentation: str | None = None
+    """none, zero4_flip, reflect4_flip, zero1, imagenet or imagenet_tf; the protocol's if left
+    out."""
+    prunable: str | None = None
+    """kernels, convolutions, or a pattern of parameters' names such as 'encoder.*.weight'; the
+    protocol's if left out."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side that a folder's images are resized to; that of its first image if left out."""
-    protocol: str = "renda_cifar"
-    """Training protocol: renda_cifar, mikler_resnet, mikler_wrn, digits, ..."""
+    protocol: str | None = None
+    """Training protocol, for all that no other flag says: renda_cifar, mikler_resnet, mikler_wrn,
+    digits, ...; if left out renda_cifar, and plain for networks or data of your own."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
@@ -79,15 +118,17 @@ class Training:
     warmup_epochs: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
     """Epochs in which the learning rate climbs at first; the protocol's if left out."""
     validation: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Share of the test set that validates and no longer tests; the protocol's if left out."""
+    """Share of the test set that validates and no longer tests, 0 for none; the protocol's if left
+    out."""
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train on this many images only, a fixed random choice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    methods: tuple[str, ...] = ("finetune", "weight_rewind", "lr_rewind")
-    """Retraining methods."""
+    methods: tuple[str, ...] = ()
+    """Retraining methods; finetune, weight_rewind and lr_rewind if left out, with --init without
+    weight_rewind."""
     rewind_epoch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Epoch that weights or rates rewind to; all methods retrain from here to the end. A tenth
     of the original training if left out."""
@@ -122,7 +163,7 @@ def compare(
     epochs = protocol.epochs - rewind_epoch
     for seed in seeds:
         dense = dense_stage(protocol, seed)
-        for method in comparison.methods:
+        for method in comparison.methods or default_methods(protocol):
             for retrain in retrainings(method, epochs, comparison.retraining):
                 yield from pruned(dense, retrain, comparison)
 
@@ -145,18 +186,29 @@ def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[S
             yield iterative(dense, retrain, comparison.levels, prune)
 
 
+def default_methods(protocol: Protocol) -> tuple[str, ...]:
+    """Of a network that was given trained there are no weights to rewind to."""
+    return ("finetune", "lr_rewind") if protocol.init else METHODS
+
+
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
-    make_protocol = protocol_named(training.protocol)
-    augmentation = make_protocol(training.network).augmentation
-    dataset, folder, digest, image_size = resolve(
-        training.dataset, data, training.image_size, augmentation
-    )
-    place: dict[str, Any] = {"data_digest": digest, "image_size": image_size}
+    own = (training.network, training.dataset, training.task or "")
+    usual = "plain" if any(map(is_import_path, own)) else "renda_cifar"
+    make_protocol = protocol_named(training.protocol or usual)
+    check_names(training)
+    dataset, folder, place = chosen_data(training, data, make_protocol(training.network, "cifar10"))
     if training.validation is not None:
-        place |= {"validation": "test", "validation_fraction": training.validation}
+        place |= {
+            "validation": "test" if training.validation else "none",
+            "validation_fraction": training.validation,
+        }
     if training.train_examples is not None:
         place["train_examples"] = training.train_examples
+    if training.prunable is not None:
+        place["prunable"] = training.prunable
+    if training.network_option:
+        place["network_options"] = named_options(training.network_option, "--network-option")
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
     if epochs < 1:
@@ -165,7 +217,9 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
         raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     schedule = chosen_schedule(training, protocol, epochs)
     changes = chosen_optimizer(training, protocol)
-    return replace(protocol, epochs=epochs, schedule=schedule, **changes), folder
+    protocol = replace(protocol, epochs=epochs, schedule=schedule, **changes)
+    protocol = identified(protocol, folder)
+    return with_init(protocol, training.init, folder), folder
 
 
 def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Schedule:
@@ -174,7 +228,8 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
     shape = training.schedule or ("steps" if training.drops else old.shape)
     drops: tuple[float, ...] = training.drops
     if shape == "steps" and not drops:
-        drops = tuple(scaled_drop(drop, protocol.epochs, epochs) for drop in old.drops)
+        moved = {scaled_drop(drop, protocol.epochs, epochs) for drop in old.drops}
+        drops = tuple(sorted(drop for drop in moved if 0 < drop < epochs))  # none in short runs
     warmup_epochs = training.warmup_epochs
     if warmup_epochs is None:
         warmup_epochs = old.warmup_epochs * epochs / protocol.epochs
@@ -189,6 +244,78 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
         last_lr=last_lr,
         warmup_epochs=warmup_epochs,
     )
+
+
+def check_names(training: Training) -> None:
+    """Raises UserError for a network or task that there isn't, before anything is read."""
+    if is_import_path(training.network):
+        own_builder(training.network)
+    elif training.task is None:
+        check_network(training.network, named_options(training.network_option, "--network-option"))
+    if training.task is not None:
+        task_class(training.task)
+
+
+def chosen_data(
+    training: Training, data: str | None, usual: Protocol
+) -> tuple[str, str | None, dict[str, Any]]:
+    """Data set, the folder of its files, and what of the protocol follows from it."""
+    options = named_options(training.task_option, "--task-option")
+    if training.split:
+        options["split"] = training.split
+    if training.task is not None or is_import_path(training.dataset):
+        place: dict[str, Any] = {
+            "task": training.task or "classification",
+            "task_options": options,
+            "augmentation": training.augmentation or "none",
+        }
+        return training.dataset, None if data is None else os.path.abspath(data), place
+    augmentation = training.augmentation or usual.augmentation
+    dataset, folder, digest, image_size = resolve(
+        training.dataset, data, training.image_size, augmentation, training.split
+    )
+    return (
+        dataset,
+        folder,
+        {
+            "task_options": options,
+            "augmentation": augmentation,
+            "data_digest": digest,
+            "image_size": image_size,
+        },
+    )
+
+
+def with_init(protocol: Protocol, init: str | None, folder: str | None) -> Protocol:
+    """For a dense network that has trained weights: a file's, or its builder's own."""
+    if init is None:
+        return protocol
+    if init == BUILDER:
+        return replace(protocol, init=BUILDER)
+    return adopting(protocol, folder, read_weights(init), f"--init {init}")
+
+
+def named_options(texts: tuple[str, ...], flag: str) -> dict[str, Option]:
+    """("width=2", "norm=batch") -> {"width": 2, "norm": "batch"}. Raises UserError without =."""
+    options: dict[str, Option] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"{flag} is {text!r}; write name=value, such as width=2")
+        options[name] = option_value(value)
+    return options
+
+
+def option_value(text: str) -> Option:
+    """true and false, a whole number, another number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def scaled_drop(drop: float, old_epochs: int, epochs: int) -> float:
@@ -230,7 +357,7 @@ def main(
     rewind_epoch = scaled(rewind_epoch, full.epochs, protocol)
     stages = list(compare(protocol, comparison, rewind_epoch, seeds(options, SEEDS)))
     name = sweep_name(comparison.name, options)
-    return run_sweep(Sweep(name=name, stages=stages, data=folder), options)
+    return run_sweep(Sweep(name=name, stages=stages, data=folder, init=training.init), options)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
 from sweeps.options import Options
 from sweeps.plan.chains import prepared, sweep_name
@@ -42,6 +42,7 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
+    store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal, parse_drop
@@ -253,61 +254,64 @@ def run_search(
         soft_wrap=True,
         markup=False,
     )
-    check_disk(search.scheduler.graph, ledger, options.keep, folder)
-    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder)
+    check_disk(search.dispatcher.graph, ledger, options.keep, folder)
+    sweep = Sweep(
+        name=name, stages=[dense_stage(protocol, seed=0)], data=folder, init=training.init
+    )
+    store_init(sweep, ledger)
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
-    while search.scheduler.ended and search.more():  # without Ray, until something must train
+    while search.dispatcher.ended and search.more():  # without Ray, until something must train
         search.settle()
-    if not (search.ended and search.scheduler.ended):
+    if not (search.ended and search.dispatcher.ended):
         code = train(search, sweep, options, console)
         record_sweep(sweep, search.wanted(), ledger, console)
     if code != DONE:
         return code
-    report_trouble(search.scheduler, console)
+    report_trouble(search.dispatcher, console)
     found = show_answer(search, name, training, options, full_epochs, console)
     return DONE if found and not search.trouble else FAILED
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
     listen_on_loopback(options.address)  # before Ray is imported
-    from sweeps.run.tensorboard import Boards
+    from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
-    from sweeps.searching.watching import SearchProgress
+    from sweeps.searching.watching import SearchView
 
-    scheduler = search.scheduler
-    boards = Boards(scheduler.ledger, sweep.name, scheduler.graph)
-    progress = SearchProgress(sweep.name, search, console)
+    dispatcher = search.dispatcher
+    tensorboard = TensorBoard(dispatcher.ledger, sweep.name, dispatcher.graph)
+    view = SearchView(sweep.name, search, console)
 
     def report(line: str) -> None:
-        progress.say(line)
-        record_sweep(sweep, search.wanted(), scheduler.ledger, console)
+        view.say(line)
+        record_sweep(sweep, search.wanted(), dispatcher.ledger, console)
 
     search.report = report
-    with progress:
+    with view:
         try:
             train_graph(
-                scheduler,
+                dispatcher,
                 runtime_of(sweep, options),
                 options,
-                progress,
-                boards,
+                view,
+                tensorboard,
                 sweep.name,
                 search,
             )
         finally:
-            boards.close()
-            record_failures(sweep.name, scheduler)
-    console.print(progress.summary(), markup=False)
-    if not (scheduler.ended and search.ended):
+            tensorboard.close()
+            record_failures(sweep.name, dispatcher)
+    console.print(view.summary(), markup=False)
+    if not (dispatcher.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:
-    number = task_of(protocol, data).sizes().num_val
+    number = planned_task(protocol, data).sizes().num_val
     assert number is not None
     return number
 

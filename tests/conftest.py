@@ -35,5 +35,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         function, bracket, case = item.nodeid.partition("[")
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.alone)
-        elif function in listed and listed[function] != f"{bracket}{case}":
+        elif function in listed and not (bracket and listed[function] == f"{bracket}{case}"):
             item.add_marker(pytest.mark.slow)

@@ -21,7 +21,7 @@ from sweeps.__main__ import main as sweeps
 from sweeps.run.launch import command
 
 RECIPES = (
-    *("quickstart", "iterative_wrn", "mikler2022", "renda2020", "wang2023", "algorithm1"),
+    *("quickstart", "iterative_wrn", "mikler2022", "renda2020", "wang2023", "algorithm1", "prune"),
     *("compare", "search", "between_rewindings"),
 )
 

@@ -1,4 +1,4 @@
-"""Ray Tune's verbs, each a call or two into ``rewind_ray.training.stage``."""
+"""A stage as a Ray Tune trainable: each method is a call or two into ``training.stage``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rewind_ray.training.stage import run_epoch, start_stage
 
 CLAIM = ("stage_id", "driver", "instead_of")
 NOBODY = "nobody"
-"""Who has a stage whose lease is gone."""
+"""Owner of a stage whose lease is gone."""
 
 
 class StageTrainable(tune.Trainable):
-    """Trains one stage. Its checkpoints are the ledger's rewind points, one an epoch; whoever asks
-    Tune's interface for one gets a pointer."""
+    """Trains one stage. Its checkpoints are the ledger's rewind points, one for each epoch; Tune's
+    own are pointers to them."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
@@ -42,44 +42,43 @@ class StageTrainable(tune.Trainable):
         return PlacementGroupFactory([bundle])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Nothing yet: Tune may set up an actor and throw it away."""
+        """No side effects: Tune may set up an actor and discard it."""
         self._run: StageRun | None = None
         self._broken: Exception | None = None
         self._ticket = ""
         self._notes = Notes()
-        self._leave = Leave()
+        self._termination = DeferredTermination()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The actor goes on with another stage; the data set stays in memory."""
+        """Reuse the actor for another stage; the data set stays in memory."""
         self._run = None
         self._broken = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for an epoch, or for as many as fit in ``step_seconds``.
+        """Train for an epoch, or for as many as fit in ``step_seconds``, which limits the number of
+        results for the driver; each epoch is a rewind point all the same.
 
-        That keeps the driver from drowning in results; each epoch is a rewind point all the same.
-
-        An exception is reported as text, see ``Failure``. What would come again at every try ends
-        the trial, and so does a want of memory, for which the searcher finds more room. Another is
-        raised at the next step, which gives the trial a new process, unless the driver has had
-        enough of it by then.
+        An exception is reported as text, see ``Failure``. One that would recur at every try ends
+        the trial, and so does a lack of memory, after which the Tune searcher gives the stage more.
+        Any other is raised at the next step, which gives the trial a new process, unless the driver
+        has given it up by then.
         """
         if self._broken is not None:
             broken, self._broken = self._broken, None
             raise broken
         self._notes.clear()
         try:
-            with self._leave:
+            with self._termination:
                 return self._train()
-        except LeaseLost as lost:  # this process was frozen, and taken for dead
+        except LeaseLost as lost:  # this process was frozen, and believed dead
             self._run = None
-            if self._leave.asked():
-                self._leave.go()
+            if self._termination.requested():
+                self._termination.terminate()
             return {"done": True, "elsewhere": lost.owner or NOBODY}
-        except BrokenOff:  # what was trained of the epoch is saved
+        except BrokenOff:  # the partial epoch is saved
             self._release()
-            self._leave.go()
+            self._termination.terminate()
             raise
         except Exception as error:
             if is_out_of_memory(error):
@@ -121,19 +120,19 @@ class StageTrainable(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The rewind point is in the ledger already; this says which."""
+        """Write a pointer to the rewind point, which is in the ledger already."""
         epoch = self._run.epoch if self._run else None
         pointer = {"stage_id": self.config["stage_id"], "epoch": epoch}
         (Path(checkpoint_dir) / "pointer.json").write_text(json.dumps(pointer))
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
-        """The ledger knows better than a pointer, which may be older: nothing to do."""
+        """No-op: the ledger may have later epochs than the pointer."""
 
     def cleanup(self) -> None:
         self._notes.close()
 
     def _claimed(self) -> str:
-        """The driver that has the stage now; another than ours if that was faster."""
+        """Claim the stage; the driver that has it now, which may be another one."""
         self._ticket = uuid.uuid4().hex[:16]
         return claim(self._ledger(), *(self.config[name] for name in CLAIM), ticket=self._ticket)
 
@@ -157,47 +156,47 @@ class StageTrainable(tune.Trainable):
             driver = self.config["driver"]
             ledger = FencedLedger(runtime.storage, stage.stage_id, driver, self._ticket)
             self._run = start_stage(job, runtime, ledger)
-            self._run.stop = self._leave.asked
+            self._run.stop = self._termination.requested
         return self._run
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """On a GPU torch says so by the exception's type, on a CPU in words."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "can't allocate memory" in str(error)
+    """By the type of the exception on a GPU, by its message on a CPU."""
+    by_type = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return by_type or "can't allocate memory" in str(error)
 
 
-class Leave:
+class DeferredTermination:
     """A context in which SIGTERM, a spot machine's notice, waits until the run can break off.
 
-    Outside of it, and after ``go``, the signal does what it did before. Signals come to a process's
-    main thread only: in another nothing is changed.
+    Outside of it, and after ``terminate``, the signal has its former effect. Signals only reach the
+    main thread of a process: in another thread nothing is changed.
     """
 
     def __init__(self) -> None:
         self._before: Any = None
-        self._asked = False
+        self._requested = False
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            self._before = signal.signal(signal.SIGTERM, self._request)
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
 
-    def asked(self) -> bool:
-        return self._asked
+    def requested(self) -> bool:
+        return self._requested
 
-    def go(self) -> None:
+    def terminate(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _ask(self, *_: object) -> None:
-        self._asked = True
+    def _request(self, *_: object) -> None:
+        self._requested = True
 
 
 class Notes(logging.Handler):
-    """What the library warned of, to be shown by the driver."""
+    """Collects the library's warnings, for the driver to show."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.WARNING)

@@ -90,7 +90,11 @@ DATASETS = {
 
 
 def resolve(
-    text: str, data: str | None, image_size: int | None, augmentation: str = "none"
+    text: str,
+    data: str | None,
+    image_size: int | None,
+    augmentation: str = "none",
+    split: float = 0.0,
 ) -> tuple[str, str | None, str, int | None]:
     """What the user wrote -> (dataset, data path, data_digest, image_size) for specs and workers.
 
@@ -100,9 +104,11 @@ def resolve(
     directory. Raises UserError for an unknown name or a size that can't be had.
 
     augmentation: the protocol's. The digest of a folder that is streamed with it is over paths and
-    file sizes, since reading all bytes would take hours, and its default size is 224.
+    file sizes, since reading all bytes would take hours, and its default size is 224. split: see
+    ``class_folders.list_folder``.
     """
     if not text.startswith(FOLDER_PREFIX):
+        _check_no_split(text, split)
         info = _named_info(text, image_size)
         if not info.streamed:
             return text, str(_absolute(data)) if data else None, "", None
@@ -113,7 +119,7 @@ def resolve(
     if data is not None and _absolute(data).name == place:
         place = data
     folder = _absolute(place)
-    listing = list_folder(folder)
+    listing = list_folder(folder, split)
     if is_streamed(text, augmentation):
         size = STREAMED_IMAGE_SIZE if image_size is None else _checked_size(image_size)
         return FOLDER_PREFIX + folder.name, str(folder), tree_digest(listing), size
@@ -145,15 +151,18 @@ def is_streamed(dataset: str, augmentation: str) -> bool:
     return streamed
 
 
-def describe(dataset: str, data: str | None, image_size: int | None) -> DatasetInfo:
+def describe(
+    dataset: str, data: str | None, image_size: int | None, split: float = 0.0
+) -> DatasetInfo:
     """Sizes of a data set; a folder is listed, and no pixels are loaded.
 
     dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path. The sizes
     of a named one are known without its files.
     """
     if not dataset.startswith(FOLDER_PREFIX):
+        _check_no_split(dataset, split)
         return _named_info(dataset, image_size)
-    listing = list_folder(_folder_path(dataset, data))
+    listing = list_folder(_folder_path(dataset, data), split)
     size = default_image_size(listing) if image_size is None else _checked_size(image_size)
     return DatasetInfo(
         num_train=len(listing.train),
@@ -164,7 +173,7 @@ def describe(dataset: str, data: str | None, image_size: int | None) -> DatasetI
     )
 
 
-def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
+def load(dataset: str, data: str | None, image_size: int | None, split: float = 0.0) -> ImageData:
     """The pixels and labels of a data set, downloaded or decoded where that is still to be done.
 
     dataset: a name in ``DATASETS``, or ``folder:NAME`` with ``data`` the folder's path.
@@ -173,7 +182,7 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
     if dataset.startswith(FOLDER_PREFIX):
         from rewind_ray.datasets.folder import load_folder
 
-        listing = list_folder(_folder_path(dataset, data))
+        listing = list_folder(_folder_path(dataset, data), split)
         size = default_image_size(listing) if image_size is None else _checked_size(image_size)
         return load_folder(listing, size)
 
@@ -194,13 +203,13 @@ def load(dataset: str, data: str | None, image_size: int | None) -> ImageData:
     return loaded
 
 
-def list_streamed(dataset: str, data: str | None) -> Listing:
+def list_streamed(dataset: str, data: str | None, split: float = 0.0) -> Listing:
     """The files of a folder, or of a named data set that is one, not yet read.
 
     Raises UserError if ``dataset`` is no folder, or if files are missing.
     """
     if dataset.startswith(FOLDER_PREFIX):
-        return list_folder(_folder_path(dataset, data))
+        return list_folder(_folder_path(dataset, data), split)
     info = _named_info(dataset, None)
     if not info.streamed:
         raise UserError(f"{dataset} is no folder of images; load it into memory, see load")
@@ -215,11 +224,16 @@ def list_streamed(dataset: str, data: str | None) -> Listing:
     return listing
 
 
+def _check_no_split(dataset: str, split: float) -> None:
+    if split:
+        raise UserError(f"--split {split:g}, and {dataset} has a test part; leave it out")
+
+
 def _named_info(dataset: str, image_size: int | None) -> DatasetInfo:
     if dataset not in DATASETS:
         raise UserError(
-            f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, or folder:PATH for a "
-            "folder of images"
+            f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}, folder:PATH for a "
+            "folder of images, or package.module:function for data of your own"
         )
     info = DATASETS[dataset]
     if info.streamed:

@@ -1,5 +1,7 @@
 """A folder of images, ``train/<class>/...`` and ``test/<class>/...``: what is in it.
 
+Or without parts, ``<class>/...``, of which a share tests.
+
 Everything here works on names, sizes and bytes; pixels are decoded in ``folder``.
 """
 
@@ -22,7 +24,10 @@ from rewind_ray.text import printable
 
 PARTS = ("train", "test")
 TEST_NAMES = ("test", "val")  # of the folder that tests; ImageNet comes with the second
-LAYOUT = "expected: train/<class>/*.jpg and test/<class>/*.jpg, or other image types"
+LAYOUT = (
+    "expected: train/<class>/*.jpg and test/<class>/*.jpg, or other image types; or <class>/*.jpg "
+    "and --split 0.2, the share that tests"
+)
 DIGEST_LENGTH = 16  # hex digits
 SIDE_LIMIT = 1024  # pixels, of a size that nobody asked for
 
@@ -44,16 +49,20 @@ class Listing:
     """Names of the folders in ``train``, sorted; an image's label is the position here."""
     train: tuple[ImageFile, ...]
     test: tuple[ImageFile, ...]
+    split: float = 0.0
+    """Share of each class that tests, where the folder has no part of its own for it."""
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, split: float = 0.0) -> Listing:
     """Walk through the folder. Hidden files, and files that no image type is known for, don't
-    count; links within the folder are followed, others
-    refused. Where there is no test/, val/ is it.
+    count; links within the folder are followed, others refused. Where there is no test/, val/ is
+    it. split: share of each class's images that tests, of a folder without both.
 
     Raises MissingFile without the two parts, UserError if the classes don't fit.
     """
     present = [name for name in TEST_NAMES if (root / name).is_dir()]
+    if split:
+        return _list_whole(root, split, present)
     test_name = present[0] if present else "test"
     for part in ("train", test_name):
         if not (root / part).is_dir():
@@ -67,6 +76,32 @@ def list_folder(root: Path) -> Listing:
         )
     train, test = (tuple(_list_part(root, part, classes)) for part in ("train", test_name))
     return Listing(root=root, classes=classes, train=train, test=test)
+
+
+def _list_whole(root: Path, split: float, present: list[str]) -> Listing:
+    """Of a folder of classes, or one with train/ alone: a fixed choice of each class tests, by
+    digests of the paths, so that a new file changes few others' part."""
+    if not 0 < split < 1:
+        raise UserError(f"--split is {split:g}; allowed: above 0 and below 1")
+    if not root.is_dir():
+        raise MissingFile(f"there is no folder {root}")
+    has_train = (root / "train").is_dir()
+    if present and has_train:
+        raise UserError(f"--split {split:g}, and {root} has a part {present[0]}/; leave it out")
+    part = "train" if has_train else ""
+    classes = _class_names(root, part)
+    train: list[ImageFile] = []
+    test: list[ImageFile] = []
+    files = list(_list_part(root, part, classes))
+    for label, name in enumerate(classes):
+        own = [file for file in files if file.label == label]
+        tests = min(len(own) - 1, max(1, round(split * len(own))))
+        if tests < 1:
+            raise UserError(f"class {printable(name)} in {root} has one image; --split takes two")
+        shuffled = sorted(own, key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
+        test += sorted(shuffled[:tests])
+        train += sorted(shuffled[tests:])
+    return Listing(root=root, classes=classes, train=tuple(train), test=tuple(test), split=split)
 
 
 def default_image_size(listing: Listing) -> int:
@@ -109,7 +144,7 @@ def tree_digest(listing: Listing) -> str:
 
     A file that is replaced by another of the same size goes unnoticed.
     """
-    digest = hashlib.sha256(b"paths and sizes\n")
+    digest = hashlib.sha256(b"paths and sizes\n" + _split_text(listing))
     for file in sorted(chain(listing.train, listing.test)):
         digest.update(os.fsencode(f"{file.path}\0{file.size_bytes}\n"))
     return digest.hexdigest()[:DIGEST_LENGTH]
@@ -117,7 +152,7 @@ def tree_digest(listing: Listing) -> str:
 
 def unchanged(listing: Listing) -> bool:
     """Whether the folder still is as it was when listed."""
-    return list_folder(listing.root) == listing
+    return list_folder(listing.root, listing.split) == listing
 
 
 def _class_names(root: Path, part: str) -> tuple[str, ...]:
@@ -188,8 +223,13 @@ def _is_image(name: str) -> bool:
     return is_image_name(name)
 
 
+def _split_text(listing: Listing) -> bytes:
+    """Which images test is part of what a folder without parts is."""
+    return f"split {listing.split!r}\n".encode() if listing.split else b""
+
+
 def _fingerprint(listing: Listing) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_split_text(listing))
     for file in chain(listing.train, listing.test):
         digest.update(os.fsencode(f"{file.path}\0{file.size_bytes}\0{file.mtime_ns}\n"))
     return digest.hexdigest()
@@ -204,7 +244,7 @@ def _recall(memory: Path, fingerprint: str) -> str | None:
 
 
 def _read_and_hash(listing: Listing) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_split_text(listing))
     for file in sorted(chain(listing.train, listing.test)):
         content = (listing.root / file.path).read_bytes()
         # The length keeps one file's end apart from the next one's start.

@@ -39,6 +39,7 @@ from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
+from rewind_ray.importing import is_import_path
 from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
 from rewind_ray.pruning.channels import follower_mask
@@ -51,7 +52,7 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.structures import with_option
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import Task, planned_task
 from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
@@ -88,31 +89,36 @@ class Exported:
     facts: dict[str, Any]
     """What is known of it, as plain data."""
     stage: Stage
-    task: ImageClassification
+    task: Task
 
 
 def load_export(
-    ledger: Ledger, stage_id: str, epoch: int | None, shrink: bool, data: str | None
+    ledger: Ledger,
+    stage_id: str,
+    epoch: int | None,
+    shrink: bool,
+    data: str | None,
+    trust: bool = False,
 ) -> Exported:
     """The network of a stage and what is known of it.
 
-    epoch: None: that of the longest result row. data: folder of the data set's files. Raises
-    UserError for an epoch without a rewind point or a ``shrink`` that can't be, DataError where
-    what is stored can't be read.
+    epoch: None: that of the longest result row. data: folder of the data set's files. trust:
+    import the stage's own code, see ``task_for``. Raises UserError for an epoch without a rewind
+    point or a ``shrink`` that can't be, DataError where what is stored can't be read.
     """
     with reading(f"what stage {stage_id} is"):
         stage = ledger.read_spec(stage_id)
     epoch = chosen_epoch(ledger, stage_id, epoch)
     if shrink:
         check_filters(stage)
-    task = image_task(stage, data)
+    task = task_for(stage, data, trust)
     network, mask = masked_network(ledger, stage, epoch, task)
     facts = {
         "stage_id": stage_id,
         "epoch": epoch,
         "torch_version": torch.__version__,
-        "input": input_facts(task),
-        "output": {"name": OUTPUT, "shape": ["N", task.info.num_classes], "dtype": "float32"},
+        "input": image_facts(task) if isinstance(task, ImageClassification) else input_facts(task),
+        "output": output_facts(network, task),
         **accuracies(ledger, stage_id, epoch),
         **sizes(task, stage, network, mask),
     }
@@ -132,17 +138,17 @@ def load_export(
     return Exported(network=network, facts=facts, stage=stage, task=task)
 
 
-def image_task(stage: Stage, data: str | None) -> ImageClassification:
-    """Raises ValueError for a stage of another task, whose code isn't imported."""
+def task_for(stage: Stage, data: str | None, trust: bool) -> Task:
+    """Raises UserError for a stage with code of its own, unless it is to be trusted: the storage
+    may be another's, and to import what it names is to run it."""
     protocol = stage.protocol
-    if protocol.task != "image_classification":
-        raise ValueError(
-            f"stage {stage.stage_id} is of task {protocol.task}; only networks of "
-            "image_classification can be exported"
+    own = [n for n in (protocol.network, protocol.dataset, protocol.task) if is_import_path(n)]
+    if own and not trust:
+        raise UserError(
+            f"stage {stage.stage_id} is made by code outside this package: {', '.join(own)}; if "
+            "it is yours, or you trust who wrote the storage, give --trust, which imports it"
         )
-    task = task_of(protocol, data)
-    assert isinstance(task, ImageClassification)
-    return task
+    return planned_task(protocol, data)
 
 
 # Which stage, which epoch
@@ -208,16 +214,17 @@ def check_filters(stage: Stage) -> None:
 # The network
 
 
-def masked_network(
-    ledger: Ledger, stage: Stage, epoch: int, task: ImageClassification
-) -> tuple[nn.Module, Mask]:
+def masked_network(ledger: Ledger, stage: Stage, epoch: int, task: Task) -> tuple[nn.Module, Mask]:
     """In evaluation mode, its pruned weights zero; as small as the stage itself trained it.
 
     The mask is that of its kernels and of what pruned filters take with them.
     """
     with reading(f"epoch {epoch} of stage {stage.stage_id}"):
         point = checkpoint.from_bytes(ledger.read_point(stage.stage_id, epoch))
-    network = task.empty_network()
+    if isinstance(task, ImageClassification):
+        network = task.empty_network()
+    else:
+        network = task.network(stage.seed)
     if point.cut:
         shrink_(network, point.cut)
     checkpoint.load_network_(network, point)
@@ -232,7 +239,23 @@ def masked_network(
 # What is known of it
 
 
-def input_facts(task: ImageClassification) -> dict[str, Any]:
+def output_facts(network: nn.Module, task: Task) -> dict[str, Any]:
+    with torch.no_grad():
+        output = network(*task.example())
+    if not isinstance(output, Tensor):
+        return {"name": OUTPUT, "type": type(output).__name__}
+    dtype = str(output.dtype).removeprefix("torch.")
+    return {"name": OUTPUT, "shape": ["N", *output.shape[1:]], "dtype": dtype}
+
+
+def input_facts(task: Task) -> dict[str, Any]:
+    """Shape and type; what else there is to know of own data, its user knows."""
+    example = task.example()[0]
+    dtype = str(example.dtype).removeprefix("torch.")
+    return {"name": INPUT, "shape": ["N", *example.shape[1:]], "dtype": dtype}
+
+
+def image_facts(task: ImageClassification) -> dict[str, Any]:
     """What to do to an image before the network sees it, and what its classes are called.
 
     Mean, deviation and names are None, with a warning, where the data set can't be had.
@@ -283,9 +306,7 @@ def accuracies(ledger: Ledger, stage_id: str, epoch: int) -> dict[str, float | N
     return {name: metrics.get(name) for name in ("val_accuracy", "test_accuracy")} | before
 
 
-def sizes(
-    task: ImageClassification, stage: Stage, network: nn.Module, mask: Mask
-) -> dict[str, float]:
+def sizes(task: Task, stage: Stage, network: nn.Module, mask: Mask) -> dict[str, float]:
     """As in the result row: ``remaining`` skips the zeros, and channels that could be cut out."""
     example = task.example()
     dense = task.meta_network()
@@ -308,7 +329,7 @@ def sizes(
 def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
     """Against the dense network, in PyTorch without compilation."""
     dense = exported.task.network(exported.stage.seed)
-    measured = compare(dense, exported.network, exported.task.input_shape, device)
+    measured = compare(dense, exported.network, tuple(exported.task.example()[0].shape[1:]), device)
     for one in measured:
         log.info(
             "batch %d: dense %.3f ms, exported %.3f ms; exported / dense %.3f (%.3f to %.3f)",
@@ -391,6 +412,11 @@ def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise UserError(f"{path} was not written by rewind_ray.export: it doesn't say so")
     facts = json.loads(facts_text)
     protocol = facts["spec"]["protocol"]
+    if is_import_path(protocol["network"]):
+        raise UserError(
+            f"{path} holds weights of {protocol['network']}, which is no network of this package; "
+            "build it yourself and give them to its load_state_dict, or export it as .pt2"
+        )
     network = build_network(
         protocol["network"],
         num_classes=facts["output"]["shape"][1],
@@ -448,6 +474,9 @@ def export_command(
         str | None,
         arg(metavar="DIR", help="Folder of the data set's files, as in the sweep."),
     ] = None,
+    trust: Annotated[
+        bool, arg(help="Import the code that the stage names as its network, data or task.")
+    ] = False,
     out: Annotated[
         str | None,
         arg(metavar="FILE", help="STAGE-EPOCH.FORMAT here if left out; json is printed then."),
@@ -458,13 +487,11 @@ def export_command(
         raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
     on = chosen_device(device)
     ledger = Ledger(storage)
-    exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data)
+    exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data, trust)
     facts = dict(exported.facts)
     target = Path(out or default_name(facts, format)).absolute()
     if format != "json":
-        content = WRITERS[format](exported)
-        facts |= {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
-        write(target, content)
+        facts |= write_network(exported, target, format)
     if latency:
         facts["latency"] = measured_latency(exported, on)
     text = json.dumps(facts, indent=1)
@@ -472,6 +499,20 @@ def export_command(
         print(text, flush=True)
     else:
         write(target if format == "json" else Path(f"{target}.json"), text.encode())
+
+
+def write_network(exported: Exported, target: Path, format: str) -> dict[str, Any]:
+    """The file. Its name and digest."""
+    content = WRITERS[format](exported)
+    write(target, content)
+    return {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_export(exported: Exported, target: Path, format: str) -> dict[str, Any]:
+    """The file, and beside it as FILE.json what is known of the network; which is returned."""
+    facts = exported.facts | write_network(exported, target, format)
+    write(Path(f"{target}.json"), json.dumps(facts, indent=1).encode())
+    return facts
 
 
 def default_name(facts: dict[str, Any], format: str) -> str:

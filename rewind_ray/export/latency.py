@@ -44,7 +44,7 @@ class Latency:
 def compare(
     dense: nn.Module,
     exported: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     device: torch.device,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     rounds: int = ROUNDS,
@@ -84,13 +84,13 @@ def _compare(
     )
 
 
-def random_images(
-    batch_size: int, input_shape: tuple[int, int, int], device: torch.device
-) -> Tensor:
-    """(N, C, H, W) float32, channels last; the same ones every time."""
+def random_images(batch_size: int, input_shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """(N, ...) float32, images channels last; the same ones every time."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, *input_shape, generator=generator)
-    return images.to(device=device, memory_format=torch.channels_last)
+    image_like = len(input_shape) == 3
+    layout = torch.channels_last if image_like else torch.preserve_format
+    return images.to(device=device, memory_format=layout)
 
 
 def forward_times(

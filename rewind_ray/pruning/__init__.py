@@ -21,7 +21,6 @@ from rewind_ray.pruning.masks import (
     density,
     empty_layers,
     prunable_parameters,
-    unchanged,
     unpruned,
 )
 from rewind_ray.pruning.probe import Probe
@@ -45,6 +44,5 @@ __all__ = [
     "empty_layers",
     "prunable_parameters",
     "pruned_mask",
-    "unchanged",
     "unpruned",
 ]

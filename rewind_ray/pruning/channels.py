@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rewind_ray.pruning.cut import Cut
-from rewind_ray.pruning.masks import Mask, apply_mask_, unpruned
+from rewind_ray.pruning.masks import Mask, unpruned
 
 
 def follower_mask(network: nn.Module, mask: Mask, followers: Mapping[str, list[str]]) -> Mask:
@@ -33,12 +33,6 @@ def follower_mask(network: nn.Module, mask: Mask, followers: Mapping[str, list[s
         for name in (f"{module}.weight", f"{module}.bias")
         if name in parameters and name not in mask
     }
-
-
-def apply_filter_mask_(network: nn.Module, mask: Mask, followers: Mapping[str, list[str]]) -> None:
-    """Set to zero what entirely pruned filters take with them; the filters: ``apply_mask_``."""
-    parameters = dict(network.named_parameters())
-    apply_mask_(parameters, follower_mask(network, mask, followers))
 
 
 def _dead_channels(mask: Mask, followers: Mapping[str, list[str]]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@
         partial.safetensors, partial.json       an epoch broken off
         epochs/0004.safetensors, 0004.json      a rewind point, and the metrics that make it one
         rows/0182.json                          the result at a length that was asked for
+      inits/<digest>.safetensors                trained weights that dense networks were given
       sweeps/<sweep>.json                       the stages of a sweep, the command that made it
       drivers/<token>.json                      the heartbeat of a running driver
       studies/<name>.journal, <name>-front.csv  Optuna's journal of a search, and its result
@@ -87,6 +88,11 @@ class Layout:
 
     def row(self, stage_id: str, train_epochs: int) -> str:
         return f"{self.rows(stage_id)}/{number(train_epochs)}.json"
+
+    def init(self, digest: str) -> str:
+        if not STAGE_ID.fullmatch(digest):
+            raise ValueError(f"{digest[:80]!r} is no digest of weights, which has 16 hex digits")
+        return f"{self.root}/inits/{digest}.safetensors"
 
     # sweeps and their drivers
 
@@ -209,8 +215,8 @@ class Entry:
     """A file of the storage, and what it is by its name."""
 
     kind: str
-    """spec, tensors, metrics, row, partial, partial tensors, lease, sweep, driver, tensorboard,
-    tune, figures, temporary or other."""
+    """spec, init, tensors, metrics, row, partial, partial tensors, lease, sweep, driver,
+    tensorboard, tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
     epoch: int
@@ -230,8 +236,12 @@ def entry(file: File) -> Entry:
     match parts:
         case ["stages", stage_id, _, *_] if STAGE_ID.fullmatch(stage_id):
             return _stage_entry(stage_id, parts[2:], file)
-        case [name] | ["stages" | "sweeps" | "drivers" | "figures", name] if TEMPORARY.search(name):
+        case [name] | ["stages" | "sweeps" | "drivers" | "figures" | "inits", name] if (
+            TEMPORARY.search(name)
+        ):
             return Entry("temporary", "", 0, file)
+        case ["inits", name] if name.endswith(".safetensors"):
+            return Entry("init", "", 0, file)
         case ["drivers", name] if name.endswith(".json"):
             return Entry("driver", name.removesuffix(".json"), 0, file)
         case ["sweeps", name] if name.endswith(".json"):

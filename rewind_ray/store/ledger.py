@@ -130,6 +130,13 @@ class Ledger:
 
     # rewind points
 
+    def write_init(self, digest: str, weights: bytes) -> None:
+        """Trained weights that dense networks are given; see ``Protocol.init``."""
+        write_atomically(self.filesystem, self.layout.init(digest), weights, self.fence)
+
+    def read_init(self, digest: str) -> bytes:
+        return read_bytes(self.filesystem, self.layout.init(digest), POINT_LIMIT)
+
     def write_point(
         self, stage_id: str, epoch: int, tensors: bytes, metrics: dict[str, Any]
     ) -> None:

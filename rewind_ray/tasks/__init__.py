@@ -1,22 +1,33 @@
 """What a network is trained on and for.
 
-task    the seam: Task, Metric, Loss
-image   image classification, the built-in task
+task          the seam: Task, Metric, Loss
+image         image classification
+own           classification of the user's own data
+classifying   what these two share
+identity      digests of what is the user's own, taken by the driver and checked by workers
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.importing import import_object, is_import_path
+from rewind_ray.models.own import load_weights_
 from rewind_ray.spec import Protocol
+from rewind_ray.tasks.identity import check_identity, check_network, own_digests
 from rewind_ray.tasks.task import Batch, Loss, Metric, Sizes, Task, as_loss
 
 TASKS: dict[str, str] = {
     "image_classification": "rewind_ray.tasks.image:ImageClassification",
+    "classification": "rewind_ray.tasks.own:Classification",
 }
 """Name -> import path of a ``Task``, imported only when it is used."""
 
@@ -52,7 +63,43 @@ def load_task(protocol: Protocol, data: str | None, device: torch.device) -> Tas
     """The protocol's task with its data. The last two are kept, for the next stages."""
     task = task_of(protocol, data, device)
     task.load()
+    check_identity(task)
     return task
+
+
+@lru_cache(maxsize=2)
+def planned_task(protocol: Protocol, data: str | None) -> Task:
+    """The protocol's task, to describe it and to count before anything is trained. The user's own
+    is loaded: it may know its sizes no sooner."""
+    task = task_of(protocol, data)
+    if is_import_path(protocol.task):
+        task.load()
+    return task
+
+
+def identified(protocol: Protocol, data: str | None) -> Protocol:
+    """With digests of what in it is the user's own; nothing is computed for a built-in protocol.
+
+    Raises UserError where an own network or task can't be trained and pruned.
+    """
+    if not any(map(is_import_path, (protocol.task, protocol.network, protocol.dataset))):
+        return protocol
+    task = task_of(protocol, data)
+    task.load()
+    check_network(task)
+    digests: dict[str, Any] = {**own_digests(task)}
+    return replace(protocol, **digests)
+
+
+def adopting(
+    protocol: Protocol, data: str | None, weights: Mapping[str, Tensor], what: str
+) -> Protocol:
+    """For a dense network that has these trained weights from the start, and isn't trained.
+
+    what: where they are from, for messages. Raises UserError, naming what doesn't fit the network.
+    """
+    load_weights_(planned_task(protocol, data).network(0), weights, what)
+    return replace(protocol, init=tensors_digest(weights))
 
 
 __all__ = [
@@ -62,8 +109,11 @@ __all__ = [
     "Metric",
     "Sizes",
     "Task",
+    "adopting",
     "as_loss",
+    "identified",
     "load_task",
+    "planned_task",
     "task_class",
     "task_of",
 ]

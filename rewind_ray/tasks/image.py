@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, stream
 from rewind_ray.datasets.batches import Batch
@@ -15,8 +15,12 @@ from rewind_ray.datasets.catalog import STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.datasets.stream import StreamSet
-from rewind_ray.models import build_network, initialise_
+from rewind_ray.importing import is_import_path
+from rewind_ray.models import build_network
+from rewind_ray.network_options import Option
 from rewind_ray.spec import Protocol
+from rewind_ray.task_options import TASK_OPTIONS
+from rewind_ray.tasks.classifying import accuracy, classification_loss, fresh_network, own_network
 from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
 
@@ -24,6 +28,8 @@ class ImageClassification(Task):
     """Images from a catalogued data set or a folder, networks from ``rewind_ray.models``."""
 
     metric = Metric("accuracy")
+    option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["image_classification"]
+    """split: share of a folder without test/ that tests."""
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
         """Raises ValueError or FileNotFoundError for a data set that is unknown, or a folder that
@@ -33,7 +39,8 @@ class ImageClassification(Task):
         size = protocol.image_size
         if self.streamed and size is None:
             size = STREAMED_IMAGE_SIZE
-        self.info = describe(protocol.dataset, data, size)
+        self.split = float(self.options["split"])
+        self.info = describe(protocol.dataset, data, size, self.split)
 
     # Data
 
@@ -42,10 +49,10 @@ class ImageClassification(Task):
         """In memory, or read from files in every epoch; and the classes' names."""
         protocol = self.protocol
         if self.streamed:
-            listing = list_streamed(protocol.dataset, self.data)
+            listing = list_streamed(protocol.dataset, self.data, self.split)
             size = self.info.image_size
             return stream.prepare(protocol, listing, size, self.device), listing.classes
-        pixels = load(protocol.dataset, self.data, protocol.image_size)
+        pixels = load(protocol.dataset, self.data, protocol.image_size, self.split)
         return image_set.prepare(protocol, pixels, self.device), pixels.classes
 
     @property
@@ -73,10 +80,14 @@ class ImageClassification(Task):
 
     def prepare(self) -> None:
         if not self.streamed:
-            load(self.protocol.dataset, self.data, self.protocol.image_size)
+            load(self.protocol.dataset, self.data, self.protocol.image_size, self.split)
 
     def load(self) -> None:
         assert self._loaded
+
+    def data_digest(self) -> str:
+        """What ``datasets.resolve`` gave; it is checked where the data is loaded."""
+        return self.protocol.data_digest
 
     def sizes(self) -> Sizes:
         split = split_indices(self.protocol, self.info.num_train, self.info.num_test)
@@ -93,19 +104,25 @@ class ImageClassification(Task):
     # Networks
 
     def network(self, seed: int) -> nn.Module:
-        network = self.empty_network()
-        initialise_(network, seed, self.protocol.initial_weights)
-        return self.placed(network)
+        info = self.info
+        return self.placed(fresh_network(self.protocol, seed, info.num_classes, info.channels))
 
     def empty_network(self) -> nn.Module:
-        """The protocol's network, on PyTorch's current device, not initialised."""
+        """The protocol's network, on PyTorch's current device, not initialised; an own one on the
+        CPU, as it is built."""
         options = dict(self.protocol.network_options)
         info = self.info
+        if is_import_path(self.protocol.network):
+            return own_network(self.protocol, 0, info.num_classes, info.channels)
         return build_network(self.protocol.network, info.num_classes, info.channels, options)
 
     def meta_network(self) -> nn.Module:
         with torch.device("meta"):
-            return self.empty_network()
+            return self.empty_network().to("meta")
+
+    @property
+    def num_classes(self) -> int:
+        return self.info.num_classes
 
     def placed(self, network: nn.Module) -> nn.Module:
         """Channels last: convolutions are faster so."""
@@ -129,24 +146,3 @@ class ImageClassification(Task):
         if part == "val" and self.images.val is None:
             return None
         return accuracy(network, self.batches(part, 0, 0))
-
-
-def classification_loss(network: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy. label_smoothing: see ``Protocol.label_smoothing``."""
-    images, labels = batch
-    logits = network(images)
-    return Loss(
-        mean=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
-        examples=len(labels),
-        correct=(logits.detach().argmax(dim=1) == labels).sum(),
-    )
-
-
-def accuracy(network: nn.Module, batches: Iterable[Batch]) -> float:
-    """Share of the images that are classified right, in [0, 1]."""
-    correct: Tensor | int = 0
-    seen = 0
-    for images, labels in batches:
-        correct = correct + (network(images).argmax(dim=1) == labels).sum()
-        seen += len(labels)
-    return int(correct) / seen

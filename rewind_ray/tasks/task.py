@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.network_options import Option
 from rewind_ray.pruning.masks import prunable_parameters
 from rewind_ray.spec import Protocol
 
+BATCHES_DIGESTED = 50
+"""Of each part, in ``Task.data_digest``."""
 Batch = Any
 """Examples of one update; only the task looks inside."""
 
@@ -159,6 +163,21 @@ class Task:
     def load(self) -> None:
         """Read the data. What is wrong with it is raised here."""
 
+    def data_digest(self) -> str:
+        """What the data is, for a stage's id: 16 hex digits.
+
+        By default of the first batches of each part; a task that has others may hide data that
+        differs from here on.
+        """
+        tensors: dict[str, Tensor] = {}
+        for part in ("train", "val", "test"):
+            try:
+                for number, batch in enumerate(islice(self.batches(part, 0, 0), BATCHES_DIGESTED)):
+                    tensors |= _tensors(batch, f"{part} {number}")
+            except (KeyError, IndexError, ValueError, AttributeError):  # it has no such part
+                continue
+        return tensors_digest(tensors)
+
     def sizes(self) -> Sizes:
         """For estimates before a sweep. By default the data is loaded; a task that knows its sizes
         without says so here."""
@@ -169,6 +188,19 @@ class Task:
 def as_loss(loss: Loss | Tensor, batch: Batch) -> Loss:
     """A bare tensor's examples are those of the batch's first tensor."""
     return loss if isinstance(loss, Loss) else Loss(loss, examples=len(_first_tensor(batch)))
+
+
+def _tensors(batch: Batch, name: str) -> dict[str, Tensor]:
+    """All tensors of a batch, by where they are in it."""
+    if isinstance(batch, Tensor):
+        return {name: batch}
+    if isinstance(batch, Mapping):
+        parts: Iterable[tuple[Any, Any]] = batch.items()
+    elif isinstance(batch, (tuple, list)):
+        parts = enumerate(batch)
+    else:
+        parts = vars(batch).items() if hasattr(batch, "__dict__") else ()
+    return {key: t for label, part in parts for key, t in _tensors(part, f"{name} {label}").items()}
 
 
 def _first_tensor(batch: Batch) -> Tensor:

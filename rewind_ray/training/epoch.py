@@ -62,6 +62,7 @@ def train_epoch(
     parameters: dict[str, nn.Parameter],
     mask: Mask,
     precision: str,
+    seed: int = 0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
 ) -> EpochMetrics:
@@ -69,7 +70,9 @@ def train_epoch(
 
     learning_rate: of an update of this epoch, from 0. parameters: the prunable ones; those that
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
-    mask prunes nothing. stop: asked before every update whether to raise BrokenOff.
+    mask prunes nothing. seed: of what the network itself draws from PyTorch's global generators,
+    such as dropout; each update has its own, so that an epoch can be gone on with. stop: asked
+    before every update whether to raise BrokenOff.
     """
     network.train()
     device = next(network.parameters()).device
@@ -93,6 +96,7 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
+        torch.manual_seed(seed + updates)
         with autocast(device, precision):
             loss = as_loss(batch_loss(network, batch), batch)
         loss.mean.backward()  # type: ignore[no-untyped-call]

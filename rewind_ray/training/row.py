@@ -103,10 +103,11 @@ def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
 def dense_accuracy(
     ledger: Ledger, stage: Stage, train_epochs: int, metrics: dict[str, Any]
 ) -> float | None:
-    """Test accuracy of the chain's dense network after all T epochs, at whatever epoch it was
-    pruned; None as long as it has no row of that length. A sweep trains it before what is pruned.
+    """Test accuracy of the chain's dense network after all T epochs (0 where it was given trained),
+    at whatever epoch it was pruned; None as long as it has no row of that length. A sweep trains it
+    before what is pruned.
     """
-    dense, whole = stage.baseline, stage.protocol.epochs
+    dense, whole = stage.baseline, stage.protocol.dense_epochs
     if stage.parent is None and train_epochs == whole:
         accuracy: float | None = metrics["test_accuracy"]
         return accuracy

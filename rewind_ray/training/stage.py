@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewind_ray.models.own import load_weights_, weights_from_bytes
 from rewind_ray.pruning import (
     Mask,
     Probe,
@@ -23,7 +24,8 @@ from rewind_ray.pruning import (
 )
 from rewind_ray.retraining import METHODS, RATES, RateContext
 from rewind_ray.schedule import learning_rate
-from rewind_ray.spec import Stage
+from rewind_ray.seeding import seed_of
+from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
@@ -213,6 +215,7 @@ def begin_(run: StageRun) -> None:
     """Set weights, optimizer state and mask of epoch 0, and save them as its rewind point."""
     metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
     stage = run.stage
+    torch.manual_seed(seed_of(f"start {stage.seed} {stage.level}"))  # of what SNIP's pass draws
     if stage.parent and stage.prune and stage.retrain:
         parent = rewind_point(stage.parent, stage.parent.train_epochs, run)
         cut_network_(run, parent.cut)
@@ -230,6 +233,10 @@ def begin_(run: StageRun) -> None:
             checkpoint.load_optimizer_(run.network, run.optimizer, start.optimizer)
         if stage.prune.shrink:
             shrink_run_(run)
+    elif stage.protocol.init not in ("", BUILDER):
+        given = run.ledger.read_init(stage.protocol.init)
+        weights = weights_from_bytes(given, stage.protocol.init)
+        load_weights_(run.network, weights, "the stage")
     save_point(run, metrics)
 
 
@@ -410,6 +417,7 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         mask={**run.mask, **run.companions},
         precision=stage.protocol.precision,
         progress=run.progress,
+        seed=seed_of(f"network {stage.seed} {stage.level} {run.epoch}"),
         stop=run.stop,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from rewind_ray.errors import UserError
+from rewind_ray.importing import is_import_path
 from rewind_ray.network_options import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
@@ -46,10 +47,16 @@ def prepared(protocol: Protocol, options: Options) -> Protocol:
 
 
 def smoke(protocol: Protocol) -> Protocol:
-    """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most."""
+    """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most.
+
+    What is the user's own stays, and only the training is shortened.
+    """
     epochs = min(protocol.epochs, SMOKE_EPOCHS)
     schedule = protocol.schedule
     drops = {share_of(epochs, drop / protocol.epochs) for drop in schedule.drops}
+    schedule = moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs))
+    if any(map(is_import_path, (protocol.network, protocol.dataset, protocol.task))):
+        return replace(protocol, epochs=epochs, steps_per_epoch=2, schedule=schedule)
     kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
     network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
     options = dict(protocol.network_options)
@@ -67,7 +74,8 @@ def smoke(protocol: Protocol) -> Protocol:
         batch_size=32,
         epochs=epochs,
         steps_per_epoch=2,
-        schedule=moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs)),
+        schedule=schedule,
+        init="",
     )
 
 

@@ -15,7 +15,7 @@ from rewind_ray.spec import Protocol
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
 from rewind_ray.structures import DEFAULT_STRUCTURE
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task
 from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.options import Options
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
@@ -56,7 +56,7 @@ def prunable_shapes(protocol: Protocol, data: str | None) -> dict[str, nn.Parame
 
 @cache
 def _planned(protocol: Protocol, data: str | None) -> tuple[Size, dict[str, nn.Parameter]]:
-    task = task_of(protocol, data)
+    task = planned_task(protocol, data)
     sizes = task.sizes()  # first: a task that must load its data for them has it for the network
     network = task.meta_network()
     prunable = task.prunable(network)

@@ -1,4 +1,4 @@
-"""Hands out the stages that are ready, to Ray Tune or whoever asks. Knows no Ray."""
+"""Hands out stages as they become ready. No Ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State(StrEnum):
     READY = "ready"
     RUNNING = "running"
     ELSEWHERE = "elsewhere"
-    """Another sweep trains it."""
+    """Trained by another sweep."""
     DONE = "done"
     DIVERGED = "diverged"
     FAILED = "failed"
@@ -33,11 +33,11 @@ class State(StrEnum):
 ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED)
 
 
-class Scheduler:
-    """Every stage's state. A stage is ready when its parent's row is in the ledger, and that of its
-    dense network trained to the end, whose accuracy is in the rows of all that is pruned from it.
+class Dispatcher:
+    """Keeps the state of every stage, and hands out those that are ready.
 
-    Handing one out costs the same however many stages there are (a heap's log n).
+    A stage is ready when the rows of its parent and of its dense network trained to the end are in
+    the ledger; the latter's accuracy is in all rows of the chain. Handing one out takes O(log n).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Scheduler:
         ledger: Ledger,
         stop: Callable[[Stage, ResultRow], bool] | None = None,
     ) -> None:
-        """stop: whether a chain ends with this row, so that its descendants aren't needed."""
+        """stop: whether a chain ends with a row, so that its descendants aren't needed."""
         self.graph = graph
         self.ledger = ledger
         self._stop = stop
@@ -55,20 +55,20 @@ class Scheduler:
         self.reasons: dict[str, str] = {}
         """Why a stage failed or is blocked."""
         self.instead_of: dict[str, str] = {}
-        """Ready stages that a dead driver had, and that driver."""
+        """Ready stage -> the dead driver that had it."""
         self.grown = 0
-        """Times that stages were added."""
+        """Number of times that stages were added."""
         self._jobs: dict[str, Job] = {}
-        """What was wanted of stages when they were handed out."""
+        """Jobs of stages as they were handed out."""
         self._owners: dict[str, str] = {}
-        """Stages trained elsewhere, and the drivers that have them."""
+        """Stage trained elsewhere -> the driver that has it."""
         self._priorities = longest_first(graph)
         self._ready: list[tuple[int, int, str]] = []
         self._positions = {stage_id: position for position, stage_id in enumerate(graph)}
-        self._look_at_all()
+        self._find_finished()
 
-    def _look_at_all(self) -> None:
-        """What is done already: a few requests for all stages, and not some for each."""
+    def _find_finished(self) -> None:
+        """Find what is done already, with a few requests for all stages together."""
         live, self.ledger = self.ledger, self.ledger.listed(self.graph)
         there = [
             (stage_id, epoch)
@@ -87,21 +87,21 @@ class Scheduler:
 
     @property
     def ended(self) -> bool:
-        """Nothing runs, and nothing can become ready any more."""
+        """Whether nothing runs and nothing can become ready any more."""
         return sum(self.counts[state] for state in ENDED) == len(self.graph)
 
     def extend(self, chain: list[Stage]) -> None:
-        """Want these stages too, parents first from the baseline on.
+        """Add a chain of stages, from the baseline on.
 
-        A stage that is known at another length is trained on; one that a chain's end had made
-        needless is wanted again.
+        A stage that was added before with another length is trained further; one that wasn't needed
+        because its chain ended is needed again.
         """
         self.grown += 1
         behind = 0
         for stage in reversed(chain):
             behind += stage.train_epochs
-            known = self._priorities.get(stage.stage_id, 0)
-            self._priorities[stage.stage_id] = max(known, behind)
+            before = self._priorities.get(stage.stage_id, 0)
+            self._priorities[stage.stage_id] = max(before, behind)
         for stage in chain:
             if stage.stage_id not in self.graph:
                 self.counts[State.WAITING] += 1
@@ -114,12 +114,12 @@ class Scheduler:
         for stage in chain:
             node = self.graph[stage.stage_id]
             if self.states[stage.stage_id] in (State.DONE, State.DIVERGED):
-                self._unlock(node)  # something more may be wanted of it
+                self._unlock(node)  # another length may be wanted of it
             elif self.states[stage.stage_id] == State.WAITING:
                 self._place(node)
 
     def _place(self, node: Node) -> None:
-        """What is a stage that has just been added: ready, waiting, or blocked?"""
+        """Set the state of a stage that has just been added: ready, waiting or blocked."""
         if node.parent_id is None:
             self._unlock(node)
             return
@@ -148,7 +148,7 @@ class Scheduler:
         return None
 
     def finish(self, stage_id: str, error: str | None = None) -> None:
-        """A running stage has come to its end: the ledger says how."""
+        """A running stage has ended; the ledger has its results."""
         node = self.graph[stage_id]
         missing = [] if error else missing_epochs(self.ledger, self._jobs[stage_id])
         if error or missing:
@@ -159,16 +159,16 @@ class Scheduler:
         self._unlock(node)
 
     def put_back(self, stage_id: str) -> None:
-        """A running stage is to be handed out once more."""
+        """Hand a running stage out again."""
         self._unlock(self.graph[stage_id])
 
     def defer(self, stage_id: str, owner: str) -> None:
-        """A running stage turned out to be another driver's: wait for its row."""
+        """Wait for the row of a running stage that turned out to be another driver's."""
         self._owners[stage_id] = owner
         self._set(stage_id, State.ELSEWHERE)
 
     def look_elsewhere(self, watch: Watch) -> list[Node]:
-        """Those that other drivers have finished. What they gave up, or died with, is ready."""
+        """Stages that other drivers have finished; those that they gave up become ready."""
         finished = []
         for stage_id, owner in list(self._owners.items()):
             node = self.graph[stage_id]
@@ -183,13 +183,12 @@ class Scheduler:
         return finished
 
     def _drop_row(self, stage_id: str, epoch: int) -> None:
-        """A damaged one. What can't be deleted fails its own stage, with the path, once a worker
-        tries it too."""
+        """Delete a damaged row. If that fails, a worker fails at it too and reports the path."""
         with suppress(OSError):
             self.ledger.drop_row(stage_id, epoch)
 
     def _rows_of(self, node: Node) -> dict[int, ResultRow] | None:
-        """By length; None where one is damaged, which is deleted, so that it is made again."""
+        """Length -> row; None if one is damaged, which is deleted and made again."""
         stage_id = node.stage_id
         rows: dict[int, ResultRow] = {}
         for epoch in node.row_epochs:
@@ -201,7 +200,7 @@ class Scheduler:
         return rows
 
     def _settle(self, node: Node, rows: dict[int, ResultRow]) -> None:
-        """All that can be had of the stage is in the ledger."""
+        """The stage is complete in the ledger: set its state and release its children."""
         stage_id = node.stage_id
         self._complete(node.stage, rows.values())
         diverged = {epoch for epoch, row in rows.items() if row.status == "diverged"}
@@ -215,10 +214,10 @@ class Scheduler:
                 self._release(child, rows[child.stage.parent.train_epochs])
 
     def _complete(self, stage: Stage, rows: Iterable[ResultRow]) -> None:
-        """Write the dense network's accuracy into rows that are older than it.
+        """Write the dense network's accuracy into rows that were made before it was known.
 
-        Those of a dense network at a shorter length are; those of pruned ones only if they were
-        trained without a sweep.
+        These are rows of the dense network at shorter lengths, and of pruned ones that were trained
+        without a sweep.
         """
         without = [row for row in rows if row.baseline_test_accuracy is None]
         if not without or not self._has_dense_row(stage):
@@ -230,7 +229,7 @@ class Scheduler:
             self.ledger.write_row(replace(row, baseline_test_accuracy=dense.test_accuracy))
 
     def _release(self, child: Node, row: ResultRow) -> None:
-        """The row of its parent that a waiting stage goes on from is there."""
+        """The row of a waiting stage's parent is there: make it ready, or block it."""
         parent = child.stage.parent
         assert parent is not None
         if row.status == "diverged":
@@ -241,7 +240,7 @@ class Scheduler:
             self._unlock(child)
 
     def _unlock(self, node: Node) -> None:
-        """Ready if something is missing of it."""
+        """Make the stage ready if anything of it is missing, else settle it."""
         if not missing_epochs(self.ledger, node.job):
             rows = self._rows_of(node)
             if rows is not None:

@@ -12,41 +12,46 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
+from rewind_ray.importing import is_import_path
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import Stage
+from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
-from rewind_ray.tasks import task_of
+from rewind_ray.tasks import planned_task, task_of
+from rewind_ray.tasks.identity import uncovered
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.chains import sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
-from sweeps.run.dispatcher import Scheduler, State
-from sweeps.run.progress import Progress
+from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.live_view import LiveView
 from sweeps.run.provenance import code_digest, git_commit
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
 DRY_RUN_PATIENCE_SECONDS = 10.0
-"""For a storage that doesn't answer."""
+"""Longest wait for a storage that doesn't answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
     name: str
-    """Of its record, boards and Tune files in the storage."""
+    """Name of its record, TensorBoard and Tune files in the storage."""
     stages: list[Stage]
-    """The ends of its chains; ancestors come along."""
+    """Last stage of each chain; ancestors are added."""
     data: str | None = None
     """Folder of the data set's files, absolute."""
+    init: str | None = None
+    """File of trained weights, where the protocols have some; see ``Protocol.init``."""
     stop: Callable[[Stage, ResultRow], bool] | None = None
-    """Whether a chain ends with this row, and what comes after it isn't needed."""
+    """Whether a chain ends with a row, so that the stages after it aren't needed."""
 
 
 def command(main: Callable[..., int]) -> None:
@@ -75,6 +80,8 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     console = make_console()
     graph = build_graph(sweep.stages)
     check_graph(graph, sweep.data)
+    for warning in left_out(graph, sweep.data):
+        console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
     if options.dry_run:
         with patience_of(DRY_RUN_PATIENCE_SECONDS):
             ledger = Ledger(options.storage)
@@ -83,20 +90,21 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    store_init(sweep, ledger)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
-    scheduler = Scheduler(graph, ledger, sweep.stop)
-    already = scheduler.counts[State.DONE]
+    dispatcher = Dispatcher(graph, ledger, sweep.stop)
+    already = dispatcher.counts[State.DONE]
     console.print(
         f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}",
         markup=False,
     )
     code = DONE
-    if not scheduler.ended:
+    if not dispatcher.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)
-        code = train(sweep, graph, scheduler, options, console)
-    report_trouble(scheduler, console)
-    if scheduler.counts[State.DONE] + scheduler.counts[State.STOPPED] < len(graph):
+        code = train(sweep, graph, dispatcher, options, console)
+    report_trouble(dispatcher, console)
+    if dispatcher.counts[State.DONE] + dispatcher.counts[State.STOPPED] < len(graph):
         code = code or FAILED
     stages = {stage_id: node.stage for stage_id, node in graph.items()}
     show_results(sweep.name, finished_rows(graph, ledger), stages, options, console)
@@ -104,30 +112,30 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 
 
 def train(
-    sweep: Sweep, graph: Graph, scheduler: Scheduler, options: Options, console: Console
+    sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
     listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
-    from sweeps.run.tensorboard import Boards
+    from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
 
-    boards = Boards(scheduler.ledger, sweep.name, graph)
-    with Progress(sweep.name, graph, scheduler, console) as progress:
+    tensorboard = TensorBoard(dispatcher.ledger, sweep.name, graph)
+    with LiveView(sweep.name, graph, dispatcher, console) as view:
         try:
             runtime = runtime_of(sweep, options)
-            train_graph(scheduler, runtime, options, progress, boards, sweep.name)
+            train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
         finally:
-            boards.close()
-            record_failures(sweep.name, scheduler)
-    console.print(progress.summary(), markup=False)
-    if not scheduler.ended:
+            tensorboard.close()
+            record_failures(sweep.name, dispatcher)
+    console.print(view.summary(), markup=False)
+    if not dispatcher.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
 
 
 def runtime_of(sweep: Sweep, options: Options) -> Runtime:
-    """Where and how its stages run, as far as Ray doesn't say."""
+    """The runtime of its stages, except for device and Ray version."""
     return Runtime(
         storage=absolute(options.storage),
         data=sweep.data,
@@ -138,9 +146,9 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
 
 
 def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:
-    """What the sweep consists of, for the analysis, the command and the code that made it.
+    """Write the sweep's stages, command and version of the code to the ledger.
 
-    Warns where other code has begun it: its numbers may differ from those to come.
+    Warns if the sweep was begun with other code, whose numbers may differ.
     """
     code = code_digest()
     before = record_before(ledger, sweep.name)
@@ -148,11 +156,21 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     if earlier and earlier[-1] != code:
         console.print(
             f"[yellow]the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
-            "finished stages stay as they are; each row tells its git_commit[/]",
+            "finished stages stay as they are; each row has its git_commit[/]",
             soft_wrap=True,
         )
+    own = own_parts(graph)
+    for what, digest in own.items():
+        was = before["own"].get(what)
+        if was is not None and was != digest:
+            console.print(
+                f"[yellow]{escape(what)} is no longer what it was when this sweep last ran ({was}, "
+                f"now {digest}); its stages are other ones, and are trained anew[/]",
+                soft_wrap=True,
+            )
     record: dict[str, Any] = {
         "sweep": sweep.name,
+        "own": before["own"] | own,
         "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
         "git_commit": git_commit(),
         "code": list(dict.fromkeys([*earlier, code])),
@@ -164,15 +182,25 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     ledger.write_sweep(sweep.name, record)
 
 
-def record_failures(name: str, scheduler: Scheduler) -> None:
-    """Add why stages failed to the sweep's record; what an earlier run had there goes."""
-    ledger = scheduler.ledger
+def own_parts(graph: Graph) -> dict[str, str]:
+    """Networks, data and tasks of the user's own -> their digests."""
+    found: dict[str, str] = {}
+    for protocol in {node.stage.protocol for node in graph.values()}:
+        found[f"network {protocol.network}"] = protocol.network_digest
+        found[f"data {protocol.dataset}"] = protocol.data_digest
+        found[f"task {protocol.task}"] = protocol.task_digest
+    return {what: digest for what, digest in found.items() if digest}
+
+
+def record_failures(name: str, dispatcher: Dispatcher) -> None:
+    """Write the reasons of failed stages to the sweep's record, instead of earlier ones."""
+    ledger = dispatcher.ledger
     failures = {
-        stage_id: scheduler.reasons[stage_id]
-        for stage_id, state in scheduler.states.items()
+        stage_id: dispatcher.reasons[stage_id]
+        for stage_id, state in dispatcher.states.items()
         if state == State.FAILED
     }
-    with suppress(OSError, ValueError):  # what stopped the sweep may stop this too
+    with suppress(OSError, ValueError):  # the storage may be what stopped the sweep
         record = ledger.read_sweep(name)
         if record.get("failures", {}) != failures:
             ledger.write_sweep(name, record | {"failures": failures})
@@ -183,31 +211,55 @@ def rows_asked(graph: Graph) -> dict[str, list[int]]:
 
 
 def record_before(ledger: Ledger, name: str) -> dict[str, Any]:
-    """``code``, digests of what has run the sweep before, in order, and the ``stages`` it had:
-    with fewer seeds it still needs those of the others."""
+    """``code``, digests of what has run the sweep before, in order; the ``stages`` it had, because
+    with fewer seeds it still needs those of the others; and digests of what is the user's ``own``.
+    """
     try:
         record = ledger.read_sweep(name)
         return {
             "code": [str(digest) for digest in record["code"]],
             "stages": {stage: [int(n) for n in asked] for stage, asked in record["stages"].items()},
+            "own": {str(what): str(digest) for what, digest in record.get("own", {}).items()},
         }
     except (AttributeError, KeyError, TypeError, ValueError):
-        return {"code": [], "stages": {}}
+        return {"code": [], "stages": {}, "own": {}}
+
+
+def left_out(graph: Graph, data: str | None) -> list[str]:
+    """What pruning doesn't reach, of networks of the user's own."""
+    warnings = []
+    for protocol in {node.stage.protocol for node in graph.values()}:
+        if is_import_path(protocol.network) or is_import_path(protocol.task):
+            task = planned_task(protocol, data)
+            warnings.append(uncovered(task.meta_network(), task.prunable, protocol))
+    return [warning for warning in warnings if warning is not None]
+
+
+def store_init(sweep: Sweep, ledger: Ledger) -> None:
+    """Put the trained weights where all workers find them."""
+    wanted = {stage.protocol.init for stage in sweep.stages} - {"", BUILDER}
+    if not wanted:
+        return
+    from rewind_ray.models.own import read_weights, weights_bytes
+
+    assert sweep.init is not None
+    (digest,) = wanted
+    ledger.write_init(digest, weights_bytes(read_weights(sweep.init)))
 
 
 def prepare_data(sweep: Sweep) -> None:
-    """Download or decode once, here, and not in every worker."""
+    """Download or decode the data once, before the workers start."""
     for protocol in {stage.protocol for stage in sweep.stages}:
         task_of(protocol, sweep.data).prepare()
 
 
-def report_trouble(scheduler: Scheduler, console: Console) -> None:
-    """The stages that came to nothing, and why."""
+def report_trouble(dispatcher: Dispatcher, console: Console) -> None:
+    """Print the stages without a result, and the reasons."""
     for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
-        for stage_id, its_state in scheduler.states.items():
+        for stage_id, its_state in dispatcher.states.items():
             if its_state == state:
-                title = stage_title(scheduler.graph[stage_id].stage)
-                line = f" {stage_id} {title}: {scheduler.reasons[stage_id]}"
+                title = stage_title(dispatcher.graph[stage_id].stage)
+                line = f" {stage_id} {title}: {dispatcher.reasons[stage_id]}"
                 console.print(Text.assemble((str(state), "red"), line), soft_wrap=True)
 
 
@@ -222,5 +274,5 @@ def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:
 
 
 def absolute(storage: str) -> str:
-    """Ray's actors change their working directory."""
+    """A local path made absolute, because Ray's actors change their working directory."""
     return storage if "://" in storage else str(Path(storage).expanduser().absolute())

@@ -1,4 +1,4 @@
-"""Which code makes the numbers."""
+"""Version of the code that makes the numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import rewind_ray
 
 
 def code_digest() -> str:
-    """Of the modules that make the numbers."""
+    """Digest of the modules of ``rewind_ray``."""
     digest = hashlib.sha256()
     folder = Path(rewind_ray.__file__).parent
     for path in sorted(folder.rglob("*.py")):
@@ -19,7 +19,7 @@ def code_digest() -> str:
 
 
 def git_commit() -> str | None:
-    """Of the code that runs, with ``-dirty`` if it was changed since; None outside a checkout."""
+    """Commit of the running code, with ``-dirty`` if it was changed; None outside a checkout."""
     folder = Path(__file__).parent
     try:
         described = subprocess.run(

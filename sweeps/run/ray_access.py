@@ -1,4 +1,4 @@
-"""Who can reach Ray: its token, and the interfaces on which it listens. Doesn't import Ray."""
+"""Access to Ray: its token, and the interfaces it listens on. Doesn't import Ray."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def listen_on_loopback(address: str) -> None:
 
 
 def token_path() -> Path:
-    """Where Ray keeps its token, with which anybody can run code on the cluster."""
+    """Path of Ray's token, with which anyone can run code on the cluster."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
 
 
 def keep_token_private() -> None:
-    """Ray makes the file with the mode that files have by default, so that others can read it."""
+    """Make Ray's token readable by its owner only; Ray creates it with the default mode."""
     path = token_path()
-    with suppress(OSError):  # there is none, or it is somebody else's: the doctor names it
+    with suppress(OSError):  # no such file, or another owner's; the doctor reports it
         if path.stat().st_mode & 0o077:
             path.chmod(PRIVATE)

@@ -1,7 +1,7 @@
 """Notices that Ray itself has ended, and then interrupts the driver.
 
 Without its raylet Tune waits for ever. Without its control service (GCS) Ray ends the whole process
-after 60 seconds, with words of its own only.
+after 60 seconds, with only its own message.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Callable
 
 LOOK_SECONDS = 1.0
 PAUSE_LOOKS = 3
-"""Between an answer and the next question."""
+"""Looks between an answer and the next question."""
 SILENT_LOOKS = 25
-"""Without an answer. Ray's limit is 60 seconds, and the driver needs some to end."""
+"""Looks without an answer; Ray's limit is 60 seconds, and the driver needs some to end."""
 INTERRUPTS, INTERRUPT_LOOKS = 2, 8
-"""Tune ends in good order after the first; after the second wherever it is, unless that is inside
-a call of Ray's that never returns."""
+"""Tune ends in good order after the first, and at once after the second, unless it is inside a call
+of Ray's that never returns."""
 
 
 def own_node_trouble() -> Callable[[], str | None]:
-    """Asks Ray whether the node is alive that this process is connected to; see ``RayWatch``."""
+    """A function that asks Ray whether this process's node is alive; see ``RayWatch``."""
     import ray
 
     own_id = ray.get_runtime_context().get_node_id()
@@ -41,7 +41,7 @@ def interrupt_main_thread() -> None:
 
 
 def end_process() -> None:
-    """At once, without a word to Ray, whose processes here end with this one."""
+    """End at once, without a call to Ray, whose processes here end with this one."""
     sys.stderr.flush()
     os._exit(1)
 

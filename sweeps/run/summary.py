@@ -1,4 +1,4 @@
-"""The end of a sweep: its table, its figure, and where to go from there."""
+"""The end of a sweep: its table, its figure, and the next commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show_results(
     options: Options,
     console: Console,
 ) -> None:
-    """Nothing, if no pruned network is finished yet. stages: those of the rows, by their id."""
+    """Print table and figure, if a pruned network is finished. stages: stage_id -> stage."""
     if not any(row.level for row in rows):
         return
     from analysis.draw.figures import accuracy_against_compression, mere_first_steps
@@ -53,10 +53,8 @@ def show_results(
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
-    """A line a compression, a column a method: median test accuracy, lowest–highest seed.
-
-    Many methods stand below each other, with a column a compression.
-    """
+    """Median test accuracy (lowest–highest seed): a row for each compression, a column for each
+    method; with many methods the other way round."""
     from analysis.table.text import panel_name
 
     points = points.assign(column=columns_of(points))
@@ -94,12 +92,12 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
 
 
 def columns_of(points: pd.DataFrame) -> pd.Series:
-    """The method, its knobs where they differ, and the step size where several are shown."""
+    """Method, knobs where they differ, and step size where there are several."""
     names = (points["method"] + " " + points["variant"]).str.strip()
     iterative = (points["schedule_kind"] == "iterative").all()
     if not iterative or points["prune_fraction"].nunique() < 2:
         return names
-    return names + " " + points["prune_fraction"].map("{:g} a step".format)
+    return names + " " + points["prune_fraction"].map("{:g} per step".format)
 
 
 def cell(points: pd.DataFrame) -> str:
@@ -117,7 +115,7 @@ def spread(median: float, low: float, high: float) -> str:
 
 
 def figure_path(sweep: str, options: Options) -> Path:
-    """In the storage, or in the working directory where the storage is no local one."""
+    """In the storage, or in the working directory if the storage isn't local."""
     ledger = Ledger(options.storage)
     local = ledger.filesystem.type_name == "local"
     folder = Path(ledger.layout.figures) if local else Path.cwd()

@@ -1,4 +1,4 @@
-"""TensorBoard: one run a chain, its stages one after the other on the step axis (updates)."""
+"""TensorBoard files: one run for each chain, its stages one after the other in updates."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SCALARS = {
 """Tag -> name in an epoch's metrics."""
 
 
-class Boards:
-    """Writes what stages have done to ``<storage>/tensorboard/<sweep>/<chain>``.
+class TensorBoard:
+    """Writes the epochs of stages to ``<storage>/tensorboard/<sweep>/<chain>``.
 
     TensorBoard's writer knows local folders only; for other storage the events are written to a
     temporary folder and moved there when a stage ends.
@@ -42,7 +42,7 @@ class Boards:
         self._last = lineages(graph)
         self._staging = None
         if ledger.filesystem.type_name != "local":
-            self._staging = tempfile.TemporaryDirectory(prefix="rewind-ray-boards-")
+            self._staging = tempfile.TemporaryDirectory(prefix="rewind-ray-tensorboard-")
         self._open: dict[str, SummaryWriter] = {}
         self._written: dict[str, int] = {}
 
@@ -51,18 +51,18 @@ class Boards:
         stage_id: str,
         up_to: int,
         steps_per_epoch: int,
-        told: Sequence[dict[str, Any]] = (),
+        reported: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Write the stage's epochs up to this one, as far as they aren't yet.
+        """Write the stage's epochs up to this one that aren't written yet.
 
-        told: metrics that are known, of any epochs; only the others are read from the ledger.
+        reported: metrics of some epochs; those of others are read from the ledger.
         """
-        known = {metrics["epoch"]: metrics for metrics in told}
+        at_hand = {metrics["epoch"]: metrics for metrics in reported}
         stage = self.graph[stage_id].stage
         offset = sum(step.train_epochs for step in stage.chain[:-1])
         writer = self._writer(stage, offset * steps_per_epoch)
         for epoch in range(self._written.get(stage_id, 0) + 1, up_to + 1):
-            metrics = known.get(epoch) or self.ledger.read_metrics(stage_id, epoch)
+            metrics = at_hand.get(epoch) or self.ledger.read_metrics(stage_id, epoch)
             step = (offset + epoch) * steps_per_epoch
             for tag, name in SCALARS.items():
                 if metrics.get(name) is not None:
@@ -71,7 +71,7 @@ class Boards:
             self._written[stage_id] = epoch
 
     def finish(self, stage_id: str) -> None:
-        """The stage has ended. At the end of a chain: its results beside its settings."""
+        """Close the stage's file; at the end of a chain with its settings and results (hparams)."""
         writer = self._open.pop(stage_id, None)
         if writer is None:
             return
@@ -83,7 +83,7 @@ class Boards:
             self._move(self._names[stage_id], Path(self._staging.name))
 
     def _move(self, name: str, staging: Path) -> None:
-        """Each file once, however many stages are still to come."""
+        """Move the finished files to the storage, each once."""
         for events in sorted((staging / name).iterdir()):
             target = f"{self.folder}/{name}/{events.name}"
             write_atomically(self.ledger.filesystem, target, events.read_bytes())
@@ -96,7 +96,7 @@ class Boards:
             self._staging.cleanup()
 
     def _writer(self, stage: Stage, first_step: int) -> SummaryWriter:
-        """Purging what an interrupted run may have written from this stage on."""
+        """The stage's writer; it purges what an interrupted run wrote from this stage on."""
         if stage.stage_id not in self._open:
             root = self._staging.name if self._staging else self.folder
             folder = f"{root}/{self._name(stage)}"
@@ -104,7 +104,7 @@ class Boards:
         return self._open[stage.stage_id]
 
     def _name(self, stage: Stage) -> str:
-        """Of its chain; a graph that has grown keeps the names it had."""
+        """Name of its chain; a graph that has grown keeps its names."""
         if stage.stage_id not in self._names:
             self._names = chain_names(self.graph) | self._names
             self._last = lineages(self.graph)
@@ -127,5 +127,5 @@ class Boards:
             "result/compression_ratio": row.compression_ratio,
             "result/search_cost_epochs": row.search_cost_epochs,
         }
-        known = {name: value for name, value in results.items() if value is not None}
-        writer.add_hparams(settings, known, run_name=".")
+        given = {name: value for name, value in results.items() if value is not None}
+        writer.add_hparams(settings, given, run_name=".")

@@ -1,4 +1,4 @@
-"""The scheduler behind Ray Tune's Searcher interface."""
+"""The dispatcher behind Ray Tune's Searcher interface: suggests ready stages as trials."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.failures import STORAGE
 from rewind_ray.training.run import Runtime
 from sweeps.plan.graph import Node
-from sweeps.run.dispatcher import Scheduler
+from sweeps.run.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 SAME_FAILURES = 3
-"""Of a stage, one after the other and with the same text: then it isn't tried again."""
+"""Number of times in a row that a stage may fail with the same text before it is given up."""
 
 
 WORKER_GONE = "its worker is gone"
 """Killed, or lost with its node: it couldn't report why."""
 
 
-class Source(Protocol):
-    """Adds stages to the scheduler while a sweep runs."""
+class StageSource(Protocol):
+    """Adds stages to the dispatcher while a sweep runs, as a search does."""
 
     ended: bool
-    """It will add no more."""
+    """Whether it will add no more."""
 
     def begin(self, driver: str, slots: int) -> None:
-        """The driver's token, and how many stages can run at once."""
+        """Called first, with the driver's token and the number of stages that run at once."""
 
     def settle(self) -> None:
-        """Look at what has ended."""
+        """Take in the results of stages that have ended."""
 
     def more(self) -> bool:
-        """Add stages, because a slot is idle. False if there is nothing to add now."""
+        """Add stages for an idle slot; False if there is nothing to add now."""
 
 
-class GraphSearcher(Searcher):  # type: ignore[misc]
-    """Suggests stages as they become ready: a trial is a stage.
+class TuneSearcher(Searcher):  # type: ignore[misc]
+    """Suggests stages as they become ready: one trial for each.
 
-    None means that all that is left waits for running stages; FINISHED, without which Tune would
-    wait for ever, that nothing can become ready any more, or that this run of Tune has had its
-    share.
+    ``suggest`` returns None while all remaining stages wait for running ones, and FINISHED, without
+    which Tune would wait for ever, once nothing can become ready any more or this run of Tune has
+    had its number of stages.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        dispatcher: Dispatcher,
         runtime: dict[str, Any],
         cpus: float,
         gpus: float,
@@ -62,33 +62,32 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         watch: Watch,
         step_seconds: float = 1.0,
         most_cpus: float = math.inf,
-        source: Source | None = None,
+        source: StageSource | None = None,
     ) -> None:
-        """driver: the token that stages are claimed with. watch: of the other drivers.
-        step_seconds: a trial trains for before it reports, at least. most_cpus: of the largest
-        node."""
+        """driver: the token that stages are claimed with. watch: on the other drivers.
+        step_seconds: least time between two reports of a trial. most_cpus: of the largest node."""
         super().__init__()
-        self.scheduler = scheduler
+        self.dispatcher = dispatcher
         self.driver = driver
         self.finished_elsewhere: list[Node] = []
-        """To be taken out by whoever shows them."""
-        self.crowded_out: set[str] = set()
+        """Stages to show as finished; whoever shows one removes it."""
+        self.out_of_memory: set[str] = set()
         """Stages that ran out of memory once."""
         self.failures: dict[str, str] = {}
-        """What the last try of a stage broke off with, as its worker reported it."""
+        """Stage -> the failure of its last try, as its worker reported it."""
         self.storage_failure: str | None = None
-        """Why no stage can go on, if so."""
+        """Why nothing can be written to the storage, if so."""
         self._same_failures: dict[str, int] = {}
         self._held: Node | None = None
-        """A ready stage that was taken and not yet suggested."""
+        """A stage taken from the dispatcher and not yet suggested."""
         self._watch = watch
         self._most_cpus = most_cpus
         self._source = source
         self._looked = time.monotonic()
         self.trials: dict[str, str] = {}
-        """trial_id -> stage_id of the running ones."""
+        """trial_id -> stage_id of running trials."""
         self.left = math.inf
-        """Stages that may still be handed out in this run of Tune."""
+        """Number of stages still to be suggested in this run of Tune."""
         self._settings = {
             "runtime": runtime,
             "cpus": cpus,
@@ -98,7 +97,7 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         self._ledger = Ledger(Runtime(**runtime).storage)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy of it, but a sweep is continued from the ledger."""
+        """Empty: Tune saves it, but a sweep continues from the ledger."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -112,27 +111,27 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         self.trials[trial_id] = node.stage_id
         try:
             self._ledger.write_spec(node.stage)
-        except OSError as error:  # the worker meets it too, and reports it
+        except OSError as error:  # the worker fails at it too, and reports it
             log.warning("can't write the description of stage %s: %s", node.stage_id, error)
         return {
             "stage_id": node.stage_id,
             "row_epochs": sorted(node.row_epochs),
             "rewind_epochs": sorted(node.rewind_epochs),
             "driver": self.driver,
-            "instead_of": self.scheduler.instead_of.get(node.stage_id),
+            "instead_of": self.dispatcher.instead_of.get(node.stage_id),
             **self._settings,
-            **(self._more_room() if node.stage_id in self.crowded_out else {}),
+            **(self._more_room() if node.stage_id in self.out_of_memory else {}),
         }
 
     def has_next(self) -> bool:
-        """Whether a run of Tune would have anything to do."""
+        """Whether another run of Tune has anything to do."""
         self._held = self._held or self._next_node()
         return self._held is not None or not self.ended
 
     def note_failure(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Remember what a trial reports to have broken off with. Whether to give the stage up."""
+        """Record the failure that a trial reports; True if its stage is to be given up."""
         stage_id = self.trials.get(trial_id)
-        if stage_id is None:  # it has ended
+        if stage_id is None:  # the trial has ended
             return False
         failure = result.get("failure")
         if not failure:
@@ -148,46 +147,46 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         return self._same_failures[stage_id] >= SAME_FAILURES
 
     def take_back(self) -> None:
-        """Hand out once more what was running: Ray has ended, and its workers with it."""
+        """Return all running stages to the dispatcher, after Ray has ended with its workers."""
         for stage_id in self.trials.values():
-            self.scheduler.put_back(stage_id)
+            self.dispatcher.put_back(stage_id)
         self.trials.clear()
 
     @property
     def wants_another_run(self) -> bool:
-        """This run of Tune has had its share, and came to its end."""
+        """Whether this run of Tune has ended with its number of stages, and more are left."""
         return not self.left and not self.trials and not self.ended
 
     @property
     def ended(self) -> bool:
-        """Nothing runs, and nothing will become ready or be added any more."""
-        return self.scheduler.ended and (self._source is None or self._source.ended)
+        """Whether nothing runs and nothing will become ready or be added any more."""
+        return self.dispatcher.ended and (self._source is None or self._source.ended)
 
     def _next_node(self) -> Node | None:
         if self._source is None:
-            return self.scheduler.next_ready()
+            return self.dispatcher.next_ready()
         while True:
             self._source.settle()
-            node = self.scheduler.next_ready()
+            node = self.dispatcher.next_ready()
             if node is not None or not self._source.more():
                 return node
 
     def _more_room(self) -> dict[str, float]:
-        """Twice the share of a device, so that a trial has half as many neighbours."""
+        """Twice the share of a device, so that half as many stages run beside it."""
         cpus, gpus = self._settings["cpus"], self._settings["gpus"]
         if gpus:
             return {"gpus": min(1.0, 2 * gpus)}
         return {"cpus": max(cpus, min(2 * cpus, self._most_cpus))}
 
     def look_elsewhere(self) -> None:
-        """Now and then: what have other drivers finished, given up or died with?"""
+        """Every LOOK_SECONDS take in what other drivers have finished or given up."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
         try:
-            self.finished_elsewhere += self.scheduler.look_elsewhere(self._watch)
+            self.finished_elsewhere += self.dispatcher.look_elsewhere(self._watch)
         except OSError as trouble:
-            log.warning("can't see what other sweeps have done: %s", trouble)
+            log.warning("can't read the results of other sweeps: %s", trouble)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -196,31 +195,31 @@ class GraphSearcher(Searcher):  # type: ignore[misc]
         stage_id = self.trials.pop(trial_id)
         owner = (result or {}).get("elsewhere")
         if owner and not error:
-            self.scheduler.defer(stage_id, owner)
+            self.dispatcher.defer(stage_id, owner)
             return
-        crowded = (result or {}).get("out_of_memory")
-        if crowded and not error and stage_id not in self.crowded_out:
-            self.crowded_out.add(stage_id)
-            self.scheduler.put_back(stage_id)
+        details = (result or {}).get("out_of_memory")
+        if details and not error and stage_id not in self.out_of_memory:
+            self.out_of_memory.add(stage_id)
+            self.dispatcher.put_back(stage_id)
             return
         failure = (result or {}).get("failure")
-        if crowded:
-            failure = f"out of memory, with fewer neighbours too: {crowded}"
+        if details:
+            failure = f"out of memory, also with fewer stages beside it: {details}"
         if error:
             failure = self.failures.get(stage_id, WORKER_GONE)
         try:
-            if error or failure:  # its worker may not have been able to
+            if error or failure:  # its worker may not have released it
                 release(self._ledger, stage_id, self.driver)
         except OSError as trouble:
-            log.warning("can't give stage %s back: %s", stage_id, trouble)
+            log.warning("can't release stage %s: %s", stage_id, trouble)
         try:
-            self.scheduler.finish(stage_id, failure)
+            self.dispatcher.finish(stage_id, failure)
         except Exception as trouble:
             log.error("after stage %s: %s", stage_id, traceback.format_exc())
-            self.scheduler.finish(stage_id, f"its result can't be read: {trouble}")
+            self.dispatcher.finish(stage_id, f"its result can't be read: {trouble}")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the truth, and a sweep is continued from there."""
+        """No-op: a sweep continues from the ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """No-op; see ``save``."""

@@ -23,7 +23,7 @@ from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.plan.graph import Graph, build_graph, cost
 from sweeps.plan.naming import percent
-from sweeps.run.dispatcher import ENDED, Scheduler, State
+from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.searching.objectives import (
     LUMPS,
     Point,
@@ -126,7 +126,7 @@ class Search:
         baselines = build_graph(dense_stage(self.protocol, seed) for seed in range(effort.seeds))
         for node in baselines.values():  # so that later suggestions find them all
             node.rewind_epochs |= rewind_epochs(study.spec.space, self.protocol)
-        self.scheduler = Scheduler(baselines, ledger, self.is_hopeless)
+        self.dispatcher = Dispatcher(baselines, ledger, self.is_hopeless)
         self._restore()
 
     # Called by the Tune searcher
@@ -241,11 +241,11 @@ class Search:
             for stage in chain[1:]:
                 place = (suggestion.recipe.up_to(stage.level), seed)
                 self._of_stage.setdefault((stage.stage_id, stage.train_epochs), place)
-            self.scheduler.extend(chain)
+            self.dispatcher.extend(chain)
 
     def _has_ended(self, suggestion: Suggestion) -> bool:
         stages = (stage for chain in suggestion.chains.values() for stage in chain)
-        return all(self.scheduler.states[stage.stage_id] in ENDED for stage in stages)
+        return all(self.dispatcher.states[stage.stage_id] in ENDED for stage in stages)
 
     def _conclude(self, suggestion: Suggestion) -> None:
         """Once all its stages have ended: add another seed, or report the result."""
@@ -288,14 +288,14 @@ class Search:
 
     def _row(self, stage: Stage) -> ResultRow | None:
         """The row of a stage; None if it has none, or diverged."""
-        if self.scheduler.states[stage.stage_id] not in (State.DONE, State.DIVERGED):
+        if self.dispatcher.states[stage.stage_id] not in (State.DONE, State.DIVERGED):
             return None
         row = self._ledger.read_row(stage.stage_id, stage.train_epochs)
         return None if row.status == "diverged" else row
 
     def _why(self, stage: Stage) -> State:
         """The state of a stage without a row; ends the search if it is a dense network."""
-        state = self.scheduler.states[stage.stage_id]
+        state = self.dispatcher.states[stage.stage_id]
         if stage.level == 0:
             self.trouble.append(f"the dense network of seed {stage.seed} {state}; search ended")
             self.ended = True
@@ -420,13 +420,13 @@ class Search:
         self.confirmed = {RECOMMENDED: best.recipe, **rivals_at(best, self.protocol)}
         for seed in self.fresh_seeds:
             for recipe in self.confirmed.values():
-                self.scheduler.extend(recipe.chain(self.protocol, seed))
+                self.dispatcher.extend(recipe.chain(self.protocol, seed))
         return True
 
     def wanted(self) -> Graph:
         """All stages except those of chains that were given up."""
-        states = self.scheduler.states
-        return {i: node for i, node in self.scheduler.graph.items() if states[i] != State.STOPPED}
+        states = self.dispatcher.states
+        return {i: node for i, node in self.dispatcher.graph.items() if states[i] != State.STOPPED}
 
     @property
     def fresh_seeds(self) -> range:
@@ -435,7 +435,7 @@ class Search:
     def fresh_row(self, recipe: Recipe, seed: int) -> ResultRow | None:
         """The row of its last level; None if it has none, or diverged."""
         chain = recipe.chain(self.protocol, seed)
-        if any(stage.stage_id not in self.scheduler.graph for stage in chain):
+        if any(stage.stage_id not in self.dispatcher.graph for stage in chain):
             return None
         return self._row(chain[-1])
 

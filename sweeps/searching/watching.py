@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.text import Text
 
 from sweeps.run.dispatcher import State
-from sweeps.run.progress import Progress
+from sweeps.run.live_view import LiveView
 from sweeps.searching.search import Search
 
 
-class SearchProgress(Progress):
+class SearchView(LiveView):
     """Counts suggestions: how many stages they will take isn't known beforehand."""
 
     def __init__(self, name: str, search: Search, console: Console) -> None:
-        super().__init__(name, search.scheduler.graph, search.scheduler, console)
+        super().__init__(name, search.dispatcher.graph, search.dispatcher, console)
         self.search = search
 
     def say(self, line: str) -> None:
@@ -26,7 +26,7 @@ class SearchProgress(Progress):
         return min(self.search.num_suggested, wanted), wanted
 
     def summary(self) -> str:
-        search, counts = self.search, self.scheduler.counts
+        search, counts = self.search, self.dispatcher.counts
         waiting = counts[State.WAITING] + counts[State.READY]
         done, wanted = self.done_of_total()
         parts = [f"{done} of {wanted} suggestions", f"{search.num_given_up} given up early"]

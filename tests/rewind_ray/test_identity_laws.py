@@ -104,6 +104,8 @@ OF_OWN_TASKS: dict[str, tuple[Protocol, Protocol]] = {
     "task": (diabetes(), diabetes(task="tests.rewind_ray.tasks.diabetes:Absolute")),
     "task_options": (diabetes(), diabetes(task_options={"hidden": 16})),
 }
+OF_OWN_CODE = ("network_digest", "task_digest", "init")
+"""See ``tests/rewind_ray/own/test_identity.py``."""
 CHANGED_SCHEDULE: dict[str, Schedule] = {
     "lr": Schedule(lr=0.05, drops=(2,)),
     "shape": Schedule(lr=0.1, shape="cosine"),
@@ -178,7 +180,7 @@ CHANGED_RETRAIN: dict[str, tuple[Retrain, Retrain]] = {
 
 def test_no_field_is_left_out() -> None:
     tables: list[tuple[type, set[str]]] = [
-        (Protocol, {*CHANGED_PROTOCOL, *OF_FOLDERS, *OF_OWN_TASKS}),
+        (Protocol, {*CHANGED_PROTOCOL, *OF_FOLDERS, *OF_OWN_TASKS, *OF_OWN_CODE}),
         (Schedule, {*CHANGED_SCHEDULE}),
         (Prune, {*CHANGED_PRUNE}),
         (Retrain, {*CHANGED_RETRAIN}),

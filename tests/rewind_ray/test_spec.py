@@ -66,14 +66,14 @@ def golden_stages() -> dict[str, Stage]:
 
 
 GOLDEN = {
-    "mikler resnet20": "b8175e07620cc1e6",
-    "digits": "3f126892491317ed",
-    "digits, rates rewound": "3bbfa1b6a7eec42e",
-    "mikler resnet20, a level": "d31035997bacf373",
-    "mikler resnet20, two levels": "8ea044a07c3ca96a",
-    "renda resnet56": "cb52047c0ee0ea5a",
-    "renda resnet56, filters": "8cbddbdb2402c012",
-    "mikler wrn": "e8d1e6fef6ed03ea",
+    "mikler resnet20": "b7cf6a8533c50ddd",
+    "digits": "a79dabb849819237",
+    "digits, rates rewound": "676f77b33331a7d2",
+    "mikler resnet20, a level": "101cb78bffd82566",
+    "mikler resnet20, two levels": "9cf217f572d34bb5",
+    "renda resnet56": "8e99e4403105c219",
+    "renda resnet56, filters": "7f7f88237b6e8b07",
+    "mikler wrn": "9f0365e4e9c727b9",
 }
 
 
@@ -114,6 +114,9 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
             {"momentum": 0.0},
         ]
     ),
+    "network_digest": st.sampled_from(["", "aa", "bb"]),
+    "task_digest": st.sampled_from(["", "aa"]),
+    "init": st.sampled_from([""]),
     "steps_per_epoch": st.sampled_from([None, 1, 2]),
     "augmentation": st.sampled_from(list(AUGMENTATIONS)),
     "validation": st.sampled_from(["test", "train"]),

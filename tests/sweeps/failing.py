@@ -24,9 +24,9 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler
-from sweeps.run.progress import Progress
-from sweeps.run.tensorboard import Boards
+from sweeps.run.dispatcher import Dispatcher
+from sweeps.run.live_view import LiveView
+from sweeps.run.tensorboard import TensorBoard
 from tests.sweeps.running import tiny_protocol
 from trainables.stage_trainable import StageTrainable
 
@@ -83,24 +83,26 @@ def main(storage: str, seeds: list[int]) -> None:
     tuning.MAX_FAILURES = 2 if "killed" in [KINDS[s] for s in seeds if s < len(KINDS)] else 8
     graph = build_graph([dense_stage(tiny_protocol(), seed) for seed in seeds])
     ledger = Ledger(storage)
-    scheduler = Scheduler(graph, ledger)
+    dispatcher = Dispatcher(graph, ledger)
     console = Console(file=sys.stderr, width=200)
     over = threading.Event()
     threading.Thread(target=poison, args=(Path(storage), over)).start()
     raised = None
     begun = time.monotonic()
     try:
-        with Progress(NAME, graph, scheduler, console) as progress:
-            boards = Boards(ledger, NAME, graph)
+        with LiveView(NAME, graph, dispatcher, console) as progress:
+            tensorboard = TensorBoard(ledger, NAME, graph)
             options = Options(storage=storage, max_concurrent=2)
-            tuning.train_graph(scheduler, Runtime(storage=storage), options, progress, boards, NAME)
+            tuning.train_graph(
+                dispatcher, Runtime(storage=storage), options, progress, tensorboard, NAME
+            )
     except OSError as error:
         raised = str(error)
     finally:
         over.set()
     found = {
-        "states": {n.stage.seed: scheduler.states[i] for i, n in graph.items()},
-        "reasons": {n.stage.seed: scheduler.reasons.get(i) for i, n in graph.items()},
+        "states": {n.stage.seed: dispatcher.states[i] for i, n in graph.items()},
+        "reasons": {n.stage.seed: dispatcher.reasons.get(i) for i, n in graph.items()},
         "tries": {int(path.name): len(path.read_text()) for path in Path(storage).glob("tries/*")},
         "raised": raised,
         "seconds": time.monotonic() - begun,

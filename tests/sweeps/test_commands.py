@@ -34,7 +34,7 @@ def test_help_has_examples_and_every_common_option(module, typed):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("sweeps.mikler2022", "fig7"), "fig1"),
         (("sweeps.quickstart", "--seeds", "0"), "--seeds is 0"),
@@ -65,17 +65,17 @@ def test_help_has_examples_and_every_common_option(module, typed):
         (("sweeps.compare", "--schedule", "cosine", "--drops", "2"), "steps"),
     ],
 )
-def test_wrong_usage_is_told_with_what_is_allowed(arguments, told, storage, typed):
+def test_wrong_usage_names_what_is_allowed(arguments, message, storage, typed):
     if "--storage" not in arguments:
         arguments = (*arguments, "--storage", str(storage))
     result = typed(*arguments)
     assert result.returncode == 2, result.stdout + result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not storage.exists()
 
 
-def test_a_storage_that_can_t_be_written_is_told(tmp_path, typed):
+def test_a_storage_that_can_t_be_written_is_named(tmp_path, typed):
     (tmp_path / "file").write_text("not a folder")
     result = typed(*QUICKSTART, "--storage", str(tmp_path / "file" / "storage"))
     assert result.returncode == 1
@@ -221,7 +221,7 @@ def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage)
     assert len([line for line in lines if line.startswith("blocked")]) == 3
     (row,) = rows(storage).values()
     assert row["status"] == "diverged" and row["test_accuracy"] is None
-    again = run(*arguments)  # known already: nothing is trained, and told all the same
+    again = run(*arguments)  # nothing is trained, and the result is reported again
     assert again.returncode == 1 and "diverged" in again.stdout
 
 
@@ -252,7 +252,7 @@ def test_a_sweep_of_several_runs_of_tune(undisturbed, storage):
     program = (
         "import sys, sweeps.run.tune as tuning\n"
         "from sweeps import quickstart\n"
-        "tuning.RUN_STAGES, tuning.RUN_STAGES_A_SLOT = 3, 1\n"
+        "tuning.RUN_STAGES, tuning.RUN_STAGES_PER_SLOT = 3, 1\n"
         f"sys.argv = {[*QUICKSTART, '--storage', str(storage)]}\n"
         "quickstart.command(quickstart.main)\n"
     )

@@ -17,7 +17,7 @@ from sweeps.commands import list as catalogue
 from sweeps.commands.list import list_command
 from sweeps.options import Options
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler, State
+from sweeps.run.dispatcher import Dispatcher, State
 from tests.sweeps.running import tiny_protocol
 
 # Of the 22,590 published trials: (network, technique, iterative, method) -> points a seed.
@@ -164,27 +164,27 @@ def run_chain(storage, limit, steps=4):
     ledger = Ledger(str(storage))
     algorithm = Algorithm(target_compression=0.8**-steps * 0.999, max_accuracy_drop=limit)
     end = algorithm1(protocol, protocol, algorithm, 0)
-    scheduler = Scheduler(
+    dispatcher = Dispatcher(
         build_graph([end]),
         ledger,
         lambda stage, row: limit is not None and accuracy_drop(ledger, stage, row) > limit,
     )
-    while (node := scheduler.next_ready()) is not None:
+    while (node := dispatcher.next_ready()) is not None:
         run_stage(node.job, Runtime(storage=str(storage)))
-        scheduler.finish(node.stage_id)
-    return scheduler, end
+        dispatcher.finish(node.stage_id)
+    return dispatcher, end
 
 
 def test_without_a_limit_the_chain_goes_to_its_target(storage):
-    scheduler, end = run_chain(storage, None)
-    assert scheduler.counts[State.DONE] == 5 and scheduler.ended
-    (line,) = answers([end], scheduler.ledger, None)
+    dispatcher, end = run_chain(storage, None)
+    assert dispatcher.counts[State.DONE] == 5 and dispatcher.ended
+    (line,) = answers([end], dispatcher.ledger, None)
     assert "2.44×" in line and "target compression reached" in line
 
 
 def test_a_chain_stops_after_the_first_level_that_is_too_low(storage):
-    scheduler, end = run_chain(storage, None)
-    ledger = scheduler.ledger
+    dispatcher, end = run_chain(storage, None)
+    ledger = dispatcher.ledger
     drops = [
         accuracy_drop(ledger, stage, ledger.read_row(stage.stage_id, stage.train_epochs))
         for stage in end.chain
@@ -199,6 +199,6 @@ def test_a_chain_stops_after_the_first_level_that_is_too_low(storage):
 
 
 def test_nothing_below_a_stopped_level_is_trained(storage):
-    scheduler, _ = run_chain(storage, -1.0)  # any level is too low
-    assert scheduler.counts[State.STOPPED] == 4
+    dispatcher, _ = run_chain(storage, -1.0)  # any level is too low
+    assert dispatcher.counts[State.STOPPED] == 4
     assert len(Ledger(str(storage)).stage_ids()) == 1

@@ -346,7 +346,7 @@ def test_only_json_is_on_stdout(trained: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("dense", ("--epoch", "99"), "no rewind point at epoch 99; there are some at: 0, 1, 2, 3"),
         ("unstructured", ("--epoch", "1"), "some at: 2"),
@@ -365,11 +365,11 @@ def test_wrong_usage_is_told_with_the_way_out(
     capsys: pytest.CaptureFixture[str],
     name: str,
     options: tuple[str, ...],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert code_of(STAGES[name].stage_id, "--storage", str(trained.storage), *options) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

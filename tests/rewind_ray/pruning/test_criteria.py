@@ -93,10 +93,14 @@ def same(one: Mask, other: Mask) -> bool:
 # Laws of all of them
 
 
+KINDS = ("unstructured", "filters", "2:4")
+
+
 def prunings(criterion: str) -> list[Prune]:
-    """With every structure that it is for."""
+    """With every kind of structure that it is for."""
     found = []
-    for name, structure in STRUCTURES.items():
+    for name in KINDS:
+        structure = STRUCTURES[name]
         for scope in structure.scopes:
             prune = Prune(
                 fraction=0.4 if structure.density is None else None,
@@ -119,7 +123,7 @@ CASES = [(criterion, prune) for criterion in CRITERIA for prune in prunings(crit
 
 def test_every_criterion_is_for_something_and_every_structure_has_several() -> None:
     assert {criterion for criterion, _ in CASES} == CRITERIA.keys()
-    for structure in STRUCTURES:
+    for structure in KINDS:
         assert len({c for c, prune in CASES if prune.structure == structure}) >= 6
 
 

@@ -22,7 +22,7 @@ from rewind_ray.pruning import (
     shrink,
     unpruned,
 )
-from rewind_ray.pruning.channels import apply_filter_mask_, follower_mask
+from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.cut import Cut, compose, cut_from_json, cut_to_json
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.pruning.shrink import cut_tensors, kept_kernels, shrink_
@@ -82,6 +82,11 @@ def randomise_(network: nn.Module) -> None:
             module.bias.normal_(0, 0.3)
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 1.5)
+
+
+def apply_filter_mask_(network: nn.Module, mask: Mask, names: dict[str, list[str]]) -> None:
+    """Set to zero what pruned filters take with them; names: their followers."""
+    apply_mask_(dict(network.named_parameters()), follower_mask(network, mask, names))
 
 
 # Patterns of pruned filters

@@ -133,7 +133,7 @@ def test_its_options_are_in_the_id_and_change_the_network() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("classification", r"unknown task 'classification'; known: image_classification"),
+        ("segmentation", r"unknown task 'segmentation'; known: image_classification"),
         ("not_there.at_all:Task", r"'not_there.at_all:Task'.*no module 'not_there'.*PYTHONPATH"),
         (f"{OWN}:Diabetis", r"has no 'Diabetis'; nearest: .*Diabetes"),
         (f"{OWN}:NO_TASK", r"is 'a text'; give a class"),

@@ -24,7 +24,7 @@ from rewind_ray.training.epoch import Progress
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler, State
+from sweeps.run.dispatcher import Dispatcher, State
 from tests.sweeps.running import rows, tiny_protocol
 
 PROTOCOL = tiny_protocol(epochs=2, schedule=tiny_protocol().schedule.__class__(lr=0.1))
@@ -38,21 +38,21 @@ def small_graph() -> Any:
     return build_graph([grandchild])
 
 
-def train(storage: Path) -> Scheduler:
+def train(storage: Path) -> Dispatcher:
     """As a driver does, in this process: what is missing is trained, what fails is left."""
     ledger = Ledger(str(storage))
-    scheduler = Scheduler(small_graph(), ledger)
-    while (node := scheduler.next_ready()) is not None:
+    dispatcher = Dispatcher(small_graph(), ledger)
+    while (node := dispatcher.next_ready()) is not None:
         try:
             ledger.write_spec(node.stage)
             job_stage = ledger.read_spec(node.stage_id)
             assert job_stage.stage_id == node.stage_id
             run_stage(node.job, Runtime(storage=str(storage)))
         except (ValueError, OSError, CorruptRewindPoint) as error:
-            scheduler.finish(node.stage_id, str(error))
+            dispatcher.finish(node.stage_id, str(error))
         else:
-            scheduler.finish(node.stage_id)
-    return scheduler
+            dispatcher.finish(node.stage_id)
+    return dispatcher
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with one of every kind of file."""
     storage = tmp_path_factory.mktemp("damage") / "sound"
     ledger = Ledger(str(storage))
-    scheduler = train(storage)
-    assert scheduler.counts[State.DONE] == 3
-    dense, child, _ = scheduler.graph
-    ledger.write_sweep("one", {"sweep": "one", "stages": {s: [1] for s in scheduler.graph}})
+    dispatcher = train(storage)
+    assert dispatcher.counts[State.DONE] == 3
+    dense, child, _ = dispatcher.graph
+    ledger.write_sweep("one", {"sweep": "one", "stages": {s: [1] for s in dispatcher.graph}})
     point = checkpoint.from_bytes(ledger.read_point(child, 1))
     progress = Progress(updates=1, loss_sum=2.5, correct=3, examples=32, seconds=0.5)
     write_partial(ledger, child, 2, point, progress)
@@ -248,16 +248,16 @@ def test_any_damage_heals_or_fails_its_own_stage(
         WHOLE_FILE[how](storage / name)
     else:
         flip(storage / name, *how)
-    scheduler = train(storage)
+    dispatcher = train(storage)
     stage_id = name.split("/")[1] if name.startswith("stages/") else ""
     found = rows_that_are_there(storage)
     assert found.items() <= expected.items()  # nothing wrong, whatever happened
     lost = {stage for stage, _ in expected.keys() - found.keys()}
     if lost:  # only this, and only what nothing can heal: somebody's folder with content
         assert how == "full folder"
-        assert scheduler.states[stage_id] == State.FAILED
-        assert name.rpartition("/")[2] in scheduler.reasons[stage_id]
-        assert all(scheduler.states[stage] in (State.FAILED, State.BLOCKED) for stage in lost)
+        assert dispatcher.states[stage_id] == State.FAILED
+        assert name.rpartition("/")[2] in dispatcher.reasons[stage_id]
+        assert all(dispatcher.states[stage] in (State.FAILED, State.BLOCKED) for stage in lost)
     ledger = Ledger(str(storage))
     for stage, epoch in found:
         try:

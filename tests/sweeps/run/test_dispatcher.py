@@ -13,8 +13,8 @@ from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler, State
-from sweeps.run.tune_searcher import GraphSearcher
+from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.tune_searcher import TuneSearcher
 from tests.sweeps.running import tiny_protocol
 
 
@@ -28,39 +28,39 @@ def two_chains(**changes):
     return build_graph(ends)
 
 
-def scheduler_of(graph, storage):
-    return Scheduler(graph, Ledger(str(storage)))
+def dispatcher_of(graph, storage):
+    return Dispatcher(graph, Ledger(str(storage)))
 
 
-def train_all(scheduler, storage):
+def train_all(dispatcher, storage):
     order = []
-    while (node := scheduler.next_ready()) is not None:
+    while (node := dispatcher.next_ready()) is not None:
         run_stage(node.job, Runtime(storage=str(storage)))
         order.append(node.stage_id)
-        scheduler.finish(node.stage_id)
+        dispatcher.finish(node.stage_id)
     return order
 
 
 def test_parents_come_before_their_children_and_each_stage_once(storage):
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    order = train_all(scheduler, storage)
+    dispatcher = dispatcher_of(graph, storage)
+    order = train_all(dispatcher, storage)
     assert sorted(order) == sorted(graph)
     assert all(
         order.index(node.parent_id) < order.index(stage_id)
         for stage_id, node in graph.items()
         if node.parent_id
     )
-    assert scheduler.ended and scheduler.counts[State.DONE] == len(graph)
+    assert dispatcher.ended and dispatcher.counts[State.DONE] == len(graph)
 
 
 def test_only_baselines_are_ready_at_first(storage):
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    first, second = scheduler.next_ready(), scheduler.next_ready()
+    dispatcher = dispatcher_of(graph, storage)
+    first, second = dispatcher.next_ready(), dispatcher.next_ready()
     assert {first.stage.level, second.stage.level} == {0}
-    assert scheduler.next_ready() is None
-    assert not scheduler.ended
+    assert dispatcher.next_ready() is None
+    assert not dispatcher.ended
 
 
 def test_what_the_ledger_has_is_not_done_again(storage):
@@ -68,9 +68,9 @@ def test_what_the_ledger_has_is_not_done_again(storage):
     ids = list(graph)
     for stage_id in ids[:3]:  # a baseline and two levels
         run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
-    scheduler = scheduler_of(two_chains(), storage)
-    assert scheduler.counts[State.DONE] == 3
-    assert set(train_all(scheduler, storage)) == set(ids[3:])
+    dispatcher = dispatcher_of(two_chains(), storage)
+    assert dispatcher.counts[State.DONE] == 3
+    assert set(train_all(dispatcher, storage)) == set(ids[3:])
 
 
 def pruned_early(at=1, seed=0):
@@ -84,7 +84,7 @@ def test_every_row_has_the_accuracy_of_the_whole_dense_network(storage):
     graph = build_graph([pruned_early(at) for at in (0, 1, 3)])
     (dense,) = [node for node in graph.values() if node.parent_id is None]
     assert dense.row_epochs == {0, 1, 3, 4}  # tiny_protocol has four epochs
-    order = train_all(scheduler_of(graph, storage), storage)
+    order = train_all(dispatcher_of(graph, storage), storage)
     assert order[0] == dense.stage_id
     whole = ledger.read_row(dense.stage_id, 4).test_accuracy
     assert whole != ledger.read_row(dense.stage_id, 1).test_accuracy
@@ -101,7 +101,7 @@ def test_rows_that_were_there_before_their_dense_network_was_trained_get_its_acc
     assert ledger.read_row(stage.stage_id, 1).baseline_test_accuracy is None
     before = ledger.read_row(stage.stage_id, 1)
     graph = build_graph([stage])
-    assert train_all(scheduler_of(graph, storage), storage) == [stage.parent.stage_id]
+    assert train_all(dispatcher_of(graph, storage), storage) == [stage.parent.stage_id]
     whole = ledger.read_row(stage.parent.stage_id, 4).test_accuracy
     for stage_id in graph:
         assert ledger.read_row(stage_id, 1).baseline_test_accuracy == whole
@@ -110,99 +110,99 @@ def test_rows_that_were_there_before_their_dense_network_was_trained_get_its_acc
 
 def test_a_chain_that_is_added_waits_for_the_whole_dense_network(storage):
     dense = dense_stage(tiny_protocol(), 0, train_epochs=1)
-    scheduler = scheduler_of(build_graph([dense]), storage)
-    train_all(scheduler, storage)
-    assert scheduler.ended
+    dispatcher = dispatcher_of(build_graph([dense]), storage)
+    train_all(dispatcher, storage)
+    assert dispatcher.ended
     stage = pruned_early()
-    scheduler.extend(stage.chain)
-    assert scheduler.states[stage.stage_id] == State.WAITING
-    assert train_all(scheduler, storage) == [dense.stage_id, stage.stage_id]
-    row = scheduler.ledger.read_row(stage.stage_id, 1)
-    assert row.baseline_test_accuracy == scheduler.ledger.read_row(dense.stage_id, 4).test_accuracy
+    dispatcher.extend(stage.chain)
+    assert dispatcher.states[stage.stage_id] == State.WAITING
+    assert train_all(dispatcher, storage) == [dense.stage_id, stage.stage_id]
+    row = dispatcher.ledger.read_row(stage.stage_id, 1)
+    assert row.baseline_test_accuracy == dispatcher.ledger.read_row(dense.stage_id, 4).test_accuracy
 
 
 def test_descendants_of_a_failed_stage_are_blocked_and_the_rest_goes_on(storage):
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    failed = scheduler.next_ready()
-    scheduler.finish(failed.stage_id, error="out of luck")
-    train_all(scheduler, storage)
-    assert scheduler.ended
-    assert scheduler.counts == dict.fromkeys(State, 0) | {
+    dispatcher = dispatcher_of(graph, storage)
+    failed = dispatcher.next_ready()
+    dispatcher.finish(failed.stage_id, error="out of luck")
+    train_all(dispatcher, storage)
+    assert dispatcher.ended
+    assert dispatcher.counts == dict.fromkeys(State, 0) | {
         State.FAILED: 1,
         State.BLOCKED: 3,
         State.DONE: 4,
     }
-    assert scheduler.reasons[failed.stage_id] == "out of luck"
+    assert dispatcher.reasons[failed.stage_id] == "out of luck"
     for child_id in failed.children:
-        assert failed.stage_id in scheduler.reasons[child_id]
+        assert failed.stage_id in dispatcher.reasons[child_id]
 
 
 def test_a_stage_that_ends_without_its_rows_has_failed(storage):
-    scheduler = scheduler_of(two_chains(), storage)
-    node = scheduler.next_ready()
-    scheduler.finish(node.stage_id)
-    assert scheduler.states[node.stage_id] == State.FAILED
-    assert "4" in scheduler.reasons[node.stage_id]  # the epoch whose row is missing
+    dispatcher = dispatcher_of(two_chains(), storage)
+    node = dispatcher.next_ready()
+    dispatcher.finish(node.stage_id)
+    assert dispatcher.states[node.stage_id] == State.FAILED
+    assert "4" in dispatcher.reasons[node.stage_id]  # the epoch whose row is missing
 
 
 def test_descendants_of_a_diverged_stage_are_blocked_now_and_in_the_next_run(storage):
     graph = two_chains(schedule=Schedule(lr=1e20))
     for _ in range(2):
-        scheduler = scheduler_of(graph, storage)
-        train_all(scheduler, storage)
-        assert scheduler.ended
-        assert scheduler.counts[State.DIVERGED] == 2
-        assert scheduler.counts[State.BLOCKED] == 6
+        dispatcher = dispatcher_of(graph, storage)
+        train_all(dispatcher, storage)
+        assert dispatcher.ended
+        assert dispatcher.counts[State.DIVERGED] == 2
+        assert dispatcher.counts[State.BLOCKED] == 6
 
 
-def searcher_of(scheduler, storage):
-    watch = Watch(scheduler.ledger)
-    return GraphSearcher(scheduler, {"storage": str(storage)}, 1, 0, driver="ours", watch=watch)
+def searcher_of(dispatcher, storage):
+    watch = Watch(dispatcher.ledger)
+    return TuneSearcher(dispatcher, {"storage": str(storage)}, 1, 0, driver="ours", watch=watch)
 
 
 def test_what_others_train_is_waited_for(storage, monkeypatch):
     monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(graph, storage)
+    searcher = searcher_of(dispatcher, storage)
     theirs = this_driver()
-    with Heartbeat(scheduler.ledger, theirs):
+    with Heartbeat(dispatcher.ledger, theirs):
         stage_id = searcher.suggest("a")["stage_id"]
-        claim(scheduler.ledger, stage_id, theirs.token)
+        claim(dispatcher.ledger, stage_id, theirs.token)
         searcher.on_trial_complete("a", result={"done": True, "elsewhere": theirs.token})
-        assert scheduler.states[stage_id] == State.ELSEWHERE
+        assert dispatcher.states[stage_id] == State.ELSEWHERE
         searcher.look_elsewhere()
-        assert searcher.finished_elsewhere == [] and not scheduler.ended
+        assert searcher.finished_elsewhere == [] and not dispatcher.ended
         run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
         searcher.look_elsewhere()
         assert [node.stage_id for node in searcher.finished_elsewhere] == [stage_id]
-    assert scheduler.states[stage_id] == State.DONE
+    assert dispatcher.states[stage_id] == State.DONE
 
 
 def test_a_stage_out_of_memory_gets_more_room_once(storage):
-    scheduler = scheduler_of(two_chains(), storage)
-    watch = Watch(scheduler.ledger)
+    dispatcher = dispatcher_of(two_chains(), storage)
+    watch = Watch(dispatcher.ledger)
     runtime = {"storage": str(storage)}
     for share, larger, most in [(0.25, 0.5, 8), (1.0, 1.0, 8)]:
-        scheduler = scheduler_of(two_chains(), storage)
-        searcher = GraphSearcher(scheduler, runtime, 1, share, "ours", watch, most_cpus=most)
+        dispatcher = dispatcher_of(two_chains(), storage)
+        searcher = TuneSearcher(dispatcher, runtime, 1, share, "ours", watch, most_cpus=most)
         first = searcher.suggest("a")
         searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
-        assert scheduler.states[first["stage_id"]] == State.READY
+        assert dispatcher.states[first["stage_id"]] == State.READY
         again = searcher.suggest("b")
         assert (again["stage_id"], again["gpus"]) == (first["stage_id"], larger)
         searcher.on_trial_complete("b", result={"done": True, "out_of_memory": "tried 9 GiB"})
-        assert scheduler.states[first["stage_id"]] == State.FAILED
-        assert "tried 9 GiB" in scheduler.reasons[first["stage_id"]]
+        assert dispatcher.states[first["stage_id"]] == State.FAILED
+        assert "tried 9 GiB" in dispatcher.reasons[first["stage_id"]]
 
 
 @pytest.mark.parametrize(("cpus", "most", "larger"), [(1, 8, 2), (1, 1, 1), (0.5, 8, 1), (6, 8, 8)])
 def test_more_room_on_a_cpu_is_more_cores(storage, cpus, most, larger):
-    scheduler = scheduler_of(two_chains(), storage)
-    watch = Watch(scheduler.ledger)
-    searcher = GraphSearcher(
-        scheduler, {"storage": str(storage)}, cpus, 0, "us", watch, most_cpus=most
+    dispatcher = dispatcher_of(two_chains(), storage)
+    watch = Watch(dispatcher.ledger)
+    searcher = TuneSearcher(
+        dispatcher, {"storage": str(storage)}, cpus, 0, "us", watch, most_cpus=most
     )
     searcher.suggest("a")
     searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
@@ -211,12 +211,12 @@ def test_more_room_on_a_cpu_is_more_cores(storage, cpus, most, larger):
 
 def test_what_a_dead_driver_had_is_handed_out_again(storage, monkeypatch):
     monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
-    scheduler = scheduler_of(two_chains(), storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(two_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
     dead = this_driver()
-    with Heartbeat(scheduler.ledger, dead):
+    with Heartbeat(dispatcher.ledger, dead):
         stage_id = searcher.suggest("a")["stage_id"]
-        claim(scheduler.ledger, stage_id, dead.token)
+        claim(dispatcher.ledger, stage_id, dead.token)
         searcher.on_trial_complete("a", result={"done": True, "elsewhere": dead.token})
     config = searcher.suggest("b")
     assert (config["stage_id"], config["instead_of"]) == (stage_id, dead.token)
@@ -224,13 +224,13 @@ def test_what_a_dead_driver_had_is_handed_out_again(storage, monkeypatch):
 
 def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(graph, storage)
+    searcher = searcher_of(dispatcher, storage)
     configs = {}
     for number in range(len(graph) + 2):
         config = searcher.suggest(f"trial{number}")
-        if config is None or config == GraphSearcher.FINISHED:
-            assert config is None and scheduler.counts[State.RUNNING] > 0
+        if config is None or config == TuneSearcher.FINISHED:
+            assert config is None and dispatcher.counts[State.RUNNING] > 0
             trial_id, stage_id = next(iter(searcher.trials.items()))
             run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
             searcher.on_trial_complete(trial_id=trial_id, result={"done": True}, error=False)
@@ -245,50 +245,50 @@ def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):
         if isinstance(config, dict):
             configs[config["stage_id"]] = config
     assert set(configs) == set(graph)
-    assert searcher.suggest("last") == GraphSearcher.FINISHED
+    assert searcher.suggest("last") == TuneSearcher.FINISHED
     dense_id = next(iter(graph))
     assert configs[dense_id]["row_epochs"] == [4] and configs[dense_id]["rewind_epochs"] == [4]
 
 
 def test_a_failure_that_a_trial_reports_is_its_reason(storage):
-    scheduler = scheduler_of(two_chains(), storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(two_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
     stage_id = searcher.suggest("a")["stage_id"]
     searcher.on_trial_complete("a", result={"done": True, "failure": "pruning leaves none"})
-    assert scheduler.reasons[stage_id] == "pruning leaves none"
+    assert dispatcher.reasons[stage_id] == "pruning leaves none"
 
 
 def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     graph = two_chains()
-    scheduler = scheduler_of(graph, storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(graph, storage)
+    searcher = searcher_of(dispatcher, storage)
     stage_id = searcher.suggest("a")["stage_id"]
     run_stage(graph[stage_id].job, Runtime(storage=str(storage)))
     (row,) = (storage / "stages" / stage_id / "rows").iterdir()
     good = row.read_bytes()
     row.write_text("{}")
     searcher.on_trial_complete("a", result={"done": True}, error=False)
-    assert scheduler.states[stage_id] == State.READY  # the row is to be made again
+    assert dispatcher.states[stage_id] == State.READY  # the row is to be made again
     assert searcher.suggest("b")["stage_id"] == stage_id
     row.write_bytes(good)
 
     def breaks(*_):
         raise OSError("the storage is away")
 
-    monkeypatch.setattr(scheduler.ledger, "row_epochs", breaks)
+    monkeypatch.setattr(dispatcher.ledger, "row_epochs", breaks)
     searcher.on_trial_complete("b", result={"done": True}, error=False)
-    assert scheduler.states[stage_id] == State.FAILED
-    assert "away" in scheduler.reasons[stage_id]
+    assert dispatcher.states[stage_id] == State.FAILED
+    assert "away" in dispatcher.reasons[stage_id]
 
 
 def test_a_run_of_tune_has_its_share_and_the_next_one_goes_on(storage):
-    scheduler = scheduler_of(two_chains(), storage)
-    searcher = searcher_of(scheduler, storage)
+    dispatcher = dispatcher_of(two_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
     searcher.left = 1
     stage_id = searcher.suggest("a")["stage_id"]
     assert searcher.suggest("b") == Searcher.FINISHED  # though another is ready
     assert not searcher.wants_another_run  # one still runs
-    run_stage(scheduler.graph[stage_id].job, Runtime(storage=str(storage)))
+    run_stage(dispatcher.graph[stage_id].job, Runtime(storage=str(storage)))
     searcher.on_trial_complete("a", result={"done": True})
     assert searcher.wants_another_run
     searcher.left = 1

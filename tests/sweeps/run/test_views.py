@@ -21,9 +21,9 @@ from rewind_ray.training.stage import run_stage
 from sweeps.plan import estimate
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler
-from sweeps.run.progress import Progress, duration
-from sweeps.run.tensorboard import Boards
+from sweeps.run.dispatcher import Dispatcher
+from sweeps.run.live_view import LiveView, duration
+from sweeps.run.tensorboard import TensorBoard
 from tests.sweeps.running import tiny_protocol
 
 
@@ -48,10 +48,10 @@ def drawn(progress, width=100):
 
 def test_the_view_stays_readable_with_500_stages(storage):
     graph = chain_graph(steps=1, seeds=250)
-    scheduler = Scheduler(graph, Ledger(str(storage)))
-    progress = Progress("big", graph, scheduler, Console(file=io.StringIO()))
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    progress = LiveView("big", graph, dispatcher, Console(file=io.StringIO()))
     for _ in range(200):
-        node = scheduler.next_ready()
+        node = dispatcher.next_ready()
         progress.start(node)
         progress.advance(node, 1, 1, {"test_accuracy": 0.5, "train_loss": 1.0})
     text = drawn(progress)
@@ -65,14 +65,14 @@ def test_the_view_stays_readable_with_500_stages(storage):
 
 def test_plain_lines_where_nothing_is_redrawn(storage):
     graph = chain_graph()
-    scheduler = Scheduler(graph, Ledger(str(storage)))
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
     console = Console(width=100, file=io.StringIO())
-    with Progress("plain", graph, scheduler, console) as progress:
-        node = scheduler.next_ready()
+    with LiveView("plain", graph, dispatcher, console) as progress:
+        node = dispatcher.next_ready()
         progress.start(node)
         run_stage(node.job, Runtime(storage=str(storage)))
         progress.advance(node, 4, 4, {})
-        scheduler.finish(node.stage_id)
+        dispatcher.finish(node.stage_id)
         progress.end(node, "test 12.00%")
     (line,) = console.file.getvalue().splitlines()
     assert line.startswith("[1/3] done") and "dense seed 0" in line and "test 12.00%" in line
@@ -80,11 +80,11 @@ def test_plain_lines_where_nothing_is_redrawn(storage):
 
 def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monkeypatch):
     graph = chain_graph()
-    scheduler = Scheduler(graph, Ledger(str(storage)))
-    progress = Progress("resumed", graph, scheduler, Console(file=io.StringIO()))
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    progress = LiveView("resumed", graph, dispatcher, Console(file=io.StringIO()))
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    node = scheduler.next_ready()
+    node = dispatcher.next_ready()
     progress.start(node)
     clock[0] += 10
     progress.advance(node, 4, 1, {})  # went on from epoch 3: one epoch in ten seconds
@@ -100,15 +100,15 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-# boards
+# tensorboard
 
 
-def train_and_write(graph, storage, boards):
+def train_and_write(graph, storage, tensorboard):
     for stage_id, node in graph.items():
         run_stage(node.job, Runtime(storage=str(storage)))
-        boards.epochs(stage_id, node.epochs, steps_per_epoch=2)
-        boards.finish(stage_id)
-    boards.close()
+        tensorboard.epochs(stage_id, node.epochs, steps_per_epoch=2)
+        tensorboard.finish(stage_id)
+    tensorboard.close()
 
 
 def scalars(folder):
@@ -122,7 +122,7 @@ def scalars(folder):
 def test_a_run_a_chain_with_its_stages_one_after_the_other(storage):
     graph = chain_graph(steps=2)
     ledger = Ledger(str(storage))
-    train_and_write(graph, storage, Boards(ledger, "sweep", graph))
+    train_and_write(graph, storage, TensorBoard(ledger, "sweep", graph))
     folder = storage / "tensorboard" / "sweep"
     assert sorted(path.name for path in folder.iterdir()) == [
         "dense-seed0",
@@ -157,11 +157,11 @@ def test_an_interrupted_stage_is_not_drawn_twice(storage):
     ledger = Ledger(str(storage))
     dense_id = next(iter(graph))
     run_stage(graph[dense_id].job, Runtime(storage=str(storage)))
-    first = Boards(ledger, "sweep", graph)
+    first = TensorBoard(ledger, "sweep", graph)
     first.epochs(dense_id, 2, steps_per_epoch=2)
     first.close()  # the driver died after epoch 2
     time.sleep(1.1)  # files are read in the order of their names, which tell whole seconds
-    again = Boards(ledger, "sweep", graph)
+    again = TensorBoard(ledger, "sweep", graph)
     again.epochs(dense_id, 4, steps_per_epoch=2)
     again.finish(dense_id)
     dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
@@ -173,31 +173,31 @@ def test_what_is_known_already_is_not_read_again(storage, monkeypatch):
     ledger = Ledger(str(storage))
     dense_id = next(iter(graph))
     run_stage(graph[dense_id].job, Runtime(storage=str(storage)))
-    told = [ledger.read_metrics(dense_id, epoch) for epoch in (3, 4)]
+    reported = [ledger.read_metrics(dense_id, epoch) for epoch in (3, 4)]
     asked = []
     monkeypatch.setattr(
-        Ledger, "read_metrics", lambda _, stage, epoch: asked.append(epoch) or told[0]
+        Ledger, "read_metrics", lambda _, stage, epoch: asked.append(epoch) or reported[0]
     )
-    boards = Boards(ledger, "sweep", graph)
-    boards.epochs(dense_id, 4, steps_per_epoch=2, told=told)
-    boards.close()
+    tensorboard = TensorBoard(ledger, "sweep", graph)
+    tensorboard.epochs(dense_id, 4, steps_per_epoch=2, reported=reported)
+    tensorboard.close()
     assert asked == [1, 2]
     dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
-    assert dense["loss/train"][-1] == (8, pytest.approx(told[1]["train_loss"]))
+    assert dense["loss/train"][-1] == (8, pytest.approx(reported[1]["train_loss"]))
 
 
-def test_boards_reach_a_storage_that_is_no_local_folder(storage, tmp_path):
+def test_tensorboard_reaches_a_storage_that_is_no_local_folder(storage, tmp_path):
     graph = chain_graph(steps=1)
     run_stage(next(iter(graph.values())).job, Runtime(storage=str(storage)))
     ledger = Ledger(str(storage))
     ledger.filesystem = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     ledger.root = "storage"
-    boards = Boards(ledger, "sweep", graph)
+    tensorboard = TensorBoard(ledger, "sweep", graph)
     dense_id = next(iter(graph))
-    boards.epochs(dense_id, 4, steps_per_epoch=2)
-    boards.finish(dense_id)
-    assert not list(Path(boards._staging.name).glob("*/*"))  # nothing is copied twice
-    boards.close()
+    tensorboard.epochs(dense_id, 4, steps_per_epoch=2)
+    tensorboard.finish(dense_id)
+    assert not list(Path(tensorboard._staging.name).glob("*/*"))  # nothing is copied twice
+    tensorboard.close()
     assert scalars(storage / "tensorboard" / "sweep" / "dense-seed0")["loss/train"]
 
 

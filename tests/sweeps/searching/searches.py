@@ -57,12 +57,12 @@ def run(
         node = None
         while node is None:
             search.settle()
-            node = search.scheduler.next_ready()
+            node = search.dispatcher.next_ready()
             if node is None and not search.more():
-                assert search.ended and search.scheduler.ended
+                assert search.ended and search.dispatcher.ended
                 return trained
-        pretend(node, search.scheduler.ledger, accuracy)
-        search.scheduler.finish(node.stage_id)
+        pretend(node, search.dispatcher.ledger, accuracy)
+        search.dispatcher.finish(node.stage_id)
         trained.append(node)
     return trained
 

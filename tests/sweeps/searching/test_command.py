@@ -58,7 +58,7 @@ def test_dry_run_tells_space_and_cost_and_leaves_nothing_behind(storage, typed):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--objectives", "accuracy"), "--target-compression"),
         (("--objectives", "accuracy", "cost", "--budget-epochs", "9"), "leave one of the two"),
@@ -90,10 +90,10 @@ def test_dry_run_tells_space_and_cost_and_leaves_nothing_behind(storage, typed):
         (("--network", "resnet21"), "resnet20"),
     ],
 )
-def test_wrong_usage_is_told_with_the_way_out(arguments, told, storage, typed):
+def test_wrong_usage_names_the_way_out(arguments, message, storage, typed):
     result = typed("sweeps.search", *DIGITS, *arguments, "--storage", str(storage))
     assert result.returncode == 2, result.stdout + result.stderr
-    assert told in result.stderr and "Traceback" not in result.stderr
+    assert message in result.stderr and "Traceback" not in result.stderr
     assert not storage.exists()
 
 
@@ -130,10 +130,10 @@ def test_the_recommended_command_can_be_pasted_and_has_nothing_left_to_train(sea
 def test_the_rows_feed_the_analysis(searched, tmp_path):
     storage, _ = searched
     out = str(tmp_path / "rows.csv")
-    told = run(
+    rows_command = run(
         "analysis", "rows", "--storage", str(storage), "--sweep", "search-smoke", "--out", out
     )
-    assert told.returncode == 0, told.stderr
+    assert rows_command.returncode == 0, rows_command.stderr
     assert run("analysis", "pareto", out).returncode == 0
 
 
@@ -158,9 +158,9 @@ def test_a_study_of_something_else_is_left_alone(searched):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_continues_as_if_nothing_had_happened(how, searched, storage):
     expected, undisturbed = searched
-    for told in (1, 3):
+    for finished in (1, 3):
         process = start(*SMOKE, "--storage", str(storage))
-        wait_until(lambda n=told: num_told(storage) >= n)
+        wait_until(lambda n=finished: num_finished(storage) >= n)
         os.kill(process.pid, how)
         stdout, stderr = process.communicate(timeout=60)
         code = -signal.SIGKILL if how == signal.SIGKILL else 130
@@ -175,7 +175,7 @@ def test_a_killed_search_continues_as_if_nothing_had_happened(how, searched, sto
     assert front.replace(str(storage), "") == other.replace(str(expected), "")
 
 
-def num_told(storage):
+def num_finished(storage):
     try:
         return sum(trial.state.is_finished() for trial in study_of(storage).trials)
     except (KeyError, OSError):

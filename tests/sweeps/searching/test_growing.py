@@ -14,9 +14,9 @@ from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Scheduler, State
-from sweeps.run.progress import Progress
-from sweeps.run.tensorboard import Boards
+from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.live_view import LiveView
+from sweeps.run.tensorboard import TensorBoard
 from tests.sweeps.run.test_dispatcher import train_all
 from tests.sweeps.running import tiny_protocol
 
@@ -27,120 +27,122 @@ def chain(method="lr_rewind", epochs=1, levels=2, seed=0, **changes):
     return iterative(dense, retrain, levels, Prune(fraction=0.5)).chain
 
 
-def scheduler_of(stages, storage, stop=None):
-    return Scheduler(build_graph(stages), Ledger(str(storage)), stop)
+def dispatcher_of(stages, storage, stop=None):
+    return Dispatcher(build_graph(stages), Ledger(str(storage)), stop)
 
 
-def train_next(scheduler, storage):
-    node = scheduler.next_ready()
+def train_next(dispatcher, storage):
+    node = dispatcher.next_ready()
     run_stage(node.job, Runtime(storage=str(storage)))
-    scheduler.finish(node.stage_id)
+    dispatcher.finish(node.stage_id)
     return node
 
 
 def test_it_ends_as_if_it_had_been_whole_from_the_beginning(storage, tmp_path):
     chains = [chain(), chain("weight_rewind", 2), chain("finetune", 1), chain("finetune", 3, 1)]
-    whole = scheduler_of([stage for stages in chains for stage in stages], tmp_path / "whole")
+    whole = dispatcher_of([stage for stages in chains for stage in stages], tmp_path / "whole")
     train_all(whole, tmp_path / "whole")
-    scheduler = scheduler_of(chains[0][:1], storage)
+    dispatcher = dispatcher_of(chains[0][:1], storage)
     for number, stages in enumerate(chains):
-        scheduler.extend(stages)
+        dispatcher.extend(stages)
         for _ in range(number + 1):  # in the middle of the one before
-            if not scheduler.ended:
-                train_next(scheduler, storage)
-    train_all(scheduler, storage)
-    assert scheduler.ended and set(scheduler.graph) == set(whole.graph)
-    assert scheduler.counts == whole.counts
+            if not dispatcher.ended:
+                train_next(dispatcher, storage)
+    train_all(dispatcher, storage)
+    assert dispatcher.ended and set(dispatcher.graph) == set(whole.graph)
+    assert dispatcher.counts == whole.counts
     for stage_id, node in whole.graph.items():
-        assert scheduler.graph[stage_id].row_epochs == node.row_epochs
+        assert dispatcher.graph[stage_id].row_epochs == node.row_epochs
         for epochs in node.row_epochs:
-            ours, theirs = (s.ledger.read_row(stage_id, epochs) for s in (scheduler, whole))
+            ours, theirs = (s.ledger.read_row(stage_id, epochs) for s in (dispatcher, whole))
             assert ours.test_accuracy == theirs.test_accuracy
             assert ours.search_cost_epochs == theirs.search_cost_epochs
 
 
 def test_a_stage_that_grows_while_it_runs_is_trained_on(storage):
     short, long = chain("finetune", 1, 1), chain("finetune", 3, 1)
-    scheduler = scheduler_of(short, storage)
-    train_next(scheduler, storage)  # the baseline
-    node = scheduler.next_ready()
+    dispatcher = dispatcher_of(short, storage)
+    train_next(dispatcher, storage)  # the baseline
+    node = dispatcher.next_ready()
     job = node.job
-    scheduler.extend(long)
+    dispatcher.extend(long)
     run_stage(job, Runtime(storage=str(storage)))
-    scheduler.finish(node.stage_id)
-    assert scheduler.states[node.stage_id] == State.READY and not scheduler.ended
-    train_all(scheduler, storage)
-    assert scheduler.ledger.row_epochs(node.stage_id) == [1, 3]
-    assert scheduler.counts[State.DONE] == 2
+    dispatcher.finish(node.stage_id)
+    assert dispatcher.states[node.stage_id] == State.READY and not dispatcher.ended
+    train_all(dispatcher, storage)
+    assert dispatcher.ledger.row_epochs(node.stage_id) == [1, 3]
+    assert dispatcher.counts[State.DONE] == 2
 
 
 def test_a_child_of_a_shorter_length_doesn_t_wait_for_the_longer(storage):
-    scheduler = scheduler_of(chain("finetune", 1, 1), storage)
-    train_all(scheduler, storage)
-    scheduler.extend(chain("finetune", 3, 1))
-    grown = scheduler.next_ready()
-    scheduler.extend(chain("finetune", 1, 2))
-    child = scheduler.next_ready()
+    dispatcher = dispatcher_of(chain("finetune", 1, 1), storage)
+    train_all(dispatcher, storage)
+    dispatcher.extend(chain("finetune", 3, 1))
+    grown = dispatcher.next_ready()
+    dispatcher.extend(chain("finetune", 1, 2))
+    child = dispatcher.next_ready()
     assert child.stage.parent.stage_id == grown.stage_id and child.stage.level == 2
 
 
 def test_what_comes_after_a_failure_or_a_divergence_is_blocked(storage):
     stages = chain(levels=1)
-    scheduler = scheduler_of(stages, storage)
-    train_next(scheduler, storage)
-    scheduler.finish(scheduler.next_ready().stage_id, error="out of luck")
-    scheduler.extend(chain(levels=3))
-    assert scheduler.ended and scheduler.counts[State.BLOCKED] == 2
+    dispatcher = dispatcher_of(stages, storage)
+    train_next(dispatcher, storage)
+    dispatcher.finish(dispatcher.next_ready().stage_id, error="out of luck")
+    dispatcher.extend(chain(levels=3))
+    assert dispatcher.ended and dispatcher.counts[State.BLOCKED] == 2
     hot = {"schedule": Schedule(lr=1e20)}
-    scheduler = scheduler_of(chain(levels=1, **hot)[:1], storage)
-    train_all(scheduler, storage)
-    assert scheduler.counts[State.DIVERGED] == 1
-    scheduler.extend(chain(levels=2, **hot))
-    assert scheduler.ended and scheduler.counts[State.BLOCKED] == 2
+    dispatcher = dispatcher_of(chain(levels=1, **hot)[:1], storage)
+    train_all(dispatcher, storage)
+    assert dispatcher.counts[State.DIVERGED] == 1
+    dispatcher.extend(chain(levels=2, **hot))
+    assert dispatcher.ended and dispatcher.counts[State.BLOCKED] == 2
 
 
 def test_a_chain_that_was_ended_goes_on_when_it_is_wanted_again(storage):
     ends = True
-    scheduler = scheduler_of(chain(levels=3), storage, lambda stage, row: ends and stage.level == 1)
-    train_all(scheduler, storage)
-    assert scheduler.ended and scheduler.counts[State.STOPPED] == 2
+    dispatcher = dispatcher_of(
+        chain(levels=3), storage, lambda stage, row: ends and stage.level == 1
+    )
+    train_all(dispatcher, storage)
+    assert dispatcher.ended and dispatcher.counts[State.STOPPED] == 2
     ends = False
-    scheduler.extend(chain(levels=2))
-    assert not scheduler.ended
-    train_all(scheduler, storage)
-    assert scheduler.ended and scheduler.counts[State.STOPPED] == 1
-    assert scheduler.counts[State.DONE] == 3
+    dispatcher.extend(chain(levels=2))
+    assert not dispatcher.ended
+    train_all(dispatcher, storage)
+    assert dispatcher.ended and dispatcher.counts[State.STOPPED] == 1
+    assert dispatcher.counts[State.DONE] == 3
 
 
 @pytest.mark.parametrize("keep", ["all", "referenced"])
 def test_a_rewind_point_that_was_not_kept_is_trained_again(keep, storage):
-    scheduler = scheduler_of(chain(levels=1), storage)
+    dispatcher = dispatcher_of(chain(levels=1), storage)
     runtime = Runtime(storage=str(storage), keep=keep)
-    while (node := scheduler.next_ready()) is not None:
+    while (node := dispatcher.next_ready()) is not None:
         run_stage(node.job, runtime)
-        scheduler.finish(node.stage_id)
-    scheduler.extend(chain("weight_rewind", 2, 1))
-    baseline = next(node for node in scheduler.graph.values() if node.stage.level == 0)
-    again = scheduler.states[baseline.stage_id] == State.READY
+        dispatcher.finish(node.stage_id)
+    dispatcher.extend(chain("weight_rewind", 2, 1))
+    baseline = next(node for node in dispatcher.graph.values() if node.stage.level == 0)
+    again = dispatcher.states[baseline.stage_id] == State.READY
     assert again == (keep == "referenced")
-    while (node := scheduler.next_ready()) is not None:
+    while (node := dispatcher.next_ready()) is not None:
         run_stage(node.job, runtime)
-        scheduler.finish(node.stage_id)
-    assert scheduler.ended and scheduler.counts[State.DONE] == 3
+        dispatcher.finish(node.stage_id)
+    assert dispatcher.ended and dispatcher.counts[State.DONE] == 3
 
 
-def test_view_and_boards_know_what_was_added(storage):
+def test_view_and_tensorboard_show_added_stages(storage):
     stages = chain(levels=1)
-    scheduler = scheduler_of(stages[:1], storage)
-    progress = Progress("grows", scheduler.graph, scheduler, Console(file=io.StringIO()))
-    boards = Boards(scheduler.ledger, "grows", scheduler.graph)
+    dispatcher = dispatcher_of(stages[:1], storage)
+    progress = LiveView("grows", dispatcher.graph, dispatcher, Console(file=io.StringIO()))
+    tensorboard = TensorBoard(dispatcher.ledger, "grows", dispatcher.graph)
     assert progress.epochs_total == 4
-    scheduler.extend(chain("finetune", 3, 1))
+    dispatcher.extend(chain("finetune", 3, 1))
     assert progress.epochs_total == 7
-    train_all(scheduler, storage)
-    for node in scheduler.graph.values():
-        boards.epochs(node.stage_id, node.epochs, 2)
-        boards.finish(node.stage_id)
-    boards.close()
+    train_all(dispatcher, storage)
+    for node in dispatcher.graph.values():
+        tensorboard.epochs(node.stage_id, node.epochs, 2)
+        tensorboard.finish(node.stage_id)
+    tensorboard.close()
     folders = {path.parent.name for path in (storage / "tensorboard/grows").glob("*/events*")}
     assert folders == {"dense-seed0", "finetune-3ep-oneshot-2x-seed0"}

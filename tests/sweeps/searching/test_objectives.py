@@ -138,7 +138,7 @@ def test_drops_are_points_or_fractions(text, fraction):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"objectives": ()}, "allowed"),
         ({"objectives": ("accuracy", "accuracy")}, "allowed"),
@@ -154,8 +154,8 @@ def test_drops_are_points_or_fractions(text, fraction):
         ({"objectives": ("accuracy", "compression"), "budget_epochs": 0}, "from 1 up"),
     ],
 )
-def test_limits_that_contradict_or_leave_the_question_open_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_limits_that_contradict_or_leave_the_question_open_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         Goal(**settings)
 
 

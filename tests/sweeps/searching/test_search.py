@@ -1,4 +1,4 @@
-"""A search while it runs: what is asked, trained, told, given up and continued."""
+"""A search while it runs: what it suggests, trains, reports, gives up and continues."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def train(search: Search, storage, most=10**9) -> int:
         node = None
         while node is None:
             search.settle()
-            node = search.scheduler.next_ready()
+            node = search.dispatcher.next_ready()
             if node is None and not search.more():
                 return trained
         run_stage(node.job, Runtime(storage=str(storage)))
-        search.scheduler.finish(node.stage_id)
+        search.dispatcher.finish(node.stage_id)
     return most
 
 
@@ -77,7 +77,7 @@ def test_a_search_killed_anywhere_goes_on_as_if_it_had_not_been(sampler, tmp_pat
     while True:
         search = searching(tmp_path / "pieces", **settings)
         pieces += run(search, most=7)
-        if search.ended and search.scheduler.ended:
+        if search.ended and search.dispatcher.ended:
             break
     assert asked(search) == asked(whole)
     assert Counter(node.stage_id for node in pieces) == Counter(node.stage_id for node in trained)
@@ -95,8 +95,8 @@ def test_really_trained_it_repeats_too_and_rows_are_what_is_told(tmp_path):
         searches.append(search)
     a, b = searches
     assert asked(a) == asked(b) and a.points == b.points
-    told = [trial.values for trial in a.study.trials()]
-    assert told == [trial.values for trial in b.study.trials()]
+    values = [trial.values for trial in a.study.trials()]
+    assert values == [trial.values for trial in b.study.trials()]
     for trial in a.study.trials():
         if trial.values is not None:
             point = a.points[a.study.recipe(trial)]
@@ -124,16 +124,16 @@ def test_no_stage_is_trained_twice_whatever_is_asked(tmp_path):
     lengths: Counter[str] = Counter()
     for node in run(search):
         lengths[node.stage_id] += 1
-    twice = [search.scheduler.graph[stage_id] for stage_id in lengths if lengths[stage_id] > 1]
+    twice = [search.dispatcher.graph[stage_id] for stage_id in lengths if lengths[stage_id] > 1]
     assert all(len(node.row_epochs) > 1 for node in twice)  # trained on, for a longer row
     assert {node.stage.method for node in twice} <= {"finetune"}
     rows = {
         (node.stage_id, epochs)
-        for node in search.scheduler.graph.values()
-        if search.scheduler.states[node.stage_id] == State.DONE
+        for node in search.dispatcher.graph.values()
+        if search.dispatcher.states[node.stage_id] == State.DONE
         for epochs in node.row_epochs
     }
-    ledger = search.scheduler.ledger
+    ledger = search.dispatcher.ledger
     assert all(epochs in ledger.row_epochs(stage_id) for stage_id, epochs in rows)
 
 
@@ -143,7 +143,7 @@ def test_another_sweep_s_stages_are_used(tmp_path):
     (tmp_path / "studies/search.journal").unlink()
     again = searching(tmp_path, suggestions=10, sampler="random")
     assert run(again) == [] and asked(again) == asked(first)
-    assert {node.stage_id for node in again.scheduler.graph.values()} >= ids
+    assert {node.stage_id for node in again.dispatcher.graph.values()} >= ids
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
@@ -155,7 +155,7 @@ def test_as_many_are_under_way_as_keep_the_slots_busy(slots, tmp_path):
         search.settle()
         handed = []
         while len(handed) < slots:
-            node = search.scheduler.next_ready()
+            node = search.dispatcher.next_ready()
             if node is None and not search.more():
                 break
             search.settle()
@@ -163,8 +163,8 @@ def test_as_many_are_under_way_as_keep_the_slots_busy(slots, tmp_path):
         waiting = [t for t in search.study.trials() if t.state == optuna.trial.TrialState.RUNNING]
         most = max(most, len(waiting))
         for node in handed:
-            pretend(node, search.scheduler.ledger, plausible)
-            search.scheduler.finish(node.stage_id)
+            pretend(node, search.dispatcher.ledger, plausible)
+            search.dispatcher.finish(node.stage_id)
         if search.ended:
             break
     assert search.ended and search.num_suggested == 20
@@ -256,9 +256,9 @@ def finish(search, recipe, accuracy, seeds=(0,), asked=False):
     suggestion = Suggestion(recipe=recipe, seeds=list(seeds), trial=trial)
     search._start(suggestion)
     trained = []
-    while (node := search.scheduler.next_ready()) is not None:
-        pretend(node, search.scheduler.ledger, accuracy)
-        search.scheduler.finish(node.stage_id)
+    while (node := search.dispatcher.next_ready()) is not None:
+        pretend(node, search.dispatcher.ledger, accuracy)
+        search.dispatcher.finish(node.stage_id)
         trained += [node.stage] if node.stage.level else []
     search.settle()
     return trained
@@ -276,7 +276,7 @@ def test_a_hopeless_chain_is_given_up_at_its_first_level(tmp_path):
     (trial,) = search.study.trials()
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert trial.user_attrs["ended"] == "given up after level 1"
-    stopped = [s for s in search.scheduler.states.values() if s == State.STOPPED]
+    stopped = [s for s in search.dispatcher.states.values() if s == State.STOPPED]
     assert len(stopped) == 2
 
 
@@ -339,8 +339,8 @@ def test_diverging_recipes_are_told_and_never_recommended(tmp_path):
 
     search = searching(tmp_path, suggestions=20)
     run(search, diverging)
-    told = [t for t in search.study.trials() if "diverged" in t.user_attrs.get("ended", "")]
-    assert told and all(t.params["method"] == "weight_rewind" for t in told)
+    ended = [t for t in search.study.trials() if "diverged" in t.user_attrs.get("ended", "")]
+    assert ended and all(t.params["method"] == "weight_rewind" for t in ended)
     for recipe in search.points:
         assert recipe.retrain.method != "weight_rewind" or recipe.levels < 2
     again = searching(tmp_path, suggestions=20)
@@ -359,16 +359,16 @@ def test_a_stage_that_fails_is_tried_again_by_the_same_command(tmp_path):
     search.begin("nobody", 1)
     while not search.ended:
         search.settle()
-        node = search.scheduler.next_ready()
+        node = search.dispatcher.next_ready()
         if node is None:
             if not search.more():
                 break
             continue
         if node.stage.level == 2:
-            search.scheduler.finish(node.stage_id, "out of luck")
+            search.dispatcher.finish(node.stage_id, "out of luck")
         else:
-            pretend(node, search.scheduler.ledger, plausible)
-            search.scheduler.finish(node.stage_id)
+            pretend(node, search.dispatcher.ledger, plausible)
+            search.dispatcher.finish(node.stage_id)
     assert "not finished" in trouble_lines(search)[0]
     again = searching(tmp_path, space=ONE, suggestions=1)
     levels = [node.stage.level for node in run(again)]

@@ -130,7 +130,7 @@ def test_a_file_narrows_the_space(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("methods = []", "no methods"),
         ('methods = ["prayer"]', "lr_rewind"),
@@ -149,12 +149,12 @@ def test_a_file_narrows_the_space(tmp_path):
         ("fractions = [", "space.toml"),
     ],
 )
-def test_a_wrong_file_is_refused_by_name(text, told, tmp_path):
+def test_a_wrong_file_is_refused_by_name(text, message, tmp_path):
     file = tmp_path / "space.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"space\.toml") as refused:
         read_space(str(file), Space())
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_missing_file_is_told(tmp_path):

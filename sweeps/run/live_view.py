@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live view on a terminal, plain lines elsewhere."""
+"""Progress of a running sweep: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rich.text import Text
 
 from sweeps.plan.graph import Graph, Node
 from sweeps.plan.naming import percent, stage_title
-from sweeps.run.dispatcher import Scheduler, State
+from sweeps.run.dispatcher import Dispatcher, State
 
 PLAIN_LINE_SECONDS = 30
-"""A sign of life where nothing is redrawn."""
+"""Between two lines where nothing is redrawn."""
 RUNNING_SHOWN = 12
 ENDED_SHOWN = 8
 STYLES = {
@@ -37,18 +37,18 @@ class Running:
     metrics: dict[str, float | None] = field(default_factory=dict)
 
 
-class Progress:
-    """Knows how far every stage is; draws it at most a few times a second."""
+class LiveView:
+    """Follows the progress of every stage, and draws it at most twice a second."""
 
-    def __init__(self, name: str, graph: Graph, scheduler: Scheduler, console: Console) -> None:
+    def __init__(self, name: str, graph: Graph, dispatcher: Dispatcher, console: Console) -> None:
         self.name = name
         self.graph = graph
-        self.scheduler = scheduler
+        self.dispatcher = dispatcher
         self.console = console
         self._counted, self._total = (-1, -1), 0
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
-        done_before = [n for i, n in graph.items() if scheduler.states[i] == State.DONE]
+        done_before = [n for i, n in graph.items() if dispatcher.states[i] == State.DONE]
         self.epochs_before = sum(node.epochs for node in done_before)
         self.epochs_done = self.epochs_before
         self.resumed = 0
@@ -60,7 +60,7 @@ class Progress:
                 get_renderable=self.render, console=console, refresh_per_second=2, transient=True
             )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> LiveView:
         if self._live:
             self._live.start()
         return self
@@ -69,17 +69,17 @@ class Progress:
         self.stop()
 
     def stop(self) -> None:
-        """Draw no more; the terminal is as it was."""
+        """Stop drawing and restore the terminal."""
         if self._live:
             self._live.stop()
 
     @property
     def epochs_total(self) -> int:
-        """Without those of stages that turned out not to be needed."""
-        counted = (self.scheduler.counts[State.STOPPED], self.scheduler.grown)
+        """Epochs of all stages except those that turned out not to be needed."""
+        counted = (self.dispatcher.counts[State.STOPPED], self.dispatcher.grown)
         if self._counted != counted:
             self._counted = counted
-            states = self.scheduler.states
+            states = self.dispatcher.states
             self._total = sum(
                 node.epochs for i, node in self.graph.items() if states[i] != State.STOPPED
             )
@@ -92,7 +92,7 @@ class Progress:
         self.running[node.stage_id] = Running(node=node, since=time.monotonic())
 
     def advance(self, node: Node, epoch: int, trained: int, metrics: dict[str, float]) -> None:
-        """``epoch`` epochs are done, ``trained`` of them since the last call."""
+        """``epoch`` epochs of the stage are done, ``trained`` of them since the last call."""
         running = self.running[node.stage_id]
         self.epochs_done += epoch - running.epoch
         self.resumed += epoch - running.epoch - trained
@@ -106,14 +106,14 @@ class Progress:
         running = self.running.pop(node.stage_id)
         self.epochs_done += node.epochs - running.epoch
         seconds = time.monotonic() - running.since
-        state = self.scheduler.states[node.stage_id]
+        state = self.dispatcher.states[node.stage_id]
         idle = "" if running.trained or state != State.DONE else "  nothing was left to train"
         self._line(node, state, f"{outcome}{idle}  ({duration(seconds)})")
 
     def _line(self, node: Node, state: State, outcome: str) -> None:
-        ended = sum(self.scheduler.counts[state] for state in STYLES)
+        ended = sum(self.dispatcher.counts[state] for state in STYLES)
         line = Text.assemble(
-            f"[{ended}/{len(self.scheduler.graph)}] ",
+            f"[{ended}/{len(self.dispatcher.graph)}] ",
             (f"{state:8} ", STYLES.get(state, "")),
             f"{stage_title(node.stage)}  {outcome}",
         )
@@ -122,24 +122,24 @@ class Progress:
             self._print(line)
 
     def defer(self, node: Node, why: str) -> None:
-        """It doesn't run any more, and isn't finished."""
+        """The stage has stopped running without being finished."""
         running = self.running.pop(node.stage_id)
         self.epochs_done -= running.epoch
-        self._line(node, self.scheduler.states[node.stage_id], why)
+        self._line(node, self.dispatcher.states[node.stage_id], why)
 
     def finished_elsewhere(self, node: Node) -> None:
         self.epochs_done += node.epochs
         self.resumed += node.epochs
-        self._line(node, self.scheduler.states[node.stage_id], "trained by another sweep")
+        self._line(node, self.dispatcher.states[node.stage_id], "trained by another sweep")
 
     def note(self, text: str) -> None:
-        """Something to be read, above the live view."""
+        """Print a warning above the live view."""
         self.console.print(Text(text, style="yellow"))
 
     # views
 
     def seconds_left(self) -> float | None:
-        """From the pace so far; None until there is one."""
+        """Estimate from the pace so far; None until there is one."""
         trained = self.epochs_done - self.epochs_before - self.resumed
         if self.begun is None or trained <= 0:
             return None
@@ -147,7 +147,7 @@ class Progress:
         return pace * (self.epochs_total - self.epochs_done)
 
     def summary(self) -> str:
-        counts = self.scheduler.counts
+        counts = self.dispatcher.counts
         waiting = counts[State.WAITING] + counts[State.READY]
         parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
         parts.append(f"{waiting} waiting")
@@ -155,15 +155,15 @@ class Progress:
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
         epochs = f"{self.epochs_done}/{self.epochs_total} epochs"
-        stages = f"{self.name}: {', '.join(parts)} of {len(self.scheduler.graph)} stages"
+        stages = f"{self.name}: {', '.join(parts)} of {len(self.dispatcher.graph)} stages"
         return f"{stages}; {epochs}; {self._time()}"
 
     def done_of_total(self) -> tuple[int, int]:
-        """What the bar shows: epochs."""
+        """Position and end of the progress bar, in epochs."""
         return self.epochs_done, self.epochs_total
 
     def _time(self) -> str:
-        if self.scheduler.ended and self.begun is not None:
+        if self.dispatcher.ended and self.begun is not None:
             return f"trained for {duration(time.monotonic() - self.begun)}"
         left = self.seconds_left()
         return "time left unknown" if left is None else f"about {duration(left)} left"

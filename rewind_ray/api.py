@@ -1,0 +1,383 @@
+"""Compare methods and prune networks from a script or notebook, in this process and without Ray.
+
+The stages, their ids and the storage are those of the commands: what one has trained, the other
+doesn't train again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import Progress, TextColumn
+from torch import nn
+
+from rewind_ray.datasets.own import OwnData, load_own
+from rewind_ray.digests import tensors_digest
+from rewind_ray.errors import UserError
+from rewind_ray.export import command as exporting
+from rewind_ray.importing import give, path_of
+from rewind_ray.protocols import plain
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import BUILDER, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.tasks import identified, planned_task
+from rewind_ray.tasks.identity import uncovered
+from rewind_ray.training.graph import Graph, build_graph
+from rewind_ray.training.run import Runtime
+from rewind_ray.training.stage import run_stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEP = 0.2
+"""Share of the remaining weights that a step of ``prune`` removes, at most: Renda et al. 2020,
+Algorithm 1."""
+COLUMNS = ("method", "density", "compression_ratio", "n_seeds", "test_accuracy", "accuracy_change")
+
+Network = nn.Module | str | Any
+"""A module (copied, and taken for trained), a function that returns one, or a name or import path
+such as ``my_models:unet``."""
+
+
+def compare(
+    network: Network,
+    train_data: Any,
+    test_data: Any = None,
+    *,
+    methods: Sequence[str | Retrain] = (),
+    densities: Iterable[float] = (0.2, 0.1, 0.05),
+    prune: Prune | None = None,
+    seeds: int = 3,
+    epochs: int = 30,
+    retrain_epochs: int | None = None,
+    trained: bool | None = None,
+    storage: str = "results",
+    name: str = "compare",
+    device: str = "auto",
+    quiet: bool = False,
+    **protocol: Any,
+) -> Results:
+    """Train dense networks, prune each to every density, and retrain it by every method.
+
+    train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
+    alone an import path or function that returns both. methods: names, or ``Retrain``s; finetune,
+    lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how, its
+    fraction aside. epochs: T. retrain_epochs: t, 9/10 of T if left out. trained: the network is
+    adopted as it comes; True of a module if left out. protocol: other fields of
+    ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
+
+    Raises UserError for what can't be trained so.
+    """
+    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
+    if retrain_epochs is None:
+        retrain_epochs = max(1, epochs - max(1, round(epochs / 10)))
+    usual = ("finetune", "lr_rewind") if described.init else METHODS
+    retrains = [
+        Retrain(method=method, epochs=retrain_epochs) if isinstance(method, str) else method
+        for method in methods or usual
+    ]
+    how = prune or Prune(fraction=0.5)
+    stages = []
+    for seed in range(seeds):
+        dense = dense_stage(described, seed)
+        for retrain in retrains:
+            for density in densities:
+                if not 0 < density < 1:
+                    raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
+                step = replace(how, fraction=1 - density)
+                stages.append(retrain_stage(dense, step, retrain))
+    results = Results(storage=storage, name=name, stages=stages)
+    results.train(device, quiet)
+    return results
+
+
+METHODS = ("finetune", "weight_rewind", "lr_rewind")
+
+
+def prune(
+    network: Network,
+    train_data: Any,
+    test_data: Any = None,
+    *,
+    target_compression: float = 10.0,
+    max_accuracy_drop: float | None = None,
+    epochs: int = 20,
+    method: str = "lr_rewind",
+    seed: int = 0,
+    trained: bool | None = None,
+    storage: str = "results",
+    name: str = "prune",
+    device: str = "auto",
+    quiet: bool = False,
+    **protocol: Any,
+) -> Best:
+    """Prune step by step and retrain after each, until the target or the largest drop is reached.
+
+    Renda et al. 2020, Algorithm 1, with equal steps of at most 20% that end at
+    ``target_compression``; the last network within ``max_accuracy_drop`` (a fraction, 0.005 is half
+    a point; None: any) is the answer, with the target reached or not. epochs: of each retraining,
+    and T. Other arguments: see ``compare``.
+
+    Raises UserError where not even the first step stays within the drop.
+    """
+    if not 1 < target_compression < math.inf:
+        raise UserError(f"target_compression is {target_compression:g}; allowed: above 1")
+    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
+    steps = math.ceil(math.log(target_compression) / -math.log(1 - STEP))
+    fraction = 1 - target_compression ** (-1 / steps)
+    stage = dense_stage(described, seed)
+    best: Best | None = None
+    stages = []
+    for _ in range(steps):
+        retrain = Retrain(method=method, epochs=epochs)
+        stage = retrain_stage(stage, Prune(fraction=fraction), retrain)
+        stages.append(stage)
+        results = Results(storage=storage, name=name, stages=stages)
+        results.train(device, quiet)
+        found = results.row(stage)
+        if found is None or found.status == "diverged":
+            break
+        drop = results.drop(stage)
+        if max_accuracy_drop is not None and drop > max_accuracy_drop:
+            break
+        best = Best(storage=storage, stage=stage, row=found, drop=drop, steps=(len(stages), steps))
+    if best is None:
+        raise UserError(
+            f"the first step, to {1 / (1 - fraction):.2f}×, already costs more than "
+            f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
+        )
+    return best
+
+
+def described_protocol(
+    network: Network,
+    train_data: Any,
+    test_data: Any,
+    epochs: int,
+    trained: bool | None,
+    changes: dict[str, Any],
+) -> Protocol:
+    """What the commands make of the same network, data and settings."""
+    if trained is None:
+        trained = isinstance(network, nn.Module)
+    dataset, size = data_path(train_data, test_data)
+    settings: dict[str, Any] = {"epochs": epochs, "task": "classification", **changes}
+    if size is not None and "batch_size" not in changes:
+        settings["batch_size"] = min(64, size)
+    described = identified(plain(network_path(network), dataset, **settings), None)
+    return replace(described, init=BUILDER) if trained else described
+
+
+def network_path(network: Network) -> str:
+    if isinstance(network, str):
+        return network
+    if isinstance(network, nn.Module):
+        kept = copy.deepcopy(network).cpu()
+        digest = tensors_digest({**dict(kept.named_parameters()), **dict(kept.named_buffers())})
+        return give(f"given:{type(network).__name__}_{digest[:8]}", partial(copy.deepcopy, kept))
+    if not callable(network):
+        raise UserError(
+            f"network is a {type(network).__name__}; give an nn.Module, a function that returns "
+            "one, or an import path"
+        )
+    return path_of(network)
+
+
+def data_path(train_data: Any, test_data: Any) -> tuple[str, int | None]:
+    """The data's import path, and how many examples train where that is known."""
+    if isinstance(train_data, str):
+        return train_data, None
+    if test_data is None:
+        if callable(train_data) and not hasattr(train_data, "__getitem__"):
+            return path_of(train_data), None
+        raise UserError(
+            "test_data is left out; give it, or as train_data a function that returns "
+            "{'train': ..., 'test': ...}"
+        )
+    parts = {"train": train_data, "test": test_data}
+    loaded: OwnData = load_own(give("given:data", parts), 0.0)
+    return give(f"given:data_{loaded.digest[:8]}", parts), len(loaded.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Stages of this comparison and what the storage holds of them."""
+
+    storage: str
+    name: str
+    """Of the record in the storage."""
+    stages: list[Stage]
+    """Ends of the chains."""
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage)
+
+    @property
+    def graph(self) -> Graph:
+        return build_graph(self.stages)
+
+    def train(self, device: str = "auto", quiet: bool = False) -> None:
+        """Whatever is missing. A stage whose parent has diverged is left out."""
+        on = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        runtime = Runtime(storage=self.storage, device=on, threads=torch.get_num_threads())
+        ledger, graph = self.ledger, self.graph
+        self._record(ledger, graph)
+        columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
+        with Progress(*columns, disable=quiet) as bar:
+            if not quiet:
+                for protocol in {stage.protocol for stage in self.stages}:
+                    task = planned_task(protocol, None)
+                    if warning := uncovered(task.network(0), task.prunable, protocol):
+                        bar.console.print(warning, markup=False, soft_wrap=True)
+            shown = bar.add_task(self.name, total=len(graph), now="")
+            for node in graph.values():
+                stage = node.stage
+                bar.update(shown, now=f"{stage.method}, level {stage.level}, seed {stage.seed}")
+                parent = stage.parent and self.row(stage.parent)
+                if stage.parent is None or (parent and parent.status != "diverged"):
+                    with torch.random.fork_rng():
+                        run_stage(node.job, runtime, ledger)
+                bar.advance(shown)
+
+    def _record(self, ledger: Ledger, graph: Graph) -> None:
+        """As a sweep's, so that housekeeping keeps the stages and the analysis finds them."""
+        asked = {stage_id: sorted(node.row_epochs) for stage_id, node in graph.items()}
+        if self.name in ledger.sweeps():
+            asked = ledger.sweep_rows(self.name) | asked
+        record = {"sweep": self.name, "command": ["rewind_ray"], "git_commit": None, "code": []}
+        ledger.write_sweep(self.name, record | {"stages": asked})
+
+    # What there is
+
+    def row(self, stage: Stage) -> ResultRow | None:
+        return self.ledger.sound_row(stage.stage_id, stage.train_epochs)
+
+    def drop(self, stage: Stage) -> float:
+        """Dense accuracy less the stage's, as fractions: of validation where there is one."""
+        row, dense = self.row(stage), self.row(stage.baseline)
+        assert row is not None and dense is not None
+        if row.val_accuracy is not None and dense.val_accuracy is not None:
+            return dense.val_accuracy - row.val_accuracy
+        assert row.test_accuracy is not None and dense.test_accuracy is not None
+        return dense.test_accuracy - row.test_accuracy
+
+    def rows(self) -> pd.DataFrame:
+        """All result rows, one a stage; the columns are those of ``result.ResultRow``."""
+        from analysis.table.rows import read_rows
+
+        found = read_rows(self.storage, self.name)
+        return found[found["stage_id"].isin(self.graph)]
+
+    def table(self) -> pd.DataFrame:
+        """One line a method and density: medians over the seeds."""
+        from analysis.table.points import points_of
+
+        points = points_of(self.rows())
+        return points[[name for name in COLUMNS if name in points]]
+
+    def pareto(self) -> pd.DataFrame:
+        """The points in accuracy and compression, with a column ``nondominated``."""
+        from analysis.questions.pareto import pareto
+
+        return pareto(self.rows())
+
+    def plot(self, out: str) -> None:
+        """Accuracy against compression, to a .png, .pdf or .svg."""
+        from analysis.draw.figures import accuracy_against_compression
+
+        accuracy_against_compression(self.rows(), out)
+
+    def report(self, out: str) -> None:
+        """The page of ``python -m analysis report``, of all that the storage holds."""
+        from analysis.commands.report import report_command
+
+        report_command(self.storage, out=out)
+
+    def best(self, max_accuracy_drop: float = 0.005) -> Best:
+        """The smallest network that is at most this much (a fraction) less accurate than its dense
+        one, by validation where there is one. Raises UserError, with how far it got, without any.
+        """
+        rows = [(stage, row) for stage in self.stages if (row := self.row(stage)) is not None]
+        sound = [(stage, row) for stage, row in rows if row.status == "done"]
+        if not sound:
+            raise UserError(f"none of the {len(self.stages)} networks could be trained to its end")
+        drops = {stage.stage_id: self.drop(stage) for stage, _ in sound}
+        within = [each for each in sound if drops[each[0].stage_id] <= max_accuracy_drop]
+        if not within:
+            nearest = min(sound, key=lambda each: drops[each[0].stage_id])
+            raise UserError(
+                f"no network is within {100 * max_accuracy_drop:g} points of its dense one; the "
+                f"nearest, {nearest[1].compression_ratio:.2f}× by {nearest[0].method}, is "
+                f"{100 * drops[nearest[0].stage_id]:.2f} points down: allow that, or more epochs"
+            )
+        stage, row = max(
+            within, key=lambda each: (each[1].compression_ratio, -drops[each[0].stage_id])
+        )
+        return Best(storage=self.storage, stage=stage, row=row, drop=drops[stage.stage_id])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """A pruned and retrained network."""
+
+    storage: str
+    stage: Stage
+    row: ResultRow
+    drop: float
+    """Accuracy lost against the dense network, a fraction; of validation where there is one."""
+    steps: tuple[int, int] | None = None
+    """Steps done, and steps to the target."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target compression was."""
+        return self.steps is None or self.steps[0] == self.steps[1]
+
+    @property
+    def model(self) -> nn.Module:
+        """In evaluation mode on the CPU, pruned weights zero, pruned filters cut out."""
+        return self._exported().network
+
+    def summary(self) -> dict[str, Any]:
+        """Accuracies as fractions, and the network's size."""
+        facts = self._exported().facts
+        weights = self.model.state_dict().values()
+        return {
+            "stage_id": self.stage.stage_id,
+            "compression_ratio": self.row.compression_ratio,
+            "target_reached": self.reached,
+            "test_accuracy": self.row.test_accuracy,
+            "baseline_test_accuracy": self.row.baseline_test_accuracy,
+            "params_total": self.row.params_total,
+            "params_exported": facts["params_exported"],
+            "params_nonzero": sum(int(w.count_nonzero()) for w in weights),
+            "bytes_exported": sum(w.numel() * w.element_size() for w in weights),
+            "flops_dense": self.row.flops_dense,
+            "flops_exported": facts["flops_exported"],
+            "flops_remaining": self.row.flops_remaining,
+        }
+
+    def export(self, out: str) -> dict[str, Any]:
+        """Write a .safetensors (a state_dict), .pt2 or .onnx, and what is known of it beside it."""
+        format = Path(out).suffix.removeprefix(".")
+        if format not in exporting.WRITERS:
+            raise UserError(
+                f"{out!r} has no known ending; allowed: .{', .'.join(exporting.WRITERS)}"
+            )
+        exporting.check_installed(format)
+        return exporting.write_export(self._exported(), Path(out).absolute(), format)
+
+    def _exported(self) -> exporting.Exported:
+        stage = self.stage
+        cut = any(step.prunes_channels for step in stage.chain)
+        return exporting.load_export(
+            Ledger(self.storage), stage.stage_id, stage.train_epochs, cut, None, trust=True
+        )

@@ -1,0 +1,94 @@
+"""Networks are compared and pruned in this process, as the commands would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import rewind_ray
+from rewind_ray.api import Results
+from rewind_ray.errors import UserError
+from rewind_ray.spec import dense_stage
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.run import Job, Runtime
+from rewind_ray.training.stage import missing_epochs
+from tests.rewind_ray.own.test_identity import OWN
+from tests.rewind_ray.own.user_code import Perceptron, perceptron, wine
+
+QUICK = {"epochs": 4, "seeds": 2, "densities": [0.5, 0.25], "batch_size": 16, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("api"))
+
+
+@pytest.fixture(scope="module")
+def results(storage: str) -> Results:
+    return rewind_ray.compare(perceptron, *wine().values(), storage=storage, **QUICK)
+
+
+def test_a_table_of_methods_and_densities(results: Results) -> None:
+    table = results.table()
+    assert set(table["method"]) == {"finetune", "weight_rewind", "lr_rewind"}
+    assert len(table) == 6 and set(table["n_seeds"]) == {2}
+    assert table["compression_ratio"].min() == pytest.approx(2)
+    assert results.pareto()["nondominated"].any()
+
+
+def test_run_again_nothing_is_trained(results: Results, storage: str) -> None:
+    rows = {path: path.stat().st_mtime_ns for path in Path(storage).glob("stages/*/rows/*.json")}
+    again = rewind_ray.compare(perceptron, *wine().values(), storage=storage, **QUICK)
+    assert {stage.stage_id for stage in again.stages} == {s.stage_id for s in results.stages}
+    assert rows == {path: path.stat().st_mtime_ns for path in rows}
+
+
+def test_the_best_is_the_smallest_within_the_drop(results: Results) -> None:
+    best = results.best(max_accuracy_drop=1.0)
+    assert best.row.compression_ratio == pytest.approx(4)
+    assert best.summary()["params_nonzero"] < best.summary()["params_total"]
+    with pytest.raises(UserError, match=r"no network is within -100 points.*nearest"):
+        results.best(max_accuracy_drop=-1.0)
+
+
+def test_a_function_is_known_by_its_import_path(results: Results) -> None:
+    protocol = results.stages[0].protocol
+    assert protocol.network == f"{OWN}:perceptron"
+    stage = dense_stage(protocol, 0)
+    job = Job(stage=stage, row_epochs=(4,))
+    assert missing_epochs(Ledger(results.storage), job) == []
+    assert Runtime(storage=results.storage).device == "cpu"
+
+
+def test_a_trained_model_made_smaller_and_exported(storage: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Perceptron(width=32)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    small = rewind_ray.prune(
+        model, *wine().values(), target_compression=2, epochs=3, storage=storage, quiet=True
+    )
+    assert small.reached and small.row.compression_ratio == pytest.approx(2, rel=0.01)
+    assert small.stage.protocol.init == "builder" and small.stage.baseline.train_epochs == 0
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name])
+    small.export(str(tmp_path / "small.pt2"))
+    inputs = wine()["test"][0]
+    loaded = torch.export.load(tmp_path / "small.pt2").module()
+    with torch.no_grad():
+        assert torch.equal(loaded(inputs), small.model(inputs))
+    accuracy = float((small.model(inputs).argmax(1) == wine()["test"][1]).float().mean())
+    assert small.summary()["test_accuracy"] == pytest.approx(accuracy, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((3, *wine().values()), "network is a int"),
+        ((perceptron, wine()["train"]), "test_data is left out"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        rewind_ray.compare(*arguments, quiet=True)  # type: ignore[arg-type]
