@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -32,16 +32,14 @@ from rewind_ray.importing import is_import_path
 from rewind_ray.models import check_network
 from rewind_ray.models.own import own_builder, read_weights
 from rewind_ray.network_options import Option
-from rewind_ray.optimizers import read_options
+from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import protocol_named
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
-from rewind_ray.retraining import method_named
 from rewind_ray.schedule import SHAPES, Schedule
 from rewind_ray.spec import (
     BUILDER,
     Protocol,
-    Prune,
     Retrain,
     Stage,
     dense_stage,
@@ -56,12 +54,13 @@ from rewind_ray.structures import (
 from rewind_ray.tasks import adopting, identified, task_class
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
 from sweeps.run.launch import Sweep, command, run_sweep
 
+Optimizers: Any = Literal[tuple(OPTIMIZERS)]
+Shapes: Any = Literal[tuple(SHAPES)]
 SEEDS = 6  # with 3, differences below a point would likely not be shown
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
-KNOB_LR = 0.01
-"""Top rate of step and cosine; Wang et al. 2023, Tab. 4: "P30F90, 1e-2"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,16 +100,16 @@ class Training:
     moved along."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Examples an update; the protocol's if left out."""
-    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    optimizer: Optimizers | None = None
     """The protocol's if left out; another one needs a learning rate (--lr) of its own."""
     optimizer_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Its options: momentum, nesterov (sgd); beta1, beta2, eps (adam, adamw)."""
+    """Its options, such as momentum=0.8 or beta2=0.98."""
     weight_decay: Annotated[float | None, tyro.conf.arg(metavar="C")] = None
     """Added to the gradient with sgd and adam, apart from it with adamw; the protocol's if left
     out."""
     lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Largest learning rate: that before the first drop; the protocol's if left out."""
-    schedule: Literal["steps", "constant", "cosine", "linear", "inverse_sqrt"] | None = None
+    schedule: Shapes | None = None
     """How the learning rate falls; as in the protocol if left out."""
     drops: tuple[float, ...] = ()
     """Epochs at which the learning rate of --schedule steps drops; the protocol's if left out."""
@@ -147,38 +146,13 @@ class Comparison:
             "doesn't divide are left out by --layers.",
         ),
     ] = DEFAULT_STRUCTURE
-    rates: str = ""
-    """Filters by the layers' own rates instead of densities: resnet56-A, resnet56-B, ..."""
-    powers: tuple[int, ...] = (1,)
-    """With --rates: their levels i; (1 - rate)^i of a layer's filters are kept."""
     criterion: Annotated[
         str, tyro.conf.arg(metavar="NAME", help=f"What is removed first: {criteria_help()}.")
     ] = DEFAULT_CRITERION
-    rounds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Times that the criterion scores what is left on the way to each density: 100 is SynFlow's."""
-    scope: Literal["global", "layer"] = "global"
-    """Compare the weights of all layers, or take the same share of each."""
-    layers: str = ""
-    """Only layers whose name fits this pattern, such as stages.*.conv1."""
-    keep_layers: bool = False
-    """Never prune a layer away entirely."""
-    shrink: bool = False
-    """Cut pruned filters out physically and retrain the smaller dense network."""
-    filters_only: bool = False
-    """Mask pruned filters alone; their BatchNorm's shift, and what reads it, trains on."""
-    restore_momentum: bool = False
-    """Start retraining with the momentum of the weights it starts from."""
-    knob_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
-    """Top rate of the methods that take one of their own; the schedule's if left out, and 0.01
-    for step and cosine, which need one."""
-    knob_drops: tuple[float, ...] = ()
-    """Of the method step: epochs of retraining at which the rate drops."""
-    knob_factor: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """Of the method step: what each drop multiplies the rate by; 0.1 if left out."""
-    alpha: tuple[float, ...] = (0.5,)
-    """Of the method blend: 0 starts from the rewound weights, 1 from the final ones."""
-    speedup: float = 2.0
-    """Of the method scratch_b: what pruning makes an epoch cheaper by."""
+    pruning: Annotated[PruneFlags, tyro.conf.arg(name="")] = field(default_factory=PruneFlags)
+    retraining: Annotated[RetrainFlags, tyro.conf.arg(name="")] = field(
+        default_factory=RetrainFlags
+    )
     name: str = "compare"
     """Of the sweep's record and TensorBoard runs."""
 
@@ -187,19 +161,27 @@ def compare(
     protocol: Protocol, comparison: Comparison, rewind_epoch: int, seeds: range
 ) -> Iterator[Stage]:
     epochs = protocol.epochs - rewind_epoch
-    retrains = [
-        retrain
-        for method in comparison.methods or default_methods(protocol)
-        for retrain in retrainings(method, epochs, comparison)
-    ]
     for seed in seeds:
         dense = dense_stage(protocol, seed)
-        for retrain in retrains:
-            if says_amount(comparison):
-                for prune in amounts_by_themselves(comparison):
-                    yield retrain_stage(dense, prune, retrain)
-                continue
-            prune = Prune(fraction=comparison.fraction, **what_and_how(comparison))
+        for method in comparison.methods or default_methods(protocol):
+            for retrain in retrainings(method, epochs, comparison.retraining):
+                yield from pruned(dense, retrain, comparison)
+
+
+def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[Stage]:
+    """At every density and level, or as much as rates or the structure say."""
+    rates = comparison.pruning.rates
+    structure = with_option("rates")[0] if rates else comparison.structure
+    says_amount = rates or structure_named(structure).density is not None
+    settings = {
+        "fraction": None if says_amount else comparison.fraction,
+        "structure": structure,
+        "criterion": comparison.criterion,
+    }
+    for prune in prunings(settings, comparison.pruning):
+        if says_amount:
+            yield retrain_stage(dense, prune, retrain)
+        else:
             yield from one_shot(dense, retrain, comparison.densities, prune)
             yield iterative(dense, retrain, comparison.levels, prune)
 
@@ -207,53 +189,6 @@ def compare(
 def default_methods(protocol: Protocol) -> tuple[str, ...]:
     """Of a network that was given trained there are no weights to rewind to."""
     return ("finetune", "lr_rewind") if protocol.init else METHODS
-
-
-def what_and_how(comparison: Comparison) -> dict[str, Any]:
-    """The fields of ``Prune`` that don't say how much."""
-    return {
-        "criterion": comparison.criterion,
-        "structure": with_option("rates")[0] if comparison.rates else comparison.structure,
-        "scope": comparison.scope,
-        "layers": comparison.layers,
-        "keep_layers": comparison.keep_layers,
-        "shrink": comparison.shrink,
-        "filters_only": comparison.filters_only,
-        "rounds": comparison.rounds,
-    }
-
-
-def says_amount(comparison: Comparison) -> bool:
-    """Whether rates or the structure say how much is pruned, and densities don't."""
-    return bool(comparison.rates) or structure_named(comparison.structure).density is not None
-
-
-def amounts_by_themselves(comparison: Comparison) -> Iterator[Prune]:
-    """Prunings whose rates or structure say how much."""
-    settings = what_and_how(comparison)
-    if not comparison.rates:
-        yield Prune(fraction=None, **settings)
-        return
-    for power in comparison.powers:
-        yield Prune(fraction=None, rates=comparison.rates, power=power, **settings)
-
-
-def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retrain]:
-    """The method with the knobs it needs; one for each alpha of ``blend``."""
-    method = method_named(name)
-    knobs: dict[str, Any] = {
-        "restore_momentum": comparison.restore_momentum and method.weights != "fresh"
-    }
-    if "lr" in (*method.needs, *method.takes):
-        knobs["lr"] = comparison.knob_lr
-    if "lr" in method.needs and comparison.knob_lr is None:
-        knobs["lr"] = KNOB_LR
-    if "drops" in method.takes:
-        knobs |= {"drops": comparison.knob_drops, "factor": comparison.knob_factor}
-    if "speedup" in method.needs:
-        knobs["speedup"] = comparison.speedup
-    for alpha in comparison.alpha if "alpha" in method.needs else (None,):
-        yield Retrain(method=name, epochs=epochs, alpha=alpha, **knobs)
 
 
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:

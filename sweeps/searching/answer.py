@@ -26,6 +26,7 @@ from rewind_ray.structures import DEFAULT_STRUCTURE
 from sweeps.compare import Training
 from sweeps.options import Options
 from sweeps.plan.chains import scaled
+from sweeps.plan.flags import flags_for
 from sweeps.plan.naming import percent
 from sweeps.run.summary import figure_path
 from sweeps.searching.confirm import confirmation
@@ -135,26 +136,25 @@ def command_of(
     is a shorter one.
     """
     rewound = 0
-    if recipe.method != "scratch_e":  # which has no retraining time of its own
-        rewound = protocol.epochs - recipe.epochs
+    if recipe.retrain.method != "scratch_e":  # which has no retraining time of its own
+        rewound = protocol.epochs - recipe.retrain.epochs
     asked = next(e for e in range(full_epochs + 1) if scaled(e, full_epochs, protocol) == rewound)
+    fraction, structure = recipe.prune.fraction, recipe.prune.structure
+    given = flags_for(recipe.prune)
+    if fraction is None:  # whose weights are compared layer by layer in any case
+        given.pop("scope", None)
     flags: dict[str, Any] = {
         **changed(training, Training()),
         **{name: getattr(options, name) for name in ("storage", "data", "precision", "smoke")},
         "seeds": seeds,
-        "methods": recipe.method,
+        "methods": recipe.retrain.method,
         "rewind_epoch": asked,
-        "structure": recipe.structure if recipe.structure != DEFAULT_STRUCTURE else None,
-        "layers": recipe.layers or None,
-        "densities": () if recipe.fraction else None,  # none: a chain of steps alone
-        "fraction": recipe.fraction,
-        "levels": recipe.levels if recipe.fraction else None,
-        "knob_lr": recipe.lr,
-        "knob_drops": recipe.drops or None,
-        "knob_factor": recipe.factor,
-        "alpha": recipe.alpha,
-        "speedup": recipe.speedup,
-        "restore_momentum": recipe.restore_momentum,
+        "structure": structure if structure != DEFAULT_STRUCTURE else None,
+        "densities": () if fraction else None,  # none: a chain of steps alone
+        "fraction": fraction,
+        "levels": recipe.levels if fraction else None,
+        **given,
+        **flags_for(recipe.retrain),
     }
     words = ["python", "-m", "sweeps.compare"]
     for name, value in flags.items():

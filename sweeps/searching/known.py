@@ -6,15 +6,15 @@ import math
 import sys
 from typing import Any
 
+from rewind_ray.knobs import Values
+from rewind_ray.limits import Range
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Protocol
 from sweeps.iterative_wrn import steps_to
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import (
     DIGITS,
-    PARAMETERS,
-    Knob,
-    Range,
+    KNOBS,
     Space,
     asked_knobs,
     lowest,
@@ -62,11 +62,11 @@ def known_recipe(
         "shares": share,
         "momentum": lowest(space.momentum),
     }
-    found = {PARAMETERS[knob]: values[knob] for knob in asked}
+    found = {KNOBS[knob].parameter: values[knob] for knob in asked}
     return {"method": METHOD, "structure": structure, **found}
 
 
-def greatest(knob: Knob, limit: float) -> Any:
+def greatest(knob: Values, limit: float) -> Any:
     """Of its values up to ``limit``; None if all are above it."""
     limit += 10**-DIGITS
     if not isinstance(knob, Range):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rewind_ray.spec import Protocol
-from rewind_ray.structures import DEFAULT_STRUCTURE
+from rewind_ray.spec import Protocol, Prune, Retrain
 from sweeps.searching.objectives import Point
 from sweeps.searching.space import Recipe
 
@@ -29,12 +28,11 @@ def rivals_at(point: Point, protocol: Protocol) -> dict[str, Recipe]:
 
 
 def in_levels(levels: int, point: Point, protocol: Protocol) -> Recipe:
+    epochs = min(protocol.epochs, point.cost_epochs // levels)
     return Recipe(
-        method="lr_rewind",
-        structure=DEFAULT_STRUCTURE,
-        fraction=1 - point.compression ** (-1 / levels),
+        prune=Prune(fraction=1 - point.compression ** (-1 / levels)),
+        retrain=Retrain(method="lr_rewind", epochs=epochs),
         levels=levels,
-        epochs=min(protocol.epochs, point.cost_epochs // levels),
     )
 
 

@@ -80,7 +80,7 @@ def test_the_command_trains_the_very_recipe(training, options):
         command = command_of(recipe, training, options, 2, protocol, full.epochs)
         ours = build_graph(recipe.chain(protocol, seed)[-1] for seed in (0, 1))
         assert parsed(command) == {i: node.row_epochs for i, node in ours.items()}, command
-        methods.add(recipe.method)
+        methods.add(recipe.retrain.method)
         return 0.0
 
     optuna.create_study(sampler=RandomSampler(seed=0)).optimize(objective, 60)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_ray.spec import Prune, Retrain
 from sweeps.searching.objectives import (
     MAXIMISE,
     Goal,
@@ -22,7 +23,7 @@ from sweeps.searching.objectives import (
 )
 from sweeps.searching.space import Recipe
 
-RECIPE = Recipe(method="lr_rewind", structure="unstructured", fraction=0.2, levels=1, epochs=4)
+RECIPE = Recipe(prune=Prune(fraction=0.2), retrain=Retrain(method="lr_rewind", epochs=4), levels=1)
 GOALS = [
     Goal(),
     Goal(cost="flops"),
