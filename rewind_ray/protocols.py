@@ -340,6 +340,10 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
 }
 
 
+TASK_PROTOCOLS = {"translation": "multi30k"}
+"""Task -> name of the protocol that it is trained by unless another is given."""
+
+
 def protocol_named(name: str) -> Callable[..., Protocol]:
     """Raises UserError, listing the known protocols, for an unknown name."""
     if name not in PROTOCOLS:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, stream
+from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, resolve, stream
 from rewind_ray.datasets.batches import Batch
 from rewind_ray.datasets.catalog import STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
@@ -103,6 +103,18 @@ class ImageClassification(Task):
         standardised by where the protocol does so by the data set."""
         std = 1 / self.images.inv_std
         return self.images.mean.flatten().tolist(), std.flatten().tolist()
+
+    @classmethod
+    def located(
+        cls, dataset: str, data: str | None, wanted: Mapping[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        augmentation = wanted["augmentation"]
+        split = float(wanted["task_options"].get("split", cls.option_defaults["split"]))
+        name, folder, digest, image_size = resolve(
+            dataset, data, wanted["image_size"], augmentation, split
+        )
+        place = {"augmentation": augmentation, "data_digest": digest, "image_size": image_size}
+        return name, folder, place
 
     @classmethod
     def tiny(cls, protocol: Protocol) -> dict[str, Any]:

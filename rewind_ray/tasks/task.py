@@ -5,6 +5,7 @@ Training knows no more of a task than is written here. A batch is whatever the t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -160,6 +161,16 @@ class Task:
         """Of what the data was made into, where the protocol leaves that open (a vocabulary that
         was learnt): the stages of a chain must have the same. Empty: it leaves nothing open."""
         return ""
+
+    @classmethod
+    def located(
+        cls, dataset: str, data: str | None, wanted: Mapping[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        """What the user wrote -> the data set's name in specs, the folder of its files (absolute,
+        because Ray's actors change their working directory), and the fields of the protocol that
+        follow from them. wanted: what was asked for or is usual of ``task_options``,
+        ``augmentation`` and ``image_size``. Raises UserError for data that can't be had."""
+        return dataset, None if data is None else os.path.abspath(data), {"augmentation": "none"}
 
     @classmethod
     def tiny(cls, protocol: Protocol) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewind_ray.datasets.catalog import FOLDER_PREFIX
 from rewind_ray.datasets.split import subset_indices
 from rewind_ray.datasets.text.batches import IGNORED, PairBatch, Plan, epoch_batches
-from rewind_ray.datasets.text.corpora import CORPORA, check_corpus
+from rewind_ray.datasets.text.corpora import CORPORA, check_corpus, read_corpus
 from rewind_ray.datasets.text.prepared import (
     Recipe,
     TranslationData,
@@ -108,6 +111,12 @@ class Translation(Task):
     def load(self) -> None:
         if self.protocol.precision == "bf16":
             check_bf16(self.device)
+        if self.protocol.data_digest not in ("", self.text.text_digest):
+            raise UserError(
+                f"{self.protocol.dataset} is {self.text.text_digest} here, and the stage was made "
+                f"for {self.protocol.data_digest}: its text has changed since; start the sweep "
+                "anew, or put the old one back"
+            )
         assert self.plan
 
     def sizes(self) -> Sizes:
@@ -129,6 +138,27 @@ class Translation(Task):
     @property
     def prepared_digest(self) -> str:
         return self.text.digest
+
+    def data_digest(self) -> str:
+        return self.text.text_digest
+
+    @classmethod
+    def located(
+        cls, dataset: str, data: str | None, wanted: Mapping[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        """A folder's sentences are read, for their digest."""
+        place: dict[str, Any] = {"augmentation": "none"}
+        if not dataset.startswith(FOLDER_PREFIX):
+            check_corpus(dataset)
+            return dataset, None if data is None else os.path.abspath(data), place
+        path = dataset.removeprefix(FOLDER_PREFIX)
+        if data is not None and Path(data).absolute().name == path:
+            path = data
+        folder = Path(os.path.abspath(Path(path).expanduser()))
+        options = cls.option_defaults | dict(wanted["task_options"])
+        languages = (str(options["source"]), str(options["target"]))
+        text = read_corpus(FOLDER_PREFIX + folder.name, str(folder), languages)
+        return FOLDER_PREFIX + folder.name, str(folder), place | {"data_digest": text.digest}
 
     @classmethod
     def tiny(cls, protocol: Protocol) -> dict[str, Any]:

@@ -172,8 +172,9 @@ def test_protocols_are_what_their_page_says(make, network: str) -> None:
     assert len(page) > 12
     defaults = options_of(network) | TASK_OPTIONS[protocol.task]
     for name, value in page.items():
-        trained = (defaults | options).get(name, None)
-        assert (getattr(protocol, name) if trained is None else trained) == value, name
+        known = defaults | options
+        trained = known[name] if name in known else getattr(protocol, name)
+        assert trained == value, name
     assert options.keys() <= page.keys()
 
 

@@ -53,6 +53,8 @@ class TranslationData:
     vocabulary: Subwords
     left_out: dict[str, NDArray[np.int32]]
     """Key of REASONS -> lines of training pairs, from 1; a part's files follow on each other."""
+    text_digest: str
+    """Of all sentences in the files."""
     digest: str
     """Of all of this: text, vocabulary, and what was left out."""
 
@@ -167,6 +169,7 @@ def load(folder: Path, text: ParallelText) -> TranslationData | None:
         target=target,
         references={p: tuple(lines) for p, lines in text.target.items() if p != "train"},
         vocabulary=vocabulary,
+        text_digest=text.digest,
         left_out={reason: tensors[f"left_out/{reason}"] for reason in REASONS},
         digest=hashlib.sha256("".join([text.digest, *digests.values()]).encode()).hexdigest()[:16],
     )
