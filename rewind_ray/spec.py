@@ -553,7 +553,7 @@ def identity(stage: Stage) -> dict[str, Any]:
     return {
         "Stage": {
             "numerics": NUMERICS,
-            "protocol": canonical(stage.protocol),
+            "protocol": _canonical_protocol(stage.protocol),
             "seed": stage.seed,
             "prune": canonical(stage.prune),
             "retrain": retrain,
@@ -564,6 +564,19 @@ def identity(stage: Stage) -> dict[str, Any]:
 
 
 LEAVES = frozenset({str, int, bool, float, type(None)})
+_latest: tuple[Protocol | None, Any] = None, None
+"""A protocol and its canonical form: the stages of a sweep, one after the other, mostly have it in
+common."""
+
+
+def _canonical_protocol(protocol: Protocol) -> Any:
+    """Not to be changed."""
+    global _latest
+    known, plain = _latest
+    if known is not protocol:
+        plain = canonical(protocol)
+        _latest = protocol, plain
+    return plain
 
 
 def canonical(value: Any) -> Any:
@@ -615,10 +628,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
             raise ValueError(f"more than {STEPS_LIMIT} steps")
         if not max(data["seed"], data["baseline_epochs"]) < WHOLE_LIMIT:
             raise ValueError(f"seed or baseline_epochs is not below {WHOLE_LIMIT}")
-        stage = dense_stage(_made_from(Protocol, protocol), data["seed"], data["baseline_epochs"])
-        for step in data["steps"]:
-            prune = _made_from(Prune, step["prune"])
-            stage = retrain_stage(stage, prune, _made_from(Retrain, step["retrain"]))
+        stage = _made_chain(data, protocol)
         claimed = data.get("stage_id", stage.stage_id)
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"this is no stage's description: {repr(error)[:500]}") from error
@@ -628,6 +638,48 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
             f"{stage.stage_id}: it was edited, or made by another version of this package"
         )
     return stage
+
+
+KNOWN_LIMIT = 2**17
+_known: dict[bytes, Stage] = {}
+"""Digest of a description, down to one of its steps -> the stage: of a ledger's chains every stage
+is made and hashed once, and not again for each of its descendants."""
+
+
+def _made_chain(data: Mapping[str, Any], protocol: Mapping[str, Any]) -> Stage:
+    """The last stage of a description. protocol: its protocol, with a Schedule."""
+    digests = _digests_of_prefixes(data)
+    length = next((n for n in reversed(range(len(digests))) if digests[n] in _known), None)
+    if length is None:
+        length = 0
+        made = _made_from(Protocol, protocol)
+        stage = dense_stage(made, data["seed"], data["baseline_epochs"])
+        _remember(digests[0], stage)
+    else:
+        stage = _known[digests[length]]
+    for step, digest in zip(data["steps"][length:], digests[length + 1 :], strict=True):
+        prune = _made_from(Prune, step["prune"])
+        stage = retrain_stage(stage, prune, _made_from(Retrain, step["retrain"]))
+        _remember(digest, stage)
+    return stage
+
+
+def _digests_of_prefixes(data: Mapping[str, Any]) -> list[bytes]:
+    """Of the description without any step, with the first, and so on."""
+    parts = [[data["protocol"], data["seed"], data["baseline_epochs"]], *data["steps"]]
+    digests = [b""]
+    try:
+        for part in parts:
+            digests.append(hashlib.sha256(digests[-1] + json.dumps(part).encode()).digest())
+    except RecursionError:
+        raise ValueError("this description is nested too deeply") from None
+    return digests[1:]
+
+
+def _remember(digest: bytes, stage: Stage) -> None:
+    if len(_known) >= KNOWN_LIMIT:
+        _known.clear()
+    _known[digest] = stage
 
 
 def _made_from(kind: type[T], values: Mapping[str, Any]) -> T:
