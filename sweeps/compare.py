@@ -1,10 +1,11 @@
 """Compare retraining methods on a network and data of your own choice.
 
-A dense baseline a seed; every method at every density, at once (--densities) or step by step
+For each seed a dense baseline; every method at every density, one-shot (--densities) or iterative
 (--fraction, --levels). All methods retrain for the same time, so at the same search cost.
 
-A network of your own is a function, as package.module:function, that returns an nn.Module; data of
-your own one that returns {"train": ..., "test": ...}, Datasets or pairs of tensors (docs/own.md).
+Your own network is a function, given as package.module:function, that returns an nn.Module; your
+own data a function that returns {"train": ..., "test": ...}, Datasets or pairs of tensors
+(docs/own.md).
 
 Examples:
   python -m sweeps.compare --dataset digits --network digits_resnet --protocol digits
@@ -53,7 +54,7 @@ from rewind_ray.structures import (
 )
 from rewind_ray.tasks import adopting, identified, task_class
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, share_of, sweep_name
 from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
 from sweeps.run.launch import Sweep, command, run_sweep
 
@@ -80,11 +81,11 @@ class Training:
     test/<class>/*, or your own as package.module:function; for translation multi30k, wmt16_en_de,
     number_words, or folder:PATH with train.en, train.de, test.en, ..."""
     split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
-    """Share that tests of a folder <class>/*, or of own data, without a test part."""
+    """Share for testing, of a folder <class>/* or of your own data without a test part."""
     task: Annotated[str | None, tyro.conf.arg(metavar="translation|package.module:Class")] = None
     """For what isn't classification: translation, or your own Task (docs/extending.md)."""
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """What only the task understands."""
+    """Options of the task."""
     augmentation: str | None = None
     """none, zero4_flip, reflect4_flip, zero1, imagenet or imagenet_tf; the protocol's if left
     out."""
@@ -98,30 +99,27 @@ class Training:
     digits, ...; if left out renda_cifar, multi30k for translation, and plain for networks or data
     of your own."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Length of the original training; the protocol's if left out, else its rate drops are
-    moved along."""
+    """Length of the original training, with the protocol's schedule scaled to it."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Examples an update; the protocol's if left out."""
+    """Batch size; the protocol's if left out."""
     optimizer: Optimizers | None = None
-    """The protocol's if left out; another one needs a learning rate (--lr) of its own."""
+    """Optimizer; the protocol's if left out. Another one needs its own --lr."""
     optimizer_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Its options, such as momentum=0.8 or beta2=0.98."""
+    """Options of the optimizer, such as momentum=0.8 or beta2=0.98."""
     weight_decay: Annotated[float | None, tyro.conf.arg(metavar="C")] = None
-    """Added to the gradient with sgd and adam, apart from it with adamw; the protocol's if left
-    out."""
+    """Weight decay: added to the gradient by sgd and adam, decoupled in adamw."""
     lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Largest learning rate: that before the first drop; the protocol's if left out."""
     schedule: Shapes | None = None
-    """How the learning rate falls; as in the protocol if left out."""
+    """Shape of the learning rate's schedule; the protocol's if left out."""
     drops: tuple[float, ...] = ()
     """Epochs at which the learning rate of --schedule steps drops; the protocol's if left out."""
     last_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Learning rate at the end of --schedule cosine or linear; 0 if left out."""
     warmup_epochs: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
-    """Epochs in which the learning rate climbs at first; the protocol's if left out."""
+    """Epochs of the learning rate's warm-up; the protocol's if left out."""
     validation: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Share of the test set that validates and no longer tests, 0 for none; the protocol's if left
-    out."""
+    """Share of the test set to use for validation, 0 for none; the protocol's if left out."""
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train on this many images only, a fixed random choice."""
 
@@ -156,7 +154,7 @@ class Comparison:
         default_factory=RetrainFlags
     )
     name: str = "compare"
-    """Of the sweep's record and TensorBoard runs."""
+    """Name of the sweep's record and TensorBoard runs."""
 
 
 def compare(
@@ -171,7 +169,7 @@ def compare(
 
 
 def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[Stage]:
-    """At every density and level, or as much as rates or the structure say."""
+    """At every density and level, or by the rates or the structure."""
     rates = comparison.pruning.rates
     structure = with_option("rates")[0] if rates else comparison.structure
     says_amount = rates or structure_named(structure).density is not None
@@ -189,12 +187,12 @@ def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[S
 
 
 def default_methods(protocol: Protocol) -> tuple[str, ...]:
-    """Of a network that was given trained there are no weights to rewind to."""
+    """A network that was given trained has no weights to rewind to."""
     return ("finetune", "lr_rewind") if protocol.init else METHODS
 
 
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
-    """The protocol as asked for, and where its data is."""
+    """The protocol that the flags ask for, and the folder of its data."""
     own = (training.network, training.dataset, training.task or "")
     usual = "plain" if any(map(is_import_path, own)) else TASK_PROTOCOLS.get(training.task or "")
     make_protocol = protocol_named(training.protocol or usual or "renda_cifar")
@@ -226,7 +224,7 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
 
 
 def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Schedule:
-    """The protocol's, moved to another number of epochs, with what the flags change."""
+    """The protocol's schedule, scaled to another number of epochs, with the flags' changes."""
     old = protocol.schedule
     shape = training.schedule or ("steps" if training.drops else old.shape)
     drops: tuple[float, ...] = training.drops
@@ -250,7 +248,7 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
 
 
 def check_names(training: Training, task: str) -> None:
-    """Raises UserError for a network or task that there isn't, before anything is read."""
+    """Raises UserError for an unknown network or task, before anything is read."""
     if is_import_path(training.network):
         own_builder(training.network)
     elif task == "image_classification":
@@ -262,7 +260,7 @@ def check_names(training: Training, task: str) -> None:
 def chosen_data(
     training: Training, data: str | None, usual: Protocol
 ) -> tuple[str, str | None, dict[str, Any]]:
-    """Data set, the folder of its files, and what of the protocol follows from it."""
+    """Data set, the folder of its files, and the protocol's fields that follow from it."""
     options = named_options(training.task_option, "--task-option")
     if training.split:
         options["split"] = training.split
@@ -282,7 +280,7 @@ def chosen_data(
 
 
 def with_init(protocol: Protocol, init: str | None, folder: str | None) -> Protocol:
-    """For a dense network that has trained weights: a file's, or its builder's own."""
+    """The protocol of a dense network with trained weights: of a file, or of its builder."""
     if init is None:
         return protocol
     if init == BUILDER:
@@ -302,7 +300,7 @@ def named_options(texts: tuple[str, ...], flag: str) -> dict[str, Option]:
 
 
 def option_value(text: str) -> Option:
-    """true and false, a whole number, another number, or the text itself."""
+    """A truth value, a whole number, another number, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -314,13 +312,13 @@ def option_value(text: str) -> Option:
 
 
 def scaled_drop(drop: float, old_epochs: int, epochs: int) -> float:
-    """Whole where it was whole."""
+    """A whole number if it was one."""
     there = drop * epochs / old_epochs
     return round(there) if float(drop).is_integer() else there
 
 
 def chosen_optimizer(training: Training, protocol: Protocol) -> dict[str, Any]:
-    """What the flags change of the protocol's optimizer, its batch and its weight decay."""
+    """Changes by the flags to the protocol's optimizer, batch size and weight decay."""
     changes: dict[str, Any] = {
         name: getattr(training, name)
         for name in ("batch_size", "weight_decay")
@@ -347,7 +345,7 @@ def main(
     full, folder = chosen_protocol(training, options.data_folder)
     rewind_epoch = comparison.rewind_epoch
     if rewind_epoch is None:
-        rewind_epoch = max(1, round(full.epochs / 10))
+        rewind_epoch = share_of(full.epochs, 1 / 10)
     protocol = prepared(full, options)
     rewind_epoch = scaled(rewind_epoch, full.epochs, protocol)
     stages = list(compare(protocol, comparison, rewind_epoch, seeds(options, SEEDS)))

@@ -30,7 +30,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
-from sweeps.options import Options
+from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
@@ -45,13 +45,13 @@ from sweeps.run.launch import (
     store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
-from sweeps.searching.objectives import LUMPS, Goal, parse_drop
+from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
     KNOBS,
     Recipe,
     Space,
-    Varied,
+    SpaceKnob,
     default_space,
     endless_knobs,
     epochs_between,
@@ -100,14 +100,14 @@ class _Knobs:
     """Highest compression ratio to try; 100 if left out."""
 
 
-def flag_of(varied: Varied) -> Any:
-    kind: Any = float if varied.kind is tuple else varied.kind
-    return Annotated[tuple[kind, ...] | None, tyro.conf.arg(help=f"{varied.help}.")]
+def flag_of(declared: SpaceKnob) -> Any:
+    kind: Any = float if declared.kind is tuple else declared.kind
+    return Annotated[tuple[kind, ...] | None, tyro.conf.arg(help=f"{declared.help}.")]
 
 
 Knobs: Any = make_dataclass(
     "Knobs",
-    [(name, flag_of(varied), field(default=None)) for name, varied in KNOBS.items()],
+    [(name, flag_of(declared), field(default=None)) for name, declared in KNOBS.items()],
     bases=(_Knobs,),
     frozen=True,
     kw_only=True,
@@ -144,7 +144,7 @@ def goal_of(wanted: Wanted) -> Goal:
     return Goal(
         objectives=wanted.objectives,
         cost=wanted.cost,
-        max_accuracy_drop=parse_drop(wanted.max_accuracy_drop),
+        max_accuracy_drop=drop_limit(wanted.max_accuracy_drop),
         target_compression=wanted.target_compression,
         budget_epochs=wanted.budget_epochs,
     )

@@ -1,6 +1,6 @@
-"""The flags of the knobs of pruning and retraining, made of their declarations.
+"""Flags for the knobs of pruning and retraining, made from their declarations.
 
-A knob that holds one number takes several on the command line: one recipe is made of each.
+A knob that holds one number takes several on the command line, and one recipe is made for each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rewind_ray.spec import Prune, Retrain
 
 
 def flags_of(spec: type, name: str) -> Any:
-    """A dataclass with a field for each knob that has a flag, for ``tyro``."""
+    """A dataclass for ``tyro`` with a field for each knob that has a flag."""
     return make_dataclass(
         name,
         [
@@ -52,9 +52,9 @@ PruneFlags = flags_of(Prune, "PruneFlags")
 
 
 def retrainings(method: str, epochs: int, flags: Any) -> Iterator[Retrain]:
-    """The method with the knobs that it uses, one for each combination of their values.
+    """The method with the knobs it uses, once for each combination of their values.
 
-    Where a knob is needed and none is given, it has its usual value.
+    A knob that is needed and not given has its usual value.
     """
     known = method_named(method)
     choices: dict[str, tuple[Any, ...]] = {}
@@ -67,7 +67,7 @@ def retrainings(method: str, epochs: int, flags: Any) -> Iterator[Retrain]:
 
 
 def prunings(settings: Mapping[str, Any], flags: Any) -> Iterator[Prune]:
-    """One for each combination of values. settings: the fields that have no flag here."""
+    """One for each combination of values. settings: the fields without a flag."""
     choices = {
         name: values_of(Prune, name, flags) for name, knob in knobs_of(Prune).items() if knob.flag
     }
@@ -76,7 +76,7 @@ def prunings(settings: Mapping[str, Any], flags: Any) -> Iterator[Prune]:
 
 
 def values_of(spec: type, name: str, flags: Any) -> tuple[Any, ...]:
-    """Given on the command line, one or more where the knob holds one number."""
+    """Values from the command line; several may be given if the knob holds one number."""
     value = getattr(flags, knobs_of(spec)[name].flag)
     return value if kind_of(spec, name) in (int, float) else (value,)
 
@@ -87,7 +87,7 @@ def combinations(choices: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, A
 
 
 def flags_for(spec: Any) -> dict[str, Any]:
-    """Flag -> value, of the knobs that were given."""
+    """Flag -> value of each knob that was given."""
     unset = unset_of(type(spec))
     return {
         knob.flag: getattr(spec, name)

@@ -1,4 +1,4 @@
-"""What a search chooses from: knobs and their values, and the recipe that a choice makes."""
+"""The space of a search: its knobs and their values, and the recipes made of them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from rewind_ray.structures import (
     structures_help,
 )
 from sweeps.iterative_wrn import steps_to
+from sweeps.plan.chains import share_of
 
 DIGITS = 9
-"""0.30000000000000004, which steps of 0.1 come to, is 0.3."""
+"""Suggested numbers are rounded: 0.1 + 0.1 + 0.1 is 0.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structures:
-    """What a structure may be called."""
+    """Names of structures, as allowed values."""
 
     def allows(self, value: Any) -> bool:
         return is_structure(value)
@@ -41,39 +42,39 @@ class Structures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Varied:
-    """What a space says of one of its knobs."""
+class SpaceKnob:
+    """A knob of the space."""
 
     values: Values
-    """If nothing else is asked for."""
+    """Default values."""
     allowed: Allowed | Structures
     help: str
     kind: type
     """Of one value."""
     parameter: str = ""
-    """Its name in the study."""
+    """Its name in the Optuna study."""
 
 
 OF_RETRAIN: dict[str, str] = {
     knob.search.name: name for name, knob in knobs_of(Retrain).items() if knob.search is not None
 }
-"""Knob of the space -> knob of ``Retrain`` that declares it."""
+"""Knob of the space -> the field of ``Retrain`` that declares it."""
 
 
 def search_of(name: str) -> Search:
-    """Of a knob of the space that is one of ``Retrain``."""
+    """The declaration of a knob of the space that is one of ``Retrain``."""
     found = knobs_of(Retrain)[OF_RETRAIN[name]].search
     assert found is not None
     return found
 
 
-def _varied(name: str) -> Varied:
+def _from_retrain(name: str) -> SpaceKnob:
     field_name, search = OF_RETRAIN[name], search_of(name)
     allowed = search.allowed or knobs_of(Retrain)[field_name].allowed
     assert allowed is not None
     whole = isinstance(allowed, Numbers) and allowed.whole
     kind = kind_of(Retrain, field_name)
-    return Varied(
+    return SpaceKnob(
         values=search.values,
         allowed=allowed,
         help=search.help,
@@ -82,46 +83,46 @@ def _varied(name: str) -> Varied:
     )
 
 
-KNOBS: dict[str, Varied] = {
-    "methods": Varied(
+KNOBS: dict[str, SpaceKnob] = {
+    "methods": SpaceKnob(
         values=tuple(METHODS),
         allowed=OneOf(tuple(METHODS)),
         help="Retraining methods",
         kind=str,
         parameter="method",
     ),
-    "structures": Varied(
+    "structures": SpaceKnob(
         values=(DEFAULT_STRUCTURE,),
         allowed=Structures(),
         help=f"What is removed: {structures_help()}",
         kind=str,
         parameter="structure",
     ),
-    "fractions": Varied(
+    "fractions": SpaceKnob(
         values=(0.2, 0.3, 0.5, 0.7, 0.8, 0.9),
         allowed=Numbers(above=0, below=1),
         help="Share of the remaining weights that each level prunes; N:M structures have their own",
         kind=float,
         parameter="fraction",
     ),
-    "levels": Varied(
+    "levels": SpaceKnob(
         # not asked for where a target compression and the fraction say it
         values=Range(low=1, high=10, step=1),
         allowed=Numbers(least=1, most=1000, whole=True),
-        help="Times that is pruned and retrained",
+        help="Number of times to prune and retrain",
         kind=int,
         parameter="levels",
     ),
-    "shares": Varied(
+    "shares": SpaceKnob(
         values=Range(low=0.1, high=1.0, step=0.1),  # ten of them: Renda et al. 2020, §2.4
         allowed=Numbers(above=0, most=1),
         help="Retraining time of a level, as a share of the original training's",
         kind=float,
         parameter="share",
     ),
-    **{name: _varied(name) for name in OF_RETRAIN},
+    **{name: _from_retrain(name) for name in OF_RETRAIN},
 }
-"""Everything that a search may vary."""
+"""All knobs that a search may vary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class _Space:
     layers: str = ""
     """Pattern of the only layers that N:M structures prune: those whose inputs they divide."""
     max_compression: float = 100.0
-    """No chain prunes further."""
+    """Highest compression ratio of a chain."""
 
     def __post_init__(self) -> None:
         for name in KNOBS:
@@ -147,7 +148,7 @@ class _Space:
 
 Space: Any = make_dataclass(
     "Space",
-    [(name, Values, field(default=varied.values)) for name, varied in KNOBS.items()],
+    [(name, Values, field(default=declared.values)) for name, declared in KNOBS.items()],
     bases=(_Space,),
     frozen=True,
     kw_only=True,
@@ -167,19 +168,19 @@ def check_values(name: str, values: tuple[Any, ...]) -> None:
 
 
 def check_range(name: str, values: Range) -> None:
-    varied = KNOBS[name]
-    whole = varied.kind is int and values.whole
+    declared = KNOBS[name]
+    whole = declared.kind is int and values.whole
     for value in (values.low, values.high):
-        if not varied.allowed.allows(value):
-            raise UserError(f"{name} goes to {value}; allowed: {varied.allowed}")
-    if varied.kind is int and not whole:
+        if not declared.allowed.allows(value):
+            raise UserError(f"{name} goes to {value}; allowed: {declared.allowed}")
+    if declared.kind is int and not whole:
         raise UserError(
-            f"{name} has a range of fractions; allowed: {varied.allowed}, with a whole step"
+            f"{name} has a range of fractions; allowed: {declared.allowed}, with a whole step"
         )
 
 
 def default_space(protocol: Protocol) -> Space:
-    """With values that go by the original training's learning rates."""
+    """The default values, some of which depend on the original training's learning rates."""
     by_schedule = {
         name: search_of(name).of_schedule for name in OF_RETRAIN if search_of(name).of_schedule
     }
@@ -204,7 +205,7 @@ def read_space(path: str, default: Space) -> Space:
 
 
 def knob_of(name: str, value: Any) -> Any:
-    """What a file says of a knob, as a space has it."""
+    """A knob's values from a file, as in a ``Space``."""
     if isinstance(value, dict):
         unknown = set(value) - {item.name for item in fields(Range)}
         if unknown or not {"low", "high"} <= set(value):
@@ -231,11 +232,11 @@ def narrowed(space: Space, knobs: dict[str, Any]) -> Space:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a network is pruned and retrained, whatever its seed."""
+    """How to prune and retrain a network, whatever its seed."""
 
     prune: Prune
     retrain: Retrain
-    """Both of each level."""
+    """``prune`` and ``retrain`` are those of every level."""
     levels: int
 
     def chain(self, protocol: Protocol, seed: int) -> list[Stage]:
@@ -249,8 +250,7 @@ class Recipe:
         return replace(self, levels=levels)
 
     def compression(self) -> float:
-        """As told. Filters come in lumps, and come to a little more or less; N:M of some layers
-        come to less."""
+        """Target compression. Whole filters reach it approximately; N:M of some layers less."""
         if self.prune.fraction is None:
             of_layer = structure_named(self.prune.structure).density
             assert of_layer is not None
@@ -258,7 +258,7 @@ class Recipe:
         return float((1 - self.prune.fraction) ** -self.levels)
 
     def cost_epochs(self, protocol: Protocol) -> int:
-        """Search cost: of all its retraining."""
+        """Retraining epochs of all levels, the search cost."""
         length = METHODS[self.retrain.method].length
         return self.levels * length(protocol.epochs, self.retrain)
 
@@ -274,18 +274,18 @@ class Recipe:
 
 
 def takes_fraction(structure: str) -> bool:
-    """Whether a fraction says how much it removes, and not the structure itself."""
+    """Whether the structure takes a fraction, unlike N:M."""
     return structure_named(structure).density is None
 
 
 def reaches_any(structure: str) -> bool:
-    """Whether every compression can be reached to the weight, so that a fraction and a target say
-    the levels; larger units come in lumps."""
+    """Whether any compression can be reached exactly, so that fraction and target determine the
+    levels; structures of larger units can't."""
     return takes_fraction(structure) and structure_named(structure).single
 
 
 def asked_knobs(method: Method, structure: str, levels_known: bool) -> list[str]:
-    """Knobs that a recipe of this method and structure has, in the order they are asked for."""
+    """Knobs of recipes with this method and structure, in the order of suggestion."""
     names = []
     if takes_fraction(structure):
         known = levels_known and reaches_any(structure)
@@ -298,16 +298,16 @@ def asked_knobs(method: Method, structure: str, levels_known: bool) -> list[str]
 def recipe_of(
     trial: BaseTrial, space: Space, protocol: Protocol, target: float | None = None
 ) -> Recipe:
-    """The recipe that a trial of Optuna suggests, or has suggested.
+    """The recipe of an Optuna trial.
 
-    target: a compression that the chain is to reach and no more; its fraction says the levels.
+    target: compression at which the chain ends, which with the fraction determines the levels.
     """
     name = chosen(trial, "method", space.methods)
     structure = chosen(trial, "structure", space.structures)
     asked = asked_knobs(method_named(name), structure, target is not None)
     got = {knob: chosen(trial, KNOBS[knob].parameter, getattr(space, knob)) for knob in asked}
     got |= {knob: round(value, DIGITS) for knob, value in got.items() if isinstance(value, float)}
-    epochs = max(1, round(got.get("shares", 1.0) * protocol.epochs))
+    epochs = share_of(protocol.epochs, got.get("shares", 1.0))
     levels = got.get("levels", 1)
     if "fractions" in got and "levels" not in got:
         assert target is not None
@@ -342,7 +342,7 @@ def chosen(trial: BaseTrial, name: str, knob: Values) -> Any:
 
 
 def num_recipes(space: Space, levels_known: bool) -> float:
-    """Choices there are; infinite where a range has no step."""
+    """Number of recipes; infinite if a range has no step."""
     total = 0.0
     for name in values_of(space.methods):
         for structure in values_of(space.structures):
@@ -362,7 +362,7 @@ def num_values(knob: Values) -> float:
 
 
 def values_of(knob: Values) -> tuple[Any, ...]:
-    """Of methods and structures, which are no numbers."""
+    """The values of methods or structures, which are never a range."""
     assert not isinstance(knob, Range)
     return knob
 
@@ -375,13 +375,13 @@ def highest(knob: Values) -> Any:
     return knob.high if isinstance(knob, Range) else max(knob)
 
 
-# What it holds, checked against what is wanted
+# Its limits
 
 
 def epochs_between(space: Space, protocol: Protocol, target: float | None) -> tuple[int, int]:
-    """Search cost of the cheapest and the dearest recipe that reaches the target compression, if
-    there is one."""
-    least, most = (max(1, round(end(space.shares) * protocol.epochs)) for end in (lowest, highest))
+    """Search cost of the cheapest and the most expensive recipe that reaches the target
+    compression, if there is a target."""
+    least, most = (share_of(protocol.epochs, end(space.shares)) for end in (lowest, highest))
     costs = []
     for name in values_of(space.methods):
         length = METHODS[name].length
@@ -394,7 +394,7 @@ def epochs_between(space: Space, protocol: Protocol, target: float | None) -> tu
 
 
 def retraining(name: str, epochs: int, space: Space, end: Callable[[Values], Any]) -> Retrain:
-    """The method with what it needs, at one end of the space."""
+    """The method with the knobs that it needs, at one end of their values."""
     needed = {
         of: end(getattr(space, knob))
         for knob, of in OF_RETRAIN.items()
@@ -404,7 +404,7 @@ def retraining(name: str, epochs: int, space: Space, end: Callable[[Values], Any
 
 
 def levels_between(space: Space, structure: str, target: float | None) -> tuple[int, int]:
-    """The fewest and the most."""
+    """Smallest and largest number of levels."""
     if not takes_fraction(structure):
         return 1, 1
     if target is None:
@@ -416,7 +416,7 @@ def levels_between(space: Space, structure: str, target: float | None) -> tuple[
 
 
 def reach(space: Space) -> dict[str, float]:
-    """Structure -> the highest compression that its recipes could be told to prune to."""
+    """Structure -> highest compression of its recipes."""
     found = {}
     for structure in values_of(space.structures):
         of_layer = structure_named(structure).density
@@ -428,21 +428,21 @@ def reach(space: Space) -> dict[str, float]:
 
 
 def rewind_epochs(space: Space, protocol: Protocol) -> set[int]:
-    """Epochs of the original training that some recipe may rewind to."""
+    """Epochs of the original training that recipes may rewind to."""
     if not any(METHODS[name].rewinds for name in values_of(space.methods)):
         return set()
     shares, total = space.shares, protocol.epochs
     if not isinstance(shares, Range):
-        return {total - max(1, round(share * total)) for share in shares}
+        return {total - share_of(total, share) for share in shares}
     if shares.step is None:
         return set(range(total))
     count = int(num_values(shares))
     each = (shares.low + number * shares.step for number in range(count))
-    return {total - max(1, round(round(share, DIGITS) * total)) for share in each}
+    return {total - share_of(total, round(share, DIGITS)) for share in each}
 
 
 def endless_knobs(space: Space) -> list[str]:
-    """Ranges without a step, which a grid can't have."""
+    """Knobs with a range without a step, which a grid can't have."""
     return [name for name in KNOBS if num_values(getattr(space, name)) == math.inf]
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial
 
 from rewind_ray.limits import Range
 from rewind_ray.protocols import digits
-from sweeps.searching.known import greatest, known_recipes
+from sweeps.searching.first_recipes import first_recipes, greatest
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import Recipe, Space, recipe_of
 from tests.sweeps.searching.searches import asked, run, searching
@@ -28,7 +28,7 @@ def recipes(space: Space, goal: Goal) -> list[Recipe]:
     """As the study will understand them; fails if a parameter is missing or isn't allowed."""
     return [
         recipe_of(FixedTrial(parameters), space, PROTOCOL, goal.target_compression)
-        for parameters in known_recipes(space, PROTOCOL, goal)
+        for parameters in first_recipes(space, PROTOCOL, goal)
     ]
 
 
