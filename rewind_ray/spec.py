@@ -55,6 +55,7 @@ INITIAL_WEIGHTS = {
     "he_normal": "kernels normal, of variance 2 / fan-in (Wang et al. 2023, their CIFAR code)",
     "torchvision_resnet": "convolutions normal, of variance 2 / fan-out; the dense kernel uniform "
     "in ±1 / sqrt(fan-in) (torchvision's ResNets, which Wang et al. 2023 trained)",
+    "uniform": "uniform in ±0.1 (Renda et al. 2020, their GNMT code)",
 }
 DECAYED = {
     "all": "every parameter (Mikler 2022; Renda et al. 2020, their CIFAR code)",
@@ -82,6 +83,7 @@ VALIDATION = {
     "none": "no validation set",
     "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
     "train": "a fixed random part of the training set",
+    "own": "the validation set that the data comes with (translation)",
 }
 
 
@@ -149,7 +151,11 @@ class Protocol:
     """Test on this many, before the validation part is taken from them; None: on all."""
     standardisation: str = "dataset"
     label_smoothing: float = 0.0
-    """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
+    """Share of a label that is spread over all classes; 0 in all three papers' protocols for
+    images."""
+    max_gradient_norm: float | None = None
+    """Larger gradients are scaled down to this Euclidean norm, over all parameters together, pruned
+    weights left out; None: they stay as they are."""
 
     @property
     def optimizer_settings(self) -> dict[str, bool | int | float | str]:
@@ -178,6 +184,12 @@ class Protocol:
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        if self.max_gradient_norm is not None:
+            object.__setattr__(self, "max_gradient_norm", rounded(self.max_gradient_norm))
+            if not 0 < self.max_gradient_norm < math.inf:
+                raise UserError(
+                    f"max_gradient_norm is {self.max_gradient_norm}; allowed: numbers above 0"
+                )
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
@@ -191,14 +203,16 @@ class Protocol:
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
-        if (self.validation == "none") != (self.validation_fraction == 0):
-            raise UserError(
-                f"validation {self.validation!r} with validation_fraction "
-                f"{self.validation_fraction}; give both, or neither"
-            )
         if not 0 <= self.validation_fraction < 1:
             raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
+            )
+        of_part = self.validation in ("test", "train")
+        if of_part != (self.validation_fraction > 0):
+            way_out = "give one above 0" if of_part else "leave it out"
+            raise UserError(
+                f"validation {self.validation!r} with validation_fraction "
+                f"{self.validation_fraction}; {way_out}"
             )
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
