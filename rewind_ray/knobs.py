@@ -70,22 +70,33 @@ def knob(unset: Any = None, **declared: Any) -> Any:
     return field(default=unset, metadata={"knob": Knob(**declared)})
 
 
-@cache
 def knobs_of(spec: type) -> dict[str, Knob]:
-    """Field -> its knob, in the order of the fields."""
-    return {item.name: item.metadata["knob"] for item in fields(spec) if "knob" in item.metadata}
+    """Field -> its knob, in the order of the fields. spec: ``Prune`` or ``Retrain``."""
+    return _declared(spec)[0]
 
 
-@cache
 def unset_of(spec: type) -> dict[str, Any]:
     """Field of each knob -> its value where it is left out."""
-    return {item.name: item.default for item in fields(spec) if "knob" in item.metadata}
+    return _declared(spec)[1]
+
+
+def kind_of(spec: type, name: str) -> type:
+    """float, int, bool or str, or tuple for several numbers."""
+    return _declared(spec)[2][name]
 
 
 @cache
-def kind_of(spec: type, name: str) -> type:
-    """float, int, bool or str, or tuple for several numbers."""
-    hint = get_type_hints(spec)[name]
+def _declared(spec: type) -> tuple[dict[str, Knob], dict[str, Any], dict[str, type]]:
+    hints = get_type_hints(spec)
+    of_knobs = [item for item in fields(spec) if "knob" in item.metadata]
+    return (
+        {item.name: item.metadata["knob"] for item in of_knobs},
+        {item.name: item.default for item in of_knobs},
+        {item.name: _kind(hints[item.name]) for item in of_knobs},
+    )
+
+
+def _kind(hint: Any) -> type:
     kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
     return kinds[0] if kinds[0] in (float, int, bool, str) and Ellipsis not in kinds else tuple
 
