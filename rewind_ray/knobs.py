@@ -10,19 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from rewind_ray.errors import UserError
 from rewind_ray.limits import Allowed, Range, Rising, check
 from rewind_ray.schedule import Schedule, rounded
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _once(function: F) -> F:
-    """``functools.cache``, for arguments that mypy doesn't take for hashable: classes."""
-    return cast(F, cache(function))
-
 
 Values = tuple[Any, ...] | Range
 """What a search may choose from: some values of any kind, or a range of numbers."""
@@ -78,22 +70,33 @@ def knob(unset: Any = None, **declared: Any) -> Any:
     return field(default=unset, metadata={"knob": Knob(**declared)})
 
 
-@_once
 def knobs_of(spec: type) -> dict[str, Knob]:
-    """Field -> its knob, in the order of the fields."""
-    return {item.name: item.metadata["knob"] for item in fields(spec) if "knob" in item.metadata}
+    """Field -> its knob, in the order of the fields. spec: ``Prune`` or ``Retrain``."""
+    return _declared(spec)[0]
 
 
-@_once
 def unset_of(spec: type) -> dict[str, Any]:
     """Field of each knob -> its value where it is left out."""
-    return {item.name: item.default for item in fields(spec) if "knob" in item.metadata}
+    return _declared(spec)[1]
 
 
-@_once
 def kind_of(spec: type, name: str) -> type:
     """float, int, bool or str, or tuple for several numbers."""
-    hint = get_type_hints(spec)[name]
+    return _declared(spec)[2][name]
+
+
+@cache
+def _declared(spec: type) -> tuple[dict[str, Knob], dict[str, Any], dict[str, type]]:
+    hints = get_type_hints(spec)
+    of_knobs = [item for item in fields(spec) if "knob" in item.metadata]
+    return (
+        {item.name: item.metadata["knob"] for item in of_knobs},
+        {item.name: item.default for item in of_knobs},
+        {item.name: _kind(hints[item.name]) for item in of_knobs},
+    )
+
+
+def _kind(hint: Any) -> type:
     kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
     return kinds[0] if kinds[0] in (float, int, bool, str) and Ellipsis not in kinds else tuple
 

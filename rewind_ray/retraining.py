@@ -220,9 +220,10 @@ class RateContext:
     """||dW|| / ||W|| / sqrt(share of the weights removed): how much pruning took away; Zimmer et
     al. 2023. See ``stage.removed_norm_of``."""
 
-    def knob(self, name: str) -> Any:
-        """As given, or its default."""
-        return value_of(self.retrain, name)
+    def knob(self, name: str) -> float:
+        """The number that was given, or its default."""
+        number: float = value_of(self.retrain, name)
+        return number
 
     @property
     def top(self) -> float:

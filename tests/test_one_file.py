@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 BEFORE = "    def __post_init__(self) -> None:\n        method = method_named(self.method)"
 """Where the fields of ``Retrain`` end."""

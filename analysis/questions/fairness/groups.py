@@ -16,7 +16,7 @@ from analysis.table.points import group_numbers
 UNKNOWN_EPOCHS = -1.0
 
 
-BESIDE = ("pruning", "earlier_steps", "setting", "source")
+BESIDE = ("pruning", "start", "earlier_steps", "setting", "source")
 """Columns of a group's rows that are the same in all, beside GROUP and knobs."""
 
 
@@ -78,6 +78,8 @@ class Group:
     """The knobs of pruning, in words."""
     knobs: Mapping[str, Any]
     """Of retraining: column -> value, None if left out or unknown."""
+    start: str
+    """In words, the epoch at which was pruned, unless that is the end of the dense training."""
     earlier_steps: str | None
     """Digest of the steps before the last, where they were made in another way."""
     setting: str
@@ -128,6 +130,7 @@ def groups_of(prepared: pd.DataFrame) -> list[Group]:
             pruning_knobs=line["pruning"],
             knobs={name: None if pd.isna(line[name]) else line[name] for name in OF_RETRAIN},
             earlier_steps=None if pd.isna(line["earlier_steps"]) else line["earlier_steps"],
+            start=line["start"],
             setting=line["setting"],
             by_compression=by_compression[line["group"]],
             by_speedup=by_speedup[line["group"]],

@@ -68,13 +68,15 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     one_shot = pruned["schedule_kind"] != "iterative"
     fractions = pruned["prune_fraction"].round(FRACTION_DIGITS)
     test = pruned["test_accuracy"]
+    words = labels(pruned)
     of_retraining = shown_labels(pruned, within=OF_RETRAINING).drop(
         columns=OF_PRUNE, errors="ignore"
     )
     pruned = pruned.assign(
         **pruned[texts].fillna("unknown"),
         source=pruned["source"].fillna(""),
-        pruning=joined(labels(pruned).filter(OF_PRUNE)),
+        pruning=joined(words.filter(OF_PRUNE)),
+        start=words["pruned_at"],
         retraining=pruned["setting"].where(pruned["setting"] != "", joined(of_retraining)),
         trials=pruned["trials"].fillna(1).astype("int64"),
         test_accuracy_min=pruned["test_accuracy_low"].fillna(test),
