@@ -76,7 +76,8 @@ DETAILS = {
 TELL_APART = ["protocol", "setting"]
 """Those of them that are an empty text, not a missing one, where they have nothing to tell."""
 
-KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)} | {
+_OF_ROW = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)}
+KINDS = {name: _OF_ROW[name] for name in COLUMNS} | {
     "protocol": "str",
     "pruned_at": "float",
     "pruned_over_speedup": "bool",

@@ -85,7 +85,11 @@ def test_a_variant_has_the_knobs_in_which_its_kind_differs() -> None:
     )
     expected = ["alpha 0.25", "alpha 0.75", "", "drops 30 60", ""]
     assert list(keep_what_differs(rows)["variant"]) == expected
-    assert list(shown_labels(rows).columns) == ["retrain_alpha", "retrain_drops"]
+    shown = shown_labels(rows)
+    assert {name for name in shown if (shown[name] != "").any()} == {
+        "retrain_alpha",
+        "retrain_drops",
+    }
 
 
 def test_a_published_setting_stands_for_the_knobs() -> None:
