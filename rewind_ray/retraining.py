@@ -272,7 +272,7 @@ def squeezed_rate(update: int, context: RateContext) -> float:
     Where S has a warm-up of its own, its top rate stands in the place of that (Zimmer et al. 2023,
     their code for ``slr``).
     """
-    warmup = round(context.knob("warmup") * context.updates)
+    warmup: int = round(context.knob("warmup") * context.updates)
     if update < warmup:
         return context.schedule.lr * update / warmup
     place = (update - warmup) * context.dense_epochs * context.steps_per_epoch

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from rewind_ray.spec import Stage
+from rewind_ray.store.files import File
 from rewind_ray.store.layout import Entry
 from rewind_ray.store.leases import check_heartbeat, check_lease
-from rewind_ray.store.ledger import READERS, CorruptRewindPoint, DamagedRecord, Ledger
+from rewind_ray.store.ledger import CorruptRewindPoint, DamagedRecord, Ledger
 from rewind_ray.store.opening import storage_time
+from rewind_ray.store.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -151,31 +153,47 @@ class Garbage:
 
 
 def garbage(
-    entries: list[Entry], records: Records, specs: dict[str, Stage], keep: str, now: float
+    entries: list[Entry],
+    records: Records,
+    describe: Callable[[Iterable[str]], dict[str, Stage]],
+    keep: str,
+    now: float,
 ) -> list[Garbage]:
     """What no sweep needs. In doubt something is needed.
 
     records: of all sweeps; without any of them no stage is called needless.
-    specs: of the stages that have one.
+    describe: the descriptions of stages, as far as they can be read; asked only for those that
+    decide something.
     keep: ``all`` leaves all rewind points of baselines; ``referenced`` those that stages of the
     sweeps have a row at or start from.
     now: seconds since 1970, by the storage's clock.
     """
     of_stage, rest = by_stage(entries)
     asked = asked_by(records)
-    needed = asked.keys() | {step.stage_id for s in asked if s in specs for step in specs[s].chain}
     someone_lives = any(entry.kind == "driver" and is_young(entry, now) for entry in rest)
+    idle = {i: files for i, files in of_stage.items() if not is_busy(files, now, someone_lives)}
+    unlisted = idle.keys() - asked.keys() if records else set()
+    excess = {i: more for i in idle.keys() & asked.keys() if (more := _excess(idle[i], asked[i]))}
+    all_decide = bool(unlisted or (excess and keep == "referenced"))
+    specs = describe(asked if all_decide else excess)
+    starts = _starts(asked, specs) if keep == "referenced" else None
+    unlisted -= {step.stage_id for i in asked if i in specs for step in specs[i].chain}
     dead = {"temporary": "temporary", "driver": "lease"}
     if not someone_lives:
         dead["lease"] = "lease"
     found = []
     for stage_id, files in of_stage.items():
-        busy = is_busy(files, now, someone_lives)
-        if records and stage_id not in needed and not busy:
+        if stage_id in unlisted:
             found.append(Garbage(reason="stage", stage_id=stage_id, entries=files))
             continue
-        if not busy:
-            found += _needless_tensors(stage_id, files, asked, specs, keep)
+        if stage_id in idle:
+            found += _each("tensors", stage_id, _loose(files))
+        if stage_id in excess and stage_id in specs:
+            more = excess[stage_id]
+            if specs[stage_id].parent is None:
+                needed = more.keys() if starts is None else starts.get(stage_id, ())
+                more = {epoch: more[epoch] for epoch in more.keys() - needed}
+            found += _each("point", stage_id, [more[epoch] for epoch in sorted(more)])
         found += _left_behind(stage_id, files, dead, now)
     return found + _left_behind("", rest, dead, now)
 
@@ -200,41 +218,34 @@ def _left_behind(
     ]
 
 
-def _needless_tensors(
-    stage_id: str,
-    files: list[Entry],
-    asked: dict[str, set[int]],
-    specs: dict[str, Stage],
-    keep: str,
-) -> list[Garbage]:
-    tensors = {entry.epoch: entry for entry in files if entry.kind == "tensors"}
-    points = tensors.keys() & _epochs(files, "metrics")
-    loose = [entry for epoch, entry in tensors.items() if epoch not in points]
-    needed = _needed_points(stage_id, points, _epochs(files, "row"), asked, specs, keep)
-    needless = [tensors[epoch] for epoch in sorted(points - needed)]
-    return _each("tensors", stage_id, loose) + _each("point", stage_id, needless)
+def _loose(files: Iterable[Entry]) -> list[Entry]:
+    """Tensors without metrics."""
+    epochs = _epochs(files, "metrics")
+    return [entry for entry in files if entry.kind == "tensors" and entry.epoch not in epochs]
 
 
-def _needed_points(
-    stage_id: str,
-    points: set[int],
-    rows: set[int],
-    asked: dict[str, set[int]],
-    specs: dict[str, Stage],
-    keep: str,
-) -> set[int]:
-    if stage_id not in asked or stage_id not in specs or not asked[stage_id] <= rows:
-        return points  # unknown, or unfinished
-    needed = rows | {max(points, default=0)}
-    if specs[stage_id].parent is None:
-        if keep == "all" or not asked.keys() <= specs.keys():
-            return points
-        for stage in map(specs.__getitem__, asked):
-            if stage.baseline.stage_id == stage_id:
-                needed.add(stage.baseline.train_epochs)
-                if stage.rewind_epoch is not None:
-                    needed.add(stage.rewind_epoch)
-    return needed
+def _excess(files: Iterable[Entry], asked: set[int]) -> dict[int, Entry]:
+    """Rewind points besides the last and those of rows, by epoch; none of an unfinished stage."""
+    rows = _epochs(files, "row")
+    if not asked <= rows:
+        return {}
+    epochs = _epochs(files, "metrics")
+    points = {e.epoch: e for e in files if e.kind == "tensors" and e.epoch in epochs}
+    return {epoch: points[epoch] for epoch in points.keys() - rows - {max(points, default=0)}}
+
+
+def _starts(asked: Iterable[str], specs: dict[str, Stage]) -> dict[str, set[int]] | None:
+    """Baseline's id -> epochs that a stage starts from; None where descriptions are missing."""
+    starts: dict[str, set[int]] = {}
+    for stage_id in asked:
+        if stage_id not in specs:
+            return None
+        stage = specs[stage_id]
+        epochs = starts.setdefault(stage.baseline.stage_id, set())
+        epochs.add(stage.baseline.train_epochs)
+        if stage.rewind_epoch is not None:
+            epochs.add(stage.rewind_epoch)
+    return starts
 
 
 def _each(reason: str, stage_id: str, entries: Iterable[Entry]) -> list[Garbage]:
@@ -248,9 +259,9 @@ def collect(ledger: Ledger, keep: str, now: float | None = None) -> list[Garbage
     sweep's record can't be read: what it needs is unknown.
     """
     records = _all_records(ledger)
-    specs = read_specs(ledger, asked_by(records))
     entries = ledger.entries()
-    return garbage(entries, records, specs, keep, time.time() if now is None else now)
+    now = time.time() if now is None else now
+    return garbage(entries, records, partial(read_specs, ledger), keep, now)
 
 
 def _all_records(ledger: Ledger) -> Records:
@@ -275,9 +286,8 @@ def read_specs(ledger: Ledger, stage_ids: Iterable[str]) -> dict[str, Stage]:
             log.warning("%s", error)
             return None
 
-    with ThreadPoolExecutor(READERS) as readers:
-        stages = readers.map(read, stage_ids)
-        return {stage.stage_id: stage for stage in stages if stage is not None}
+    stages = side_by_side(read, stage_ids)
+    return {stage.stage_id: stage for stage in stages if stage is not None}
 
 
 def delete_garbage(ledger: Ledger, keep: str) -> list[Garbage]:
@@ -285,21 +295,51 @@ def delete_garbage(ledger: Ledger, keep: str) -> list[Garbage]:
     began = time.monotonic()
     now = storage_time(ledger.filesystem, ledger.root)
     gone = []
-    found = collect(ledger, keep, now)
-    recorded, asked = None, asked_by({})
-    for item in found:
+    listed = Listed(ledger)
+    for item in collect(ledger, keep, now):
         if item.reason == "stage":
-            if recorded != (there := ledger.sweep_files()):  # a sweep has begun since
-                recorded, asked = there, asked_by(_all_records(ledger))
-            files = ledger.stage_entries(item.stage_id)
-            if item.stage_id in asked or is_busy(files, now + time.monotonic() - began, False):
+            if not _drop_unlisted(ledger, item.stage_id, listed, now + time.monotonic() - began):
                 continue
-            ledger.drop_stage(item.stage_id)
         else:
             for entry in item.entries:
                 ledger.drop(entry)
         gone.append(item)
     return gone
+
+
+class Listed:
+    """Whether a sweep lists a stage, as the records are now; they are read where they changed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._files: list[File] | None = None
+        self._stage_ids: set[str] = set()
+
+    def __contains__(self, stage_id: str) -> bool:
+        if self._files != (files := self._ledger.sweep_files()):
+            self._files = files
+            self._stage_ids = set(asked_by(_all_records(self._ledger)))
+        return stage_id in self._stage_ids
+
+
+def _drop_unlisted(ledger: Ledger, stage_id: str, listed: Listed, now: float) -> bool:
+    """Delete a stage, unless a sweep has begun meanwhile that lists it. Whether it is gone.
+
+    A sweep writes its record and then counts what has rows. So rows go first, and come back if
+    there is such a record then: whoever counted the stage as done finds it done.
+    """
+    files = ledger.stage_entries(stage_id)
+    if stage_id in listed or is_busy(files, now, someone_lives=False):
+        return False
+    rows = [(entry, ledger.content(entry)) for entry in files if entry.kind == "row"]
+    for entry, _ in rows:
+        ledger.drop(entry)
+    if stage_id in listed:
+        for entry, content in rows:
+            ledger.put_back(entry, content)
+        return False
+    ledger.drop_stage(stage_id)
+    return True
 
 
 # What is damaged
@@ -377,11 +417,10 @@ def verify(
         return None
 
     found = []
-    with ThreadPoolExecutor(READERS) as readers:
-        for first in range(0, len(entries), BATCH):
-            batch = entries[first : first + BATCH]
-            for entry, damaged in zip(batch, readers.map(damage, batch), strict=True):
-                checked(entry)
-                if damaged:
-                    found.append(damaged)
+    for first in range(0, len(entries), BATCH):
+        batch = entries[first : first + BATCH]
+        for entry, damaged in zip(batch, side_by_side(damage, batch), strict=True):
+            checked(entry)
+            if damaged:
+                found.append(damaged)
     return found

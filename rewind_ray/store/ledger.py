@@ -10,7 +10,6 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -33,6 +32,7 @@ from rewind_ray.store.files import (
 )
 from rewind_ray.store.layout import Entry, Layout
 from rewind_ray.store.opening import open_storage
+from rewind_ray.store.side_by_side import side_by_side
 from rewind_ray.store.strict_json import DamagedJson
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,6 @@ SWEEP_LIMIT = 2**24
 POINT_LIMIT = 2**34
 """Bytes of a rewind point's tensors: enough for two thousand million weights and momentum."""
 
-READERS = 16
-"""Requests at once: an object store answers slowly, but many at a time."""
 KEYS_A_REQUEST = 1000
 """Of a listing, at most; Amazon S3 API, ListObjectsV2."""
 SAMPLE = 8
@@ -247,9 +245,8 @@ class Ledger:
     def sound_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
         """As ``sound_row``, those that there are; many are read at a time."""
         keys = list(keys)
-        with ThreadPoolExecutor(READERS) as readers:
-            rows = readers.map(lambda key: self.sound_row(*key), keys)
-            return {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
+        rows = side_by_side(lambda key: self.sound_row(*key), keys)
+        return {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
 
     def drop_row(self, stage_id: str, train_epochs: int) -> None:
         """A damaged one, so that it counts as missing, and is made again."""
@@ -259,8 +256,7 @@ class Ledger:
     def read_rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], ResultRow]:
         """By (stage_id, train_epochs); many are read at a time. Raises as ``read_row``."""
         keys = list(keys)
-        with ThreadPoolExecutor(READERS) as readers:
-            return dict(zip(keys, readers.map(lambda key: self.read_row(*key), keys), strict=True))
+        return dict(zip(keys, side_by_side(lambda key: self.read_row(*key), keys), strict=True))
 
     def row_epochs(self, stage_id: str) -> list[int]:
         """Lengths that have a row, rising."""
@@ -293,8 +289,7 @@ class Ledger:
             paths = (file.path for file in files)
             return ListedLedger(self, *layout.points_and_rows(wanted, paths))
         rest = wanted[SAMPLE:]
-        with ThreadPoolExecutor(READERS) as readers:
-            sample |= zip(rest, readers.map(self._files, rest), strict=True)
+        sample |= zip(rest, side_by_side(self._files, rest), strict=True)
         paths = (f"{stage_id}/{file.path}" for stage_id in wanted for file in sample[stage_id])
         return ListedLedger(self, *layout.points_and_rows(wanted, paths))
 
@@ -355,6 +350,12 @@ class Ledger:
 
     def drop(self, entry: Entry) -> None:
         delete(self.filesystem, self.layout.under(entry.file))
+
+    def content(self, entry: Entry) -> bytes:
+        return read_bytes(self.filesystem, self.layout.under(entry.file), JSON_LIMIT)
+
+    def put_back(self, entry: Entry, content: bytes) -> None:
+        write_atomically(self.filesystem, self.layout.under(entry.file), content)
 
     def drop_stage(self, stage_id: str) -> None:
         delete_folder(self.filesystem, self.layout.stage(stage_id))

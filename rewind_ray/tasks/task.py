@@ -5,7 +5,7 @@ Training knows no more of a task than is written here. A batch is whatever the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import islice
@@ -53,6 +53,10 @@ class Loss:
     """What the mean is over."""
     correct: Tensor | None = None
     """How many of the examples were predicted right, an integer scalar; None: not a question."""
+
+
+LossOf = Callable[[Batch], Loss]
+"""``Task.loss`` of the network that is trained, in the protocol's precision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +140,32 @@ class Task:
     def _num_batches(self) -> int:
         return sum(1 for _ in self.batches("train", 0, 0))
 
+    def backward(
+        self, network: nn.Module, batch: Batch, loss_of: LossOf, clip: Callable[[], None]
+    ) -> Loss:
+        """Leave the batch's gradient in the parameters' ``grad``, which are empty, and return its
+        loss. ``clip`` makes the gradient that is there no larger than the protocol allows.
+
+        A task may take the batch in parts that fit into memory.
+        """
+        return whole_backward(network, batch, loss_of, clip)
+
+    @property
+    def metric_details(self) -> str:
+        """How the metric is measured, in words, for an epoch's metrics; empty: nothing to say."""
+        return ""
+
+    @property
+    def prepared_digest(self) -> str:
+        """Of what the data was made into, where the protocol leaves that open (a vocabulary that
+        was learnt): the stages of a chain must have the same. Empty: it leaves nothing open."""
+        return ""
+
+    @classmethod
+    def tiny(cls, protocol: Protocol) -> dict[str, Any]:
+        """Settings of the protocol that make its network and data tiny, for ``--smoke``."""
+        return {}
+
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Parameters that may be pruned, by name, in the order of the modules."""
         return prunable_parameters(network, self.protocol.prunable)
@@ -183,6 +213,16 @@ class Task:
         without says so here."""
         self.load()
         return Sizes(steps_per_epoch=self.steps_per_epoch)
+
+
+def whole_backward(
+    network: nn.Module, batch: Batch, loss_of: LossOf, clip: Callable[[], None]
+) -> Loss:
+    """``Task.backward`` by a single pass."""
+    loss = loss_of(batch)
+    loss.mean.backward()  # type: ignore[no-untyped-call]
+    clip()
+    return loss
 
 
 def as_loss(loss: Loss | Tensor, batch: Batch) -> Loss:

@@ -13,8 +13,7 @@ from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps import renda2020, wang2023
 from sweeps.algorithm1 import Algorithm, accuracy_drop, algorithm1, answers
-from sweeps.commands import list as catalogue
-from sweeps.commands.list import list_command
+from sweeps.commands.list import catalogue, list_command
 from sweeps.options import Options
 from sweeps.plan.graph import build_graph
 from sweeps.run.dispatcher import Dispatcher, State
@@ -141,7 +140,7 @@ def test_every_table_of_wang_builds(table):
 
 
 def test_the_catalogue_names_every_recipe():
-    commands = {recipe.command for recipe in catalogue.recipes()}
+    commands = {entry.command for entry in catalogue()}
     assert {f"sweeps.renda2020 {figure}" for figure in renda2020.FIGURES} <= commands
     assert {f"sweeps.wang2023 {table}" for table in wang2023.TABLES} <= commands
     assert {"sweeps.quickstart", "sweeps.algorithm1", "sweeps.iterative_wrn"} <= commands

@@ -16,7 +16,8 @@ import pytest
 from pyarrow import fs
 
 from rewind_ray.spec import Stage, dense_stage
-from rewind_ray.store import housekeeping
+from rewind_ray.store import files, housekeeping
+from rewind_ray.store.layout import Entry
 from rewind_ray.store.leases import Heartbeat, claim, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.stage import missing_epochs
@@ -189,6 +190,29 @@ def test_a_secret_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "s3://***@bucket/x" in captured.err
 
 
+def test_only_what_a_listing_cannot_tell_is_read(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large storage each file takes time. ``benchmarks.ledger_scale`` counts them too."""
+    read: list[str] = []
+    read_local = files._read_local
+
+    def note_and_read(filesystem: fs.FileSystem, path: str, limit: int | None) -> bytes:
+        read.append(path.removeprefix(f"{place.root}/").rpartition("/")[2])
+        return read_local(filesystem, path, limit)
+
+    monkeypatch.setattr(files, "_read_local", note_and_read)
+    assert run("status", place.root) == 0
+    assert read == ["one.json"]
+    read.clear()
+    assert run("gc", place.root) == 0
+    assert read == ["one.json", "spec.json"]  # the baseline's, which has more rewind points
+    read.clear()
+    place.record(place.baseline, place.rewound)  # is the other one an ancestor of these?
+    assert run("gc", place.root) == 0
+    assert read == ["one.json", "spec.json", "spec.json"]
+
+
 # gc
 
 
@@ -270,17 +294,42 @@ def test_what_a_sweep_lists_while_gc_runs_stays(
     assert len(dropped) == 1  # of two that no sweep listed when gc began
 
 
+def test_a_stage_that_a_sweep_counts_while_gc_deletes_it_is_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep records its stages and counts them after gc has looked, and before its row goes."""
+    place.record(place.baseline, place.rewound)
+    place.age()
+    before = place.files()
+    counted: list[list[int]] = []
+    drop = Ledger.drop
+
+    def record_and_drop(ledger: Ledger, entry: Entry) -> None:
+        if not counted:
+            place.record(*place.stages, name="two")
+            counted.append(ledger.row_epochs(place.tuned.stage_id))
+        drop(ledger, entry)
+
+    monkeypatch.setattr(Ledger, "drop", record_and_drop)
+    assert housekeeping.delete_garbage(place.ledger, "all") == []
+    assert counted == [[place.tuned.train_epochs]]
+    content = {path: data for path, (_, data) in place.files().items()}
+    del content["sweeps/two.json"]
+    assert content == {path: data for path, (_, data) in before.items()}
+    assert missing_epochs(place.ledger, place.lab.job(place.tuned)) == []
+
+
 def test_gc_for_people(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     plant(place)
     assert run("gc", place.root) == 0
     shown = capsys.readouterr().out
     assert "1 stages that no sweep lists" in shown
     assert "1 result rows" in shown
-    assert "in all. --delete deletes it." in shown
+    assert "--delete deletes it." in shown
     assert run("gc", place.root, "--delete") == 0
     assert capsys.readouterr().out.endswith("deleted.\n")
     assert run("gc", place.root, "--delete") == 0
-    assert capsys.readouterr().out == "Nothing that no sweep needs.\n"
+    assert capsys.readouterr().out == "Nothing to delete: sweeps need all that is here.\n"
 
 
 def test_nothing_young_is_deleted(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
