@@ -123,14 +123,14 @@ def test_rivals_prune_as_far_for_no_more(compression, cost):
     for rival in rivals.values():
         assert rival.compression() == pytest.approx(compression)
         assert rival.cost_epochs(protocol) <= cost
-        assert rival.epochs == 16 or rival.cost_epochs(protocol) > cost - rival.levels
+        assert rival.retrain.epochs == 16 or rival.cost_epochs(protocol) > cost - rival.levels
         assert len(rival.chain(protocol, seed=1)) == rival.levels + 1
     full = published_cost(compression, protocol)
     if cost >= full:  # then Algorithm 1 as it is
         (rival,) = rivals.values()
-        assert rival.epochs == 16 and rival.fraction == pytest.approx(STEP, abs=0.05)
+        assert rival.retrain.epochs == 16 and rival.prune.fraction == pytest.approx(STEP, abs=0.05)
     elif cost >= 32 and compression > 2:
-        longest = max(rival.epochs for rival in rivals.values())
+        longest = max(rival.retrain.epochs for rival in rivals.values())
         assert longest == 16 and len(rivals) == 2
 
 
@@ -201,4 +201,4 @@ def test_the_knob_that_decides_is_the_most_important():
     study.optimize(objective, 40)
     (line,) = importance_lines(study)
     assert "deciding" in line.split(": ")[1].split(",")[0]
-    assert line.endswith("too rarely asked for to tell: rare")
+    assert line.endswith("too rarely suggested: rare")

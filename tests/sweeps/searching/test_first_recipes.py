@@ -51,9 +51,9 @@ def test_a_target_says_the_levels():
 
 def test_a_budget_shortens_chains_and_then_levels():
     goal = Goal(objectives=("accuracy", "compression"), budget_epochs=40)
-    assert [(r.levels, r.epochs) for r in recipes(Space(), goal)] == [(2, 16), (2, 16)]
+    assert [(r.levels, r.retrain.epochs) for r in recipes(Space(), goal)] == [(2, 16), (2, 16)]
     goal = Goal(objectives=("accuracy", "compression"), budget_epochs=9)
-    assert [(r.levels, r.epochs) for r in recipes(Space(), goal)] == [(1, 8), (1, 8)]
+    assert [(r.levels, r.retrain.epochs) for r in recipes(Space(), goal)] == [(1, 8), (1, 8)]
 
 
 def test_what_the_space_has_not_got_is_not_asked():
