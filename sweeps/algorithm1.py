@@ -42,8 +42,7 @@ FARTHEST_COMPRESSION = 1000.0
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Algorithm:
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """Stop once the network is compressed this many times. 20 (95% sparsity) if neither this nor
-    --max-accuracy-drop is given."""
+    """Stop at this compression ratio; 20 if neither this nor --max-accuracy-drop is given."""
     max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
     """Stop once the accuracy has dropped by more than this: 0.5pt (points) or 0.005."""
     method: str = "lr_rewind"
@@ -53,8 +52,7 @@ class Algorithm:
     fraction: float = 0.2
     """Share of the remaining weights that each step removes."""
     restore_momentum: bool = True
-    """Restore the momentum with the weights, as Renda et al.'s code does; fresh weights have
-    none."""
+    """Restore the momentum with the weights, as Renda et al.'s code; fresh weights have none."""
 
 
 def target_of(algorithm: Algorithm) -> float:

@@ -1,7 +1,8 @@
 """Compare retraining methods on a network and data of your own choice.
 
 For each seed a dense baseline; every method at every density, one-shot (--densities) or iterative
-(--fraction, --levels). All methods retrain for the same time, so at the same search cost.
+(--fraction, --levels). All methods retrain from --rewind-epoch to the end, at the same search cost.
+The default protocol is renda_cifar, and plain for your own networks or data.
 
 Your own network is a function, given as package.module:function, that returns an nn.Module; your
 own data a function that returns {"train": ..., "test": ...}, Datasets or pairs of tensors
@@ -69,16 +70,13 @@ class Training:
     """The dense network and its training."""
 
     network: str = "resnet20"
-    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..., or your own as
-    package.module:function."""
+    """digits_resnet, resnet20, wrn_16_8, vgg16, ..., or your own as package.module:function."""
     network_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the network's builder."""
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Trained weights, safetensors or a state_dict of torch.save: the dense network has them and
-    isn't trained. builder: your function returns it trained."""
+    """Trained weights: safetensors or a state_dict; or builder, if your function loads them."""
     dataset: str = "cifar10"
-    """digits, cifar10, cifar100, fashion_mnist, folder:PATH with train/<class>/* and
-    test/<class>/*, or your own as package.module:function."""
+    """digits, cifar10, fashion_mnist, ..., folder:PATH, or your own as package.module:function."""
     split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
     """Share for testing, of a folder <class>/* or of your own data without a test part."""
     task: Annotated[str | None, tyro.conf.arg(metavar="package.module:Class")] = None
@@ -86,16 +84,13 @@ class Training:
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Options of the task."""
     augmentation: str | None = None
-    """none, zero4_flip, reflect4_flip, zero1, imagenet or imagenet_tf; the protocol's if left
-    out."""
+    """none, zero1, zero4_flip, reflect4_flip, imagenet, imagenet_tf; default: the protocol's."""
     prunable: str | None = None
-    """kernels, convolutions, or a pattern of parameters' names such as 'encoder.*.weight'; the
-    protocol's if left out."""
+    """kernels, convolutions, or a pattern of parameters' names; the protocol's if left out."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side that a folder's images are resized to; that of its first image if left out."""
     protocol: str | None = None
-    """Training protocol, for all that no other flag says: renda_cifar, mikler_resnet, mikler_wrn,
-    digits, ...; if left out renda_cifar, and plain for networks or data of your own."""
+    """Training protocol, for what no other flag sets: renda_cifar, plain, digits, ..."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training, with the protocol's schedule scaled to it."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -125,11 +120,9 @@ class Training:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     methods: tuple[str, ...] = ()
-    """Retraining methods; finetune, weight_rewind and lr_rewind if left out, with --init without
-    weight_rewind."""
+    """Retraining methods; finetune, lr_rewind and, without --init, weight_rewind if left out."""
     rewind_epoch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Epoch that weights or rates rewind to; all methods retrain from here to the end. A tenth
-    of the original training if left out."""
+    """Epoch that weights or rates rewind to; a tenth of the original training if left out."""
     densities: tuple[float, ...] = (0.2, 0.1, 0.05)
     """One-shot pruning: shares of the prunable weights that are left."""
     fraction: float = 0.2
