@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from rewind_ray.spec import Stage
@@ -27,6 +29,18 @@ SCALARS = {
 """Tag -> name in an epoch's metrics."""
 
 
+def hush_writer_threads() -> None:
+    """Print no traceback of TensorBoard's writing threads, for the rest of this process: what they
+    fail with, such as a full disk, they also raise from the next call."""
+    usual = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.thread, event_file_writer._AsyncWriterThread):
+            usual(failure)
+
+    threading.excepthook = hook
+
+
 class TensorBoard:
     """Writes the epochs of stages to ``<storage>/tensorboard/<sweep>/<chain>``.
 
@@ -43,6 +57,7 @@ class TensorBoard:
         self._staging = None
         if ledger.filesystem.type_name != "local":
             self._staging = tempfile.TemporaryDirectory(prefix="rewind-ray-tensorboard-")
+        hush_writer_threads()
         self._open: dict[str, SummaryWriter] = {}
         self._written: dict[str, int] = {}
 
