@@ -14,7 +14,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from rewind_ray.protocols import mikler_wrn
-from rewind_ray.result import ResultRow
+from rewind_ray.result import KNOB_KINDS, ResultRow
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.options import Options
@@ -42,22 +42,7 @@ ROW = ResultRow(
     prune_fraction=None,
     retrain_epochs=None,
     rewind_epoch=None,
-    retrain_lr=None,
-    retrain_alpha=None,
-    retrain_speedup=None,
-    retrain_drops=None,
-    retrain_factor=None,
-    retrain_warmup=None,
-    retrain_last_lr=None,
-    retrain_rates_from=None,
-    restore_momentum=None,
-    prune_scope=None,
-    prune_layers=None,
-    prune_rates=None,
-    prune_power=None,
-    prune_shrink=None,
-    prune_filters_only=None,
-    prune_rounds=None,
+    **dict.fromkeys(KNOB_KINDS),
     optimizer="sgd",
     train_epochs=40,
     search_cost_epochs=0,

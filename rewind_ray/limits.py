@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rewind_ray.errors import UserError
@@ -61,11 +62,61 @@ class OneOf:
         return ", ".join(map(str, self.values))
 
 
-Allowed = Numbers | OneOf
-TRUE_OR_FALSE = OneOf((True, False))
+@dataclass(frozen=True, slots=True)
+class TrueOrFalse:
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """Several numbers above 0, each larger than the one before."""
+
+    def allows(self, values: Any) -> bool:
+        above_0 = Numbers(above=0)
+        return (
+            isinstance(values, tuple)
+            and all(map(above_0.allows, values))
+            and all(low < high for low, high in pairwise(values))
+        )
+
+    def __str__(self) -> str:
+        return "numbers above 0, in rising order"
+
+
+Allowed = Numbers | OneOf | TrueOrFalse | Rising
+TRUE_OR_FALSE = TrueOrFalse()
 
 
 def check(name: str, value: Any, allowed: Allowed) -> None:
     """Raises UserError, naming the value and the allowed ones."""
     if not allowed.allows(value):
         raise UserError(f"{name} is {value!r}; allowed: {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """Numbers to choose from, ``low`` and ``high`` among them; whole ones if both bounds and step
+    are."""
+
+    low: float
+    high: float
+    step: float | None = None
+    """None: every number between them, which a grid can't have."""
+    log: bool = False
+    """As likely between 0.001 and 0.01 as between 0.01 and 0.1; without a step."""
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf:
+            raise UserError(f"a range from {self.low} to {self.high}; low is at most high")
+        if self.step is not None and (self.log or not self.step > 0):
+            raise UserError(f"a step of {self.step}; allowed: above 0, and not with log")
+        if self.log and not self.low > 0:
+            raise UserError(f"a logarithmic range from {self.low}; allowed: above 0")
+
+    @property
+    def whole(self) -> bool:
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, make_dataclass
 from math import isfinite
 from typing import Any
 
+from rewind_ray.knobs import check_numbers, columns_of, kind_of, knobs_of
+from rewind_ray.spec import Prune, Retrain
 from rewind_ray.store.strict_json import check_fields, parse_json
 from rewind_ray.text import printable
 
@@ -17,9 +18,35 @@ RATIOS = ("trainability_accuracy",)
 STATUSES = ("done", "diverged", "collapsed")
 
 
+KNOB_KINDS: dict[str, str] = {
+    column: "str" if kind_of(spec, name) is tuple else kind_of(spec, name).__name__
+    for spec in (Retrain, Prune)
+    for column, name in columns_of(spec).items()
+}
+"""Column of each knob of retraining and pruning -> str, int, float or bool; several numbers are a
+text, joined by spaces."""
+
+KNOB_MEANINGS: dict[str, str] = {
+    column: knobs_of(spec)[name].help
+    for spec in (Retrain, Prune)
+    for column, name in columns_of(spec).items()
+}
+
+KnobColumns = make_dataclass(
+    "KnobColumns",
+    [(column, f"{kind} | None") for column, kind in KNOB_KINDS.items()],
+    frozen=True,
+    kw_only=True,
+    slots=True,
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResultRow:
-    """Accuracies are fractions in [0, 1]; a value that doesn't exist is None."""
+class ResultRow(KnobColumns):  # type: ignore[misc, valid-type]
+    """Accuracies are fractions in [0, 1]; a value that doesn't exist is None.
+
+    The columns of the knobs are those that ``Retrain`` and ``Prune`` declare.
+    """
 
     stage_id: str
     """Identity of the stage; with train_epochs, the key of the row."""
@@ -58,39 +85,6 @@ class ResultRow:
     """t; of scratch_e, whose length is T whatever t, that length."""
     rewind_epoch: int | None
     """k = T - t, where the method rewinds."""
-    retrain_lr: float | None
-    """Learning rate asked for instead of the schedule's: fixed with finetune, the top of others."""
-    retrain_alpha: float | None
-    """Share of the final weights that blend starts from; the rest is of the rewound ones."""
-    retrain_speedup: float | None
-    """Dense / pruned FLOPs that scratch_b was asked to make up for."""
-    retrain_drops: str | None
-    """Epochs of this retraining at which step drops its rate, rising, joined by spaces: 30 60."""
-    retrain_factor: float | None
-    """What each drop multiplies the rate by, where it isn't the method's own."""
-    retrain_warmup: float | None
-    """Share of the updates in which the rate climbs from 0, where it isn't the method's own."""
-    retrain_last_lr: float | None
-    """Learning rate that cosine was asked to end at; 0 without."""
-    retrain_rates_from: int | None
-    """Epoch of the original schedule that the rates of a rewinding start from, where it isn't
-    T - t."""
-    restore_momentum: bool | None
-    """Whether retraining starts with the optimizer's state that belongs to its weights."""
-    prune_scope: str | None
-    """Among what weights are compared: global or layer."""
-    prune_layers: str | None
-    """Pattern of the names of the only layers that are pruned."""
-    prune_rates: str | None
-    """Name of the rates by which each layer's filters are pruned, such as resnet56-A."""
-    prune_power: int | None
-    """i: with prune_rates, (1 - rate)^i of a layer's filters are kept."""
-    prune_shrink: bool | None
-    """Whether pruned filters were cut out physically."""
-    prune_filters_only: bool | None
-    """Whether BatchNorm and what reads a pruned filter's channel were left to be trained."""
-    prune_rounds: int | None
-    """Times that the criterion scored what was left on the way to prune_fraction."""
     optimizer: str | None
     """Name of the optimizer: sgd, adam or adamw."""
     train_epochs: int
@@ -160,40 +154,38 @@ class ResultRow:
             raise ValueError(f"unknown status {self.status!r}; known: {', '.join(STATUSES)}")
         if not 0 < self.density <= 1:
             raise ValueError(f"density is {self.density}; it lies in (0, 1]")
-        check_drops(self.retrain_drops)
+        for column in NUMBERS_COLUMNS:
+            check_numbers(column, getattr(self, column))
 
 
-def drops_text(drops: Iterable[float]) -> str | None:
-    """(30.0, 60.5) is "30 60.5"; None without any. The inverse of ``drops_of``."""
-    return " ".join(f"{float(drop):.15g}" for drop in drops) or None
+NUMBERS_COLUMNS: tuple[str, ...] = tuple(
+    column
+    for spec in (Retrain, Prune)
+    for column, name in columns_of(spec).items()
+    if kind_of(spec, name) is tuple
+)
+"""Those that hold several numbers."""
 
 
-def drops_of(text: str | None) -> tuple[float, ...]:
-    """What ``retrain_drops`` says, as numbers. Raises ValueError for anything else."""
-    return tuple(float(part) for part in text.split(" ")) if text else ()
+def _in_order() -> Iterator[str]:
+    for item in fields(ResultRow):
+        if item.name not in KNOB_KINDS:
+            yield item.name
+        if item.name == "rewind_epoch":
+            yield from KNOB_KINDS
 
 
-def check_drops(text: str | None) -> None:
-    """Raises ValueError unless the text is as ``drops_text`` writes it: finite, above 0, rising."""
-    try:
-        drops = drops_of(text)
-        fine = drops_text(drops) == (text or None)
-    except ValueError:
-        drops, fine = (), False
-    rising = all(low < high for low, high in pairwise((0.0, *drops)))
-    if not fine or not rising or not all(map(isfinite, drops)):
-        raise ValueError(
-            f"retrain_drops is {text!r}; allowed: rising epochs above 0, joined by single spaces, "
-            "such as '30 60'"
-        )
-
-
-COLUMNS: tuple[str, ...] = tuple(item.name for item in fields(ResultRow))
+COLUMNS: tuple[str, ...] = tuple(_in_order())
 """The columns of every table of results, in their order."""
 
 
+def row_to_dict(row: ResultRow) -> dict[str, Any]:
+    """In the order of COLUMNS."""
+    return {name: getattr(row, name) for name in COLUMNS}
+
+
 def row_to_json(row: ResultRow) -> bytes:
-    return json.dumps(asdict(row), indent=1, allow_nan=False).encode()
+    return json.dumps(row_to_dict(row), indent=1, allow_nan=False).encode()
 
 
 def row_from_json(data: bytes) -> ResultRow:

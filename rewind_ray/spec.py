@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
+from rewind_ray.knobs import knob, settle_
+from rewind_ray.limits import TRUE_OR_FALSE, Numbers, OneOf
 from rewind_ray.network_options import not_default, options_of
 from rewind_ray.optimizers import all_options, changed_options, keeps_state
-from rewind_ray.retraining import FACTOR, WARMUP, Method, default_lr, method_named
+from rewind_ray.retraining import Retrain as Retrain
+from rewind_ray.retraining import default_lr, method_named
 from rewind_ray.schedule import Schedule, last_rate, rounded
 from rewind_ray.store.strict_json import WHOLE_LIMIT, check_fields
 from rewind_ray.structures import DEFAULT_STRUCTURE, Structure, structure_named, with_option
@@ -257,37 +260,80 @@ class Prune:
     """Name in ``rewind_ray.pruning.CRITERIA``."""
     structure: str = DEFAULT_STRUCTURE
     """Name in ``rewind_ray.structures.STRUCTURES``, or another N:M."""
-    keep_layers: bool = False
-    """Leave at least one weight (or filter) in every layer. If not, a layer may be pruned away
-    entirely; the row's status then says ``collapsed``. Where a share of each layer's filters goes,
-    one stays in any case, and this becomes False."""
-    rounds: int = 1
-    """Times that the criterion scores what is left on the way to ``fraction``: after k of n rounds
-    (1 - fraction)^(k/n) of the weights are left (SynFlow; Tanaka et al. 2020, Algorithm 1)."""
-    scope: str = "global"
-    layers: str = ""
-    """Pattern of the names of the only layers that are pruned, ``fraction`` of each, such as
-    ``stages.*.conv1`` (Wang et al. 2023: the first convolution of every block)."""
-    rates: str = ""
-    """Name in ``rewind_ray.pruning.RATES``: shares of each layer's filters (Li et al. 2017)."""
-    power: int = 1
-    """i: with ``rates``, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)."""
-    shrink: bool = False
-    """Cut pruned filters out physically, where all that writes a channel has lost it, so that a
-    smaller dense network is retrained."""
-    filters_only: bool = False
-    """Mask the weights of pruned filters and nothing else, as Renda et al. 2020's code: their
-    channels go on putting out BatchNorm's shift, which is trained, as are the weights that read
-    it. If not, BatchNorm's scale and shift go with a filter, and so do its readers."""
+    scope: str = knob(
+        "global",
+        help="Compare the weights of all layers, or take the same share of each",
+        allowed=OneOf(tuple(SCOPES)),
+        label="scope {}",
+        flag="scope",
+    )
+    layers: str = knob(
+        "",
+        # Wang et al. 2023: the first convolution of every block
+        help="Pattern of the names of the only layers that are pruned, each by the same share, "
+        "such as stages.*.conv1",
+        label="layers {}",
+        flag="layers",
+        metavar="PATTERN",
+    )
+    rates: str = knob(
+        "",
+        help="Filters by the layers' own rates instead of a fraction: resnet56-A, resnet56-B, ... "
+        "(Li et al. 2017)",
+        label="{}",
+        flag="rates",
+        metavar="NAME",
+    )
+    power: int = knob(
+        1,
+        help="i: with rates, (1 - rate)^i of a layer's filters are kept (Renda et al. 2020, §2.2)",
+        allowed=Numbers(least=1, whole=True),
+        only_with="rates",
+        flag="powers",
+        metavar="LEVELS",
+    )
+    shrink: bool = knob(
+        False,
+        help="Cut pruned filters out physically, where all that writes a channel has lost it, and "
+        "retrain the smaller dense network",
+        allowed=TRUE_OR_FALSE,
+        label="shrink",
+        flag="shrink",
+    )
+    filters_only: bool = knob(
+        False,
+        # As Renda et al. 2020's code. If not, BatchNorm's scale and shift go with a filter, and so
+        # do its readers
+        help="Mask the weights of pruned filters and nothing else: their channels go on putting "
+        "out BatchNorm's shift, which is trained, as are the weights that read it",
+        allowed=TRUE_OR_FALSE,
+        label="filters only",
+        flag="filters_only",
+    )
+    rounds: int = knob(
+        1,
+        # After k of n rounds (1 - fraction)^(k/n) of the weights are left (SynFlow; Tanaka et al.
+        # 2020, Algorithm 1)
+        help="Times that the criterion scores what is left on the way to the fraction: 100 is "
+        "SynFlow's",
+        allowed=Numbers(least=1, whole=True),
+        label="rounds {}",
+        flag="rounds",
+        metavar="N",
+    )
+    keep_layers: bool = knob(
+        False,
+        # Where a share of each layer's filters goes, one stays in any case, and this becomes False
+        help="Leave at least one weight (or filter) in every layer; without, one that is pruned "
+        "away entirely makes a row's status collapsed",
+        allowed=TRUE_OR_FALSE,
+        label="keep layers",
+        flag="keep_layers",
+    )
 
     def __post_init__(self) -> None:
         structure = structure_named(self.structure)
-        _one_of("scope", self.scope, SCOPES)
-        _true_or_false("keep_layers", self.keep_layers)
-        _true_or_false("shrink", self.shrink)
-        _true_or_false("filters_only", self.filters_only)
-        _at_least("power", self.power, 1)
-        _at_least("rounds", self.rounds, 1)
+        settle_(self)
         self._check_amount(structure)
         for name in ("rates", "shrink", "filters_only"):
             if getattr(self, name) and name not in structure.options:
@@ -302,8 +348,6 @@ class Prune:
             )
         if self.rates and self.layers:
             raise UserError("rates and layers both say which layers are pruned; leave one out")
-        if self.power != 1 and not self.rates:
-            raise UserError(f"power is {self.power} without rates, whose power it is; leave it out")
         self._drop_what_has_no_effect(structure)
 
     def _drop_what_has_no_effect(self, structure: Structure) -> None:
@@ -337,97 +381,6 @@ class Prune:
                 f"prune fraction is {self.fraction}; allowed: above 0 and below 1 "
                 "(the share of the remaining weights that this step removes)"
             )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Retrain:
-    """How the pruned network is trained again."""
-
-    method: str
-    """Name in ``rewind_ray.retraining.METHODS``."""
-    epochs: int
-    """t, in epochs of the protocol."""
-    restore_momentum: bool = False
-    """Start with the optimizer's state that belongs to the starting weights (momentum, of Adam the
-    moments and the count of updates), instead of with none. Renda et al.'s code restored it, with
-    all variables; Mikler's started from none."""
-    lr: float | None = None
-    """A rate other than the schedule's: the fixed one of ``finetune``, the top one of others."""
-    alpha: float | None = None
-    """Of ``blend``: 0 starts from the rewound weights, 1 from the final ones."""
-    speedup: float | None = None
-    """Of ``scratch_b``: dense / pruned FLOPs, the factor that pruning makes an epoch cheaper by."""
-    drops: tuple[float, ...] = ()
-    """Of ``step``: epochs of this retraining at which the rate drops."""
-    factor: float | None = None
-    """Of ``step``: what each drop multiplies the rate by; 0.1 if left out."""
-    warmup: float | None = None
-    """Share of the updates in which the rate climbs; 0.1 if left out, 0 for none."""
-    last_lr: float | None = None
-    """Of ``cosine``: the rate that it ends at, below ``lr``; 0 if left out."""
-    rates_from: int | None = None
-    """Of methods that rewind the schedule: epoch of it that the rates start from; T - t if left
-    out. Mikler's code starts from 0 whatever the weights' epoch: its new optimizer counts its
-    updates from 0."""
-
-    def __post_init__(self) -> None:
-        method = method_named(self.method)
-        _at_least("retrain_epochs", self.epochs, 1)
-        _true_or_false("restore_momentum", self.restore_momentum)
-        for name in ("lr", "alpha", "speedup", "factor", "warmup", "last_lr"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, rounded(getattr(self, name)))
-        for name, default in (("factor", FACTOR), ("warmup", WARMUP), ("last_lr", 0.0)):
-            if getattr(self, name) == default:  # given or not, it is the same training
-                object.__setattr__(self, name, None)
-        object.__setattr__(self, "drops", tuple(float(drop) for drop in self.drops))
-        self._check_knobs(method)
-        if not self.drops:  # a factor of no drops
-            object.__setattr__(self, "factor", None)
-        if self.restore_momentum and method.weights == "fresh":
-            raise UserError(
-                f"restore_momentum with {self.method}, whose weights are fresh and have none; "
-                "leave it out"
-            )
-
-    def _check_knobs(self, method: Method) -> None:
-        limits: dict[str, tuple[bool, str]] = {
-            "lr": (
-                self.lr is None or 0 < self.lr < math.inf,
-                "a learning rate is above 0 and finite",
-            ),
-            "alpha": (self.alpha is None or 0 <= self.alpha <= 1, "allowed: 0 to 1"),
-            "speedup": (
-                self.speedup is None or 1 <= self.speedup < math.inf,
-                "allowed: 1 and up, and finite",
-            ),
-            "factor": (self.factor is None or 0 < self.factor < 1, "allowed: above 0 and below 1"),
-            "warmup": (self.warmup is None or 0 <= self.warmup < 1, "allowed: 0 up to below 1"),
-            "last_lr": (
-                self.last_lr is None or (self.lr is not None and 0 < self.last_lr < self.lr),
-                f"allowed: 0 up to below lr, which is {self.lr}",
-            ),
-            "rates_from": (
-                self.rates_from is None or _is_whole(self.rates_from, 0),
-                "allowed: whole numbers from 0 up to T",
-            ),
-            "drops": (
-                list(self.drops) == sorted(set(self.drops))
-                and all(0 < drop < self.epochs for drop in self.drops),
-                f"they are epochs between 0 and {self.epochs}, in rising order",
-            ),
-        }
-        for name, (fine, allowed) in limits.items():
-            value = getattr(self, name)
-            given = value is not None and value != ()
-            if not fine:
-                raise UserError(f"{name} is {value}; {allowed}")
-            if given and name not in (*method.needs, *method.takes):
-                raise UserError(
-                    f"{name} is {value}, but {self.method} doesn't use it; leave {name} out"
-                )
-            if not given and name in method.needs:
-                raise UserError(f"{self.method} needs {name}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -544,7 +497,7 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
     return Stage(
         protocol=parent.protocol,
         seed=parent.seed,
-        train_epochs=length(dense_epochs, retrain.epochs, retrain.speedup),
+        train_epochs=length(dense_epochs, retrain),
         parent=parent,
         prune=prune,
         retrain=retrain,

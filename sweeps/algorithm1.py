@@ -9,13 +9,13 @@ there is no validation set). The result is the last network before the drop.
 Examples:
   python -m sweeps.algorithm1 --dataset digits --protocol digits --network digits_resnet
   python -m sweeps.algorithm1 --network resnet56 --target-compression 10 --dry-run
-  python -m sweeps.algorithm1 --dataset folder:/data/flowers --max-accuracy-drop 0.01
+  python -m sweeps.algorithm1 --dataset folder:/data/flowers --max-accuracy-drop 1pt
   python -m sweeps.algorithm1 --method weight_rewind --share 0.9
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol
 from sweeps.iterative_wrn import steps_to
-from sweeps.options import Options
+from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, seeds, share_of, sweep_name
 from sweeps.plan.naming import percent
 from sweeps.run.launch import Sweep, command, run_sweep
@@ -42,10 +42,9 @@ FARTHEST_COMPRESSION = 1000.0
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Algorithm:
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
-    """Stop once the network is compressed this many times. 20 (95% sparsity) if neither this nor
-    --max-accuracy-drop is given."""
-    max_accuracy_drop: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Stop once the accuracy has dropped by more than this: 0.01 is one point."""
+    """Stop at this compression ratio; 20 if neither this nor --max-accuracy-drop is given."""
+    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
+    """Stop once the accuracy has dropped by more than this: 0.5pt (points) or 0.005."""
     method: str = "lr_rewind"
     """Retraining method."""
     share: float = 1.0
@@ -53,8 +52,7 @@ class Algorithm:
     fraction: float = 0.2
     """Share of the remaining weights that each step removes."""
     restore_momentum: bool = True
-    """Restore the momentum with the weights, as Renda et al.'s code does; fresh weights have
-    none."""
+    """Restore the momentum with the weights, as Renda et al.'s code; fresh weights have none."""
 
 
 def target_of(algorithm: Algorithm) -> float:
@@ -84,6 +82,13 @@ def accuracy_drop(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
     assert dense.test_accuracy is not None
     assert row.test_accuracy is not None
     return dense.test_accuracy - row.test_accuracy
+
+
+def drops_beyond(limit: float | None, ledger: Ledger) -> Callable[[Stage, ResultRow], bool] | None:
+    """Whether a row's accuracy has dropped by more than the limit; None without a limit."""
+    if limit is None:
+        return None
+    return lambda stage, row: accuracy_drop(ledger, stage, row) > limit
 
 
 def answers(ends: Iterable[Stage], ledger: Ledger, max_drop: float | None) -> list[str]:
@@ -123,22 +128,18 @@ def main(
     algorithm: Annotated[Algorithm, tyro.conf.arg(name="")],
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
-    limit = algorithm.max_accuracy_drop
-    if limit is not None and not 0 <= limit < 1:
-        raise UserError(
-            f"--max-accuracy-drop is {limit:g}; allowed: fractions from 0 up to below 1 "
-            "(0.01 is one point)"
-        )
+    limit = drop_limit(algorithm.max_accuracy_drop)
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
     ends = [algorithm1(full, protocol, algorithm, seed) for seed in seeds(options, SEEDS)]
     ledger = Ledger(options.storage)
-
-    def too_low(stage: Stage, row: ResultRow) -> bool:
-        return limit is not None and accuracy_drop(ledger, stage, row) > limit
-
-    name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=ends, data=folder, init=training.init, stop=too_low)
+    sweep = Sweep(
+        name=sweep_name(NAME, options),
+        stages=ends,
+        data=folder,
+        init=training.init,
+        stop=drops_beyond(limit, ledger),
+    )
     code = run_sweep(sweep, options)
     if not options.dry_run:
         print("\n".join(answers(ends, ledger, limit)))

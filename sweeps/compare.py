@@ -1,10 +1,12 @@
 """Compare retraining methods on a network and data of your own choice.
 
-A dense baseline a seed; every method at every density, at once (--densities) or step by step
-(--fraction, --levels). All methods retrain for the same time, so at the same search cost.
+For each seed a dense baseline; every method at every density, one-shot (--densities) or iterative
+(--fraction, --levels). All methods retrain from --rewind-epoch to the end, at the same search cost.
+The default protocol is renda_cifar, and plain for your own networks or data.
 
-A network of your own is a function, as package.module:function, that returns an nn.Module; data of
-your own one that returns {"train": ..., "test": ...}, Datasets or pairs of tensors (docs/own.md).
+Your own network is a function, given as package.module:function, that returns an nn.Module; your
+own data a function that returns {"train": ..., "test": ...}, Datasets or pairs of tensors
+(docs/own.md).
 
 Examples:
   python -m sweeps.compare --dataset digits --network digits_resnet --protocol digits
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -32,16 +34,14 @@ from rewind_ray.importing import is_import_path
 from rewind_ray.models import check_network
 from rewind_ray.models.own import own_builder, read_weights
 from rewind_ray.network_options import Option
-from rewind_ray.optimizers import read_options
+from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import TASK_PROTOCOLS, protocol_named
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
-from rewind_ray.retraining import method_named
 from rewind_ray.schedule import SHAPES, Schedule
 from rewind_ray.spec import (
     BUILDER,
     Protocol,
-    Prune,
     Retrain,
     Stage,
     dense_stage,
@@ -55,13 +55,14 @@ from rewind_ray.structures import (
 )
 from rewind_ray.tasks import adopting, identified, task_class
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, share_of, sweep_name
+from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
 from sweeps.run.launch import Sweep, command, run_sweep
 
+Optimizers: Any = Literal[tuple(OPTIMIZERS)]
+Shapes: Any = Literal[tuple(SHAPES)]
 SEEDS = 6  # with 3, differences below a point would likely not be shown
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
-KNOB_LR = 0.01
-"""Top rate of step and cosine; Wang et al. 2023, Tab. 4: "P30F90, 1e-2"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,60 +70,49 @@ class Training:
     """The dense network and its training."""
 
     network: str = "resnet20"
-    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..., gnmt_small for
-    translation, or your own as package.module:function."""
+    """digits_resnet, resnet20, vgg16, gnmt_small, ..., or your own as package.module:function."""
     network_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the network's builder."""
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Trained weights, safetensors or a state_dict of torch.save: the dense network has them and
-    isn't trained. builder: your function returns it trained."""
+    """Trained weights: safetensors or a state_dict; or builder, if your function loads them."""
     dataset: str = "cifar10"
-    """digits, cifar10, cifar100, fashion_mnist, folder:PATH with train/<class>/* and
-    test/<class>/*, or your own as package.module:function; for translation multi30k, wmt16_en_de,
-    number_words, or folder:PATH with train.en, train.de, test.en, ..."""
+    """digits, cifar10, multi30k, ..., folder:PATH, or your own as package.module:function."""
     split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
-    """Share that tests of a folder <class>/*, or of own data, without a test part."""
+    """Share for testing, of a folder <class>/* or of your own data without a test part."""
     task: Annotated[str | None, tyro.conf.arg(metavar="translation|package.module:Class")] = None
     """For what isn't classification: translation, or your own Task (docs/extending.md)."""
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """What only the task understands."""
+    """Options of the task."""
     augmentation: str | None = None
-    """none, zero4_flip, reflect4_flip, zero1, imagenet or imagenet_tf; the protocol's if left
-    out."""
+    """none, zero1, zero4_flip, reflect4_flip, imagenet, imagenet_tf; default: the protocol's."""
     prunable: str | None = None
-    """kernels, convolutions, or a pattern of parameters' names such as 'encoder.*.weight'; the
-    protocol's if left out."""
+    """kernels, convolutions, or a pattern of parameters' names; the protocol's if left out."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side that a folder's images are resized to; that of its first image if left out."""
     protocol: str | None = None
-    """Training protocol, for all that no other flag says: renda_cifar, mikler_resnet, mikler_wrn,
-    digits, ...; if left out renda_cifar, multi30k for translation, and plain for networks or data
-    of your own."""
+    """Training protocol, for what no other flag sets: renda_cifar, multi30k, plain, ..."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Length of the original training; the protocol's if left out, else its rate drops are
-    moved along."""
+    """Length of the original training, with the protocol's schedule scaled to it."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Examples an update; the protocol's if left out."""
-    optimizer: Literal["sgd", "adam", "adamw"] | None = None
-    """The protocol's if left out; another one needs a learning rate (--lr) of its own."""
+    """Batch size; the protocol's if left out."""
+    optimizer: Optimizers | None = None
+    """Optimizer; the protocol's if left out. Another one needs its own --lr."""
     optimizer_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Its options: momentum, nesterov (sgd); beta1, beta2, eps (adam, adamw)."""
+    """Options of the optimizer, such as momentum=0.8 or beta2=0.98."""
     weight_decay: Annotated[float | None, tyro.conf.arg(metavar="C")] = None
-    """Added to the gradient with sgd and adam, apart from it with adamw; the protocol's if left
-    out."""
+    """Weight decay: added to the gradient by sgd and adam, decoupled in adamw."""
     lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Largest learning rate: that before the first drop; the protocol's if left out."""
-    schedule: Literal["steps", "constant", "cosine", "linear", "inverse_sqrt"] | None = None
-    """How the learning rate falls; as in the protocol if left out."""
+    schedule: Shapes | None = None
+    """Shape of the learning rate's schedule; the protocol's if left out."""
     drops: tuple[float, ...] = ()
     """Epochs at which the learning rate of --schedule steps drops; the protocol's if left out."""
     last_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Learning rate at the end of --schedule cosine or linear; 0 if left out."""
     warmup_epochs: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
-    """Epochs in which the learning rate climbs at first; the protocol's if left out."""
+    """Epochs of the learning rate's warm-up; the protocol's if left out."""
     validation: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Share of the test set that validates and no longer tests, 0 for none; the protocol's if left
-    out."""
+    """Share of the test set to use for validation, 0 for none; the protocol's if left out."""
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train on this many images only, a fixed random choice."""
 
@@ -130,11 +120,9 @@ class Training:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     methods: tuple[str, ...] = ()
-    """Retraining methods; finetune, weight_rewind and lr_rewind if left out, with --init without
-    weight_rewind."""
+    """Retraining methods; finetune, lr_rewind and, without --init, weight_rewind if left out."""
     rewind_epoch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Epoch that weights or rates rewind to; all methods retrain from here to the end. A tenth
-    of the original training if left out."""
+    """Epoch that weights or rates rewind to; a tenth of the original training if left out."""
     densities: tuple[float, ...] = (0.2, 0.1, 0.05)
     """One-shot pruning: shares of the prunable weights that are left."""
     fraction: float = 0.2
@@ -149,117 +137,53 @@ class Comparison:
             "doesn't divide are left out by --layers.",
         ),
     ] = DEFAULT_STRUCTURE
-    rates: str = ""
-    """Filters by the layers' own rates instead of densities: resnet56-A, resnet56-B, ..."""
-    powers: tuple[int, ...] = (1,)
-    """With --rates: their levels i; (1 - rate)^i of a layer's filters are kept."""
     criterion: Annotated[
         str, tyro.conf.arg(metavar="NAME", help=f"What is removed first: {criteria_help()}.")
     ] = DEFAULT_CRITERION
-    rounds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Times that the criterion scores what is left on the way to each density: 100 is SynFlow's."""
-    scope: Literal["global", "layer"] = "global"
-    """Compare the weights of all layers, or take the same share of each."""
-    layers: str = ""
-    """Only layers whose name fits this pattern, such as stages.*.conv1."""
-    keep_layers: bool = False
-    """Never prune a layer away entirely."""
-    shrink: bool = False
-    """Cut pruned filters out physically and retrain the smaller dense network."""
-    filters_only: bool = False
-    """Mask pruned filters alone; their BatchNorm's shift, and what reads it, trains on."""
-    restore_momentum: bool = False
-    """Start retraining with the momentum of the weights it starts from."""
-    knob_lr: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
-    """Top rate of the methods that take one of their own; the schedule's if left out, and 0.01
-    for step and cosine, which need one."""
-    knob_drops: tuple[float, ...] = ()
-    """Of the method step: epochs of retraining at which the rate drops."""
-    knob_factor: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """Of the method step: what each drop multiplies the rate by; 0.1 if left out."""
-    alpha: tuple[float, ...] = (0.5,)
-    """Of the method blend: 0 starts from the rewound weights, 1 from the final ones."""
-    speedup: float = 2.0
-    """Of the method scratch_b: what pruning makes an epoch cheaper by."""
+    pruning: Annotated[PruneFlags, tyro.conf.arg(name="")] = field(default_factory=PruneFlags)
+    retraining: Annotated[RetrainFlags, tyro.conf.arg(name="")] = field(
+        default_factory=RetrainFlags
+    )
     name: str = "compare"
-    """Of the sweep's record and TensorBoard runs."""
+    """Name of the sweep's record and TensorBoard runs."""
 
 
 def compare(
     protocol: Protocol, comparison: Comparison, rewind_epoch: int, seeds: range
 ) -> Iterator[Stage]:
     epochs = protocol.epochs - rewind_epoch
-    retrains = [
-        retrain
-        for method in comparison.methods or default_methods(protocol)
-        for retrain in retrainings(method, epochs, comparison)
-    ]
     for seed in seeds:
         dense = dense_stage(protocol, seed)
-        for retrain in retrains:
-            if says_amount(comparison):
-                for prune in amounts_by_themselves(comparison):
-                    yield retrain_stage(dense, prune, retrain)
-                continue
-            prune = Prune(fraction=comparison.fraction, **what_and_how(comparison))
+        for method in comparison.methods or default_methods(protocol):
+            for retrain in retrainings(method, epochs, comparison.retraining):
+                yield from pruned(dense, retrain, comparison)
+
+
+def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[Stage]:
+    """At every density and level, or by the rates or the structure."""
+    rates = comparison.pruning.rates
+    structure = with_option("rates")[0] if rates else comparison.structure
+    says_amount = rates or structure_named(structure).density is not None
+    settings = {
+        "fraction": None if says_amount else comparison.fraction,
+        "structure": structure,
+        "criterion": comparison.criterion,
+    }
+    for prune in prunings(settings, comparison.pruning):
+        if says_amount:
+            yield retrain_stage(dense, prune, retrain)
+        else:
             yield from one_shot(dense, retrain, comparison.densities, prune)
             yield iterative(dense, retrain, comparison.levels, prune)
 
 
 def default_methods(protocol: Protocol) -> tuple[str, ...]:
-    """Of a network that was given trained there are no weights to rewind to."""
+    """A network that was given trained has no weights to rewind to."""
     return ("finetune", "lr_rewind") if protocol.init else METHODS
 
 
-def what_and_how(comparison: Comparison) -> dict[str, Any]:
-    """The fields of ``Prune`` that don't say how much."""
-    return {
-        "criterion": comparison.criterion,
-        "structure": with_option("rates")[0] if comparison.rates else comparison.structure,
-        "scope": comparison.scope,
-        "layers": comparison.layers,
-        "keep_layers": comparison.keep_layers,
-        "shrink": comparison.shrink,
-        "filters_only": comparison.filters_only,
-        "rounds": comparison.rounds,
-    }
-
-
-def says_amount(comparison: Comparison) -> bool:
-    """Whether rates or the structure say how much is pruned, and densities don't."""
-    return bool(comparison.rates) or structure_named(comparison.structure).density is not None
-
-
-def amounts_by_themselves(comparison: Comparison) -> Iterator[Prune]:
-    """Prunings whose rates or structure say how much."""
-    settings = what_and_how(comparison)
-    if not comparison.rates:
-        yield Prune(fraction=None, **settings)
-        return
-    for power in comparison.powers:
-        yield Prune(fraction=None, rates=comparison.rates, power=power, **settings)
-
-
-def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retrain]:
-    """The method with the knobs it needs; one for each alpha of ``blend``."""
-    method = method_named(name)
-    knobs: dict[str, Any] = {
-        "restore_momentum": comparison.restore_momentum and method.weights != "fresh"
-    }
-    if "lr" in (*method.needs, *method.takes):
-        knobs["lr"] = comparison.knob_lr
-    if "lr" in method.needs and comparison.knob_lr is None:
-        knobs["lr"] = KNOB_LR
-    if "drops" in method.takes:
-        knobs |= {"drops": comparison.knob_drops, "factor": comparison.knob_factor}
-    if "speedup" in method.needs:
-        knobs["speedup"] = comparison.speedup
-    for alpha in comparison.alpha if "alpha" in method.needs else (None,):
-        yield Retrain(method=name, epochs=epochs, alpha=alpha, **knobs)
-
-
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
-    """The protocol as asked for, and where its data is."""
+    """The protocol that the flags ask for, and the folder of its data."""
     own = (training.network, training.dataset, training.task or "")
     usual = "plain" if any(map(is_import_path, own)) else TASK_PROTOCOLS.get(training.task or "")
     make_protocol = protocol_named(training.protocol or usual or "renda_cifar")
@@ -291,7 +215,7 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
 
 
 def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Schedule:
-    """The protocol's, moved to another number of epochs, with what the flags change."""
+    """The protocol's schedule, scaled to another number of epochs, with the flags' changes."""
     old = protocol.schedule
     shape = training.schedule or ("steps" if training.drops else old.shape)
     drops: tuple[float, ...] = training.drops
@@ -315,7 +239,7 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
 
 
 def check_names(training: Training, task: str) -> None:
-    """Raises UserError for a network or task that there isn't, before anything is read."""
+    """Raises UserError for an unknown network or task, before anything is read."""
     if is_import_path(training.network):
         own_builder(training.network)
     elif task == "image_classification":
@@ -327,7 +251,7 @@ def check_names(training: Training, task: str) -> None:
 def chosen_data(
     training: Training, data: str | None, usual: Protocol
 ) -> tuple[str, str | None, dict[str, Any]]:
-    """Data set, the folder of its files, and what of the protocol follows from it."""
+    """Data set, the folder of its files, and the protocol's fields that follow from it."""
     options = named_options(training.task_option, "--task-option")
     if training.split:
         options["split"] = training.split
@@ -347,7 +271,7 @@ def chosen_data(
 
 
 def with_init(protocol: Protocol, init: str | None, folder: str | None) -> Protocol:
-    """For a dense network that has trained weights: a file's, or its builder's own."""
+    """The protocol of a dense network with trained weights: of a file, or of its builder."""
     if init is None:
         return protocol
     if init == BUILDER:
@@ -367,7 +291,7 @@ def named_options(texts: tuple[str, ...], flag: str) -> dict[str, Option]:
 
 
 def option_value(text: str) -> Option:
-    """true and false, a whole number, another number, or the text itself."""
+    """A truth value, a whole number, another number, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -379,13 +303,13 @@ def option_value(text: str) -> Option:
 
 
 def scaled_drop(drop: float, old_epochs: int, epochs: int) -> float:
-    """Whole where it was whole."""
+    """A whole number if it was one."""
     there = drop * epochs / old_epochs
     return round(there) if float(drop).is_integer() else there
 
 
 def chosen_optimizer(training: Training, protocol: Protocol) -> dict[str, Any]:
-    """What the flags change of the protocol's optimizer, its batch and its weight decay."""
+    """Changes by the flags to the protocol's optimizer, batch size and weight decay."""
     changes: dict[str, Any] = {
         name: getattr(training, name)
         for name in ("batch_size", "weight_decay")
@@ -412,7 +336,7 @@ def main(
     full, folder = chosen_protocol(training, options.data_folder)
     rewind_epoch = comparison.rewind_epoch
     if rewind_epoch is None:
-        rewind_epoch = max(1, round(full.epochs / 10))
+        rewind_epoch = share_of(full.epochs, 1 / 10)
     protocol = prepared(full, options)
     rewind_epoch = scaled(rewind_epoch, full.epochs, protocol)
     stages = list(compare(protocol, comparison, rewind_epoch, seeds(options, SEEDS)))

@@ -71,8 +71,7 @@ def main(
         fractions: step sizes: share of the remaining weights that each step removes
         target_compression: compression ratio at which the iterative chains end
         rewind_epoch: epoch, of 40, that weight rewinding goes back to
-        rates: learning rates of weight rewinding: as_run, from the schedule's start (the
-            published code), or as_written, from the rewind epoch on (the text)
+        rates: learning rates of weight rewinding: as in the published code, or in the text
     """
 
     def recipe(dense: Stage, retrained: tuple[Retrain, ...]) -> Iterator[Stage]:

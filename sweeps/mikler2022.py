@@ -164,8 +164,7 @@ def main(
     Args:
         figure: figure or table of the paper
         rewind_epoch: epoch that weight rewinding goes back to
-        rates: learning rates of weight rewinding: as_run, from the schedule's start (the
-            published code), or as_written, from the rewind epoch on (the text)
+        rates: learning rates of weight rewinding: as in the published code, or in the text
     """
     return run_figure(f"mikler2022-{figure}", FIGURES[figure], rewind_epoch, rates, options)
 

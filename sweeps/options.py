@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from analysis.table.metrics import difference_of
 from rewind_ray.errors import UserError
 
 SEEDS_LIMIT = 10_000
@@ -75,6 +76,11 @@ class Options:
     def data_folder(self) -> str | None:
         """``data``, absolute: Ray's actors change their working directory."""
         return None if self.data is None else str(Path(self.data).expanduser().absolute())
+
+
+def drop_limit(text: str | None) -> float | None:
+    """``--max-accuracy-drop``: ``0.5pt`` (points) or ``0.005`` -> 0.005. Raises UserError."""
+    return None if text is None else difference_of(text, "--max-accuracy-drop", zero=True)
 
 
 def gpu_share(text: str) -> float | None:

@@ -2,8 +2,8 @@
 
 Prunes 20% of the weights at a time and retrains after each step (Renda et al. 2020, Algorithm 1),
 until the target compression is reached or the accuracy has dropped too far. The last network before
-that is exported, with what is known of it beside it. The drop is that of the validation accuracy
-against the dense network (of the test accuracy without a validation set).
+that is exported, with its facts in a json beside it. The drop is that of the validation accuracy
+below the dense network (of the test accuracy without a validation set).
 
 Examples:
   python -m sweeps.prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
@@ -25,35 +25,34 @@ from rewind_ray.export.command import check_installed, load_export, write_export
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.algorithm1 import accuracy_drop
+from sweeps.algorithm1 import accuracy_drop, drops_beyond
 from sweeps.compare import Training, chosen_protocol
-from sweeps.options import Options
+from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, sweep_name
 from sweeps.plan.naming import percent
 from sweeps.run.launch import DONE, Sweep, command, run_sweep
-from sweeps.searching.objectives import parse_drop
 
 NAME = "prune"
 STEP = 0.2
-"""Share of the remaining weights that a step removes, at most; Renda et al. 2020, Algorithm 1."""
+"""Largest share of the remaining weights that a step removes; Renda et al. 2020, Algorithm 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     target_compression: Annotated[float, tyro.conf.arg(metavar="RATIO")] = 10.0
-    """Stop once there are this many times fewer weights."""
+    """Stop at this compression ratio."""
     max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
-    """Stop before the accuracy drops by more than this, as 0.5pt (points) or 0.005."""
+    """Stop before the accuracy drops by more than this: 0.5pt (points) or 0.005."""
     retrain_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Of each step; as long as the original training (--epochs) if left out."""
+    """Retraining epochs of each step; those of the original training (--epochs) if left out."""
     method: str = "lr_rewind"
     """Retraining method."""
     seed: int = 0
-    """Of initial weights and batches."""
+    """Seed of initial weights and batches."""
     format: Literal["pt2", "onnx", "safetensors"] = "pt2"
-    """Of the file: a program of torch.export, ONNX, or the weights alone."""
+    """Format of the file: a program of torch.export, ONNX, or the weights alone."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where the file goes; pruned.pt2 here if left out."""
+    """Path of the file; pruned.pt2 in the working directory if left out."""
 
 
 def chain(full: Protocol, protocol: Protocol, target: Target) -> Stage:
@@ -69,7 +68,7 @@ def chain(full: Protocol, protocol: Protocol, target: Target) -> Stage:
 
 
 def reached(end: Stage, ledger: Ledger, limit: float | None) -> tuple[Stage, ResultRow] | None:
-    """The last network of the chain that stays within the limit; None: not even the first."""
+    """The last network of the chain within the limit; None if not even the first is."""
     found = None
     for stage in end.chain[1:]:
         row = ledger.sound_row(stage.stage_id, stage.train_epochs)
@@ -88,7 +87,7 @@ def show(
     ledger: Ledger,
     data: str | None,
 ) -> None:
-    """What was reached, the file, and how to load it."""
+    """Export the network, and print what was reached and how to load it."""
     stage, row = found
     cut = any(step.prunes_channels for step in stage.chain)
     exported = load_export(ledger, stage.stage_id, stage.train_epochs, cut, data, trust=True)
@@ -107,7 +106,7 @@ def show(
         f"size      {row.params_remaining:,} of {row.params_prunable:,} prunable weights are not "
         f"zero; the file has {facts['params_exported']:,} parameters, {file.stat().st_size:,} "
         f"bytes, {facts['flops_exported']:,} multiply-adds (dense {row.flops_dense:,})\n"
-        f"file      {file}, and what is known of it: {file}.json\n"
+        f"file      {file}, with its facts in {file}.json\n"
         f"stage     {stage.stage_id}\n"
         f"load      {HOW_TO_LOAD[target.format].format(file=file.name)}"
     )
@@ -126,7 +125,7 @@ def main(
     target: Annotated[Target, tyro.conf.arg(name="")],
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
-    limit = parse_drop(target.max_accuracy_drop)
+    limit = drop_limit(target.max_accuracy_drop)
     check_installed(target.format)
     if target.out and Path(target.out).suffix != f".{target.format}":
         raise UserError(f"--out is {target.out!r}; with --format {target.format} it ends so")
@@ -135,11 +134,13 @@ def main(
     end = chain(full, protocol, target)
     ledger = Ledger(options.storage)
 
-    def too_low(stage: Stage, row: ResultRow) -> bool:
-        return limit is not None and accuracy_drop(ledger, stage, row) > limit
-
-    name = sweep_name(NAME, options)
-    sweep = Sweep(name=name, stages=[end], data=folder, init=training.init, stop=too_low)
+    sweep = Sweep(
+        name=sweep_name(NAME, options),
+        stages=[end],
+        data=folder,
+        init=training.init,
+        stop=drops_beyond(limit, ledger),
+    )
     code = run_sweep(sweep, options)
     if options.dry_run or code != DONE:
         return code

@@ -16,8 +16,8 @@ Examples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -25,13 +25,12 @@ from rich.table import Table
 
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
 from rewind_ray.errors import UserError
-from rewind_ray.spec import Protocol, dense_stage
+from rewind_ray.spec import Protocol, Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
-from rewind_ray.structures import DEFAULT_STRUCTURE, structures_help
 from rewind_ray.tasks import planned_task
 from sweeps.compare import Training, chosen_protocol
-from sweeps.options import Options
+from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph
@@ -46,12 +45,13 @@ from sweeps.run.launch import (
     store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
-from sweeps.searching.objectives import LUMPS, Goal, parse_drop
+from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
     KNOBS,
     Recipe,
     Space,
+    SpaceKnob,
     default_space,
     endless_knobs,
     epochs_between,
@@ -90,41 +90,29 @@ class Wanted:
     """Limit: most retraining epochs of a recipe, over all levels."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Knobs:
-    """What to vary: each flag lists the values that a knob may take."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Knobs:
     space: Annotated[str | None, tyro.conf.arg(metavar="FILE.toml")] = None
     """File with the knobs: each a list, or a table with low, high, and step or log."""
-    methods: tuple[str, ...] | None = None
-    """Retraining methods; all if left out."""
-    structures: Annotated[
-        tuple[str, ...] | None,
-        tyro.conf.arg(
-            metavar="NAMES",
-            help=f"What is removed: {structures_help()}; {DEFAULT_STRUCTURE} if left out.",
-        ),
-    ] = None
-    fractions: tuple[float, ...] | None = None
-    """Share of the remaining weights that each level prunes."""
-    levels: tuple[int, ...] | None = None
-    """Number of times to prune and retrain."""
-    shares: tuple[float, ...] | None = None
-    """Retraining time of a level, as a share of the original training's."""
-    lrs: tuple[float, ...] | None = None
-    """Top learning rate, of methods that take one."""
-    decays: tuple[int, ...] | None = None
-    """Of the method step: how often its rate drops."""
-    alphas: tuple[float, ...] | None = None
-    """Of the method blend: from 0 (rewound weights) to 1 (final ones)."""
-    speedups: tuple[float, ...] | None = None
-    """Of the method scratch_b: what pruning makes an epoch cheaper by."""
-    momentum: tuple[bool, ...] | None = None
-    """Whether to restore the momentum with the weights."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
     """Only layers that N:M structures prune, such as stages.*: those whose inputs they divide."""
     max_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """Highest compression ratio to try; 100 if left out."""
+
+
+def flag_of(declared: SpaceKnob) -> Any:
+    kind: Any = float if declared.kind is tuple else declared.kind
+    return Annotated[tuple[kind, ...] | None, tyro.conf.arg(help=f"{declared.help}.")]
+
+
+Knobs: Any = make_dataclass(
+    "Knobs",
+    [(name, flag_of(declared), field(default=None)) for name, declared in KNOBS.items()],
+    bases=(_Knobs,),
+    frozen=True,
+    kw_only=True,
+)
+"""What to vary: each flag lists the values that a knob may take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +144,7 @@ def goal_of(wanted: Wanted) -> Goal:
     return Goal(
         objectives=wanted.objectives,
         cost=wanted.cost,
-        max_accuracy_drop=parse_drop(wanted.max_accuracy_drop),
+        max_accuracy_drop=drop_limit(wanted.max_accuracy_drop),
         target_compression=wanted.target_compression,
         budget_epochs=wanted.budget_epochs,
     )
@@ -204,14 +192,12 @@ def check_possible(spec: StudySpec, sampler: str, data: str | None) -> None:
             "its values, or give it a step"
         )
     for structure in values_of(space.structures):
-        sample = Recipe(
-            method="finetune",
-            structure=structure,
+        prune = Prune(
             fraction=lowest(space.fractions) if takes_fraction(structure) else None,
-            levels=1,
-            epochs=1,
+            structure=structure,
             layers="" if takes_fraction(structure) else space.layers,
         )
+        sample = Recipe(prune=prune, retrain=Retrain(method="reinit", epochs=1), levels=1)
         check_graph(build_graph(sample.chain(protocol, seed=0)), data)
 
 

@@ -96,19 +96,8 @@ def line_labels(points: pd.DataFrame, by: str) -> pd.Series:
 def without_network(points: pd.DataFrame) -> pd.Series:
     """The variants; rates that are named after the network, as resnet56-B, are "rates B"."""
     pairs = zip(points["network"], points["variant"], strict=True)
-    return pd.Series(
-        [
-            ", ".join(
-                f"rates {part.removeprefix(f'{network}-')}"
-                if part.startswith(f"{network}-")
-                else part
-                for part in variant.split(", ")
-            )
-            for network, variant in pairs
-        ],
-        index=points.index,
-        dtype="str",
-    )
+    texts = [variant.replace(f"{network}-", "rates ") for network, variant in pairs]
+    return pd.Series(texts, index=points.index, dtype="str")
 
 
 def _readable(value: object) -> str:

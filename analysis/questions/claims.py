@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.questions.fairness.variants import Knobs, read_variant
 from analysis.questions.headline import (
     CURVE,
     NO_DROP,
@@ -33,6 +32,7 @@ from analysis.questions.judge import (
     summed_estimates,
 )
 from analysis.table.columns import BadRows
+from analysis.table.details import labels
 from analysis.table.metrics import amount
 from analysis.table.points import (
     PANEL,
@@ -117,10 +117,8 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     """
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
-        knobs = [read_variant(text) for text in points["variant"]]
-        rates = pd.Series([each.rates.get("lr") for each in knobs], points.index, dtype="float64")
-        rated = points.assign(rate=rates, variant=[_start(each) for each in knobs])
-        rated = rated[rates.notna() & points["retrain_epochs"].notna()]
+        rated = points.assign(rate=points["retrain_lr"], variant=_starts(points))
+        rated = rated[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
         among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
         rated = rated.assign(top=among["rate"].transform("max"))
         return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
@@ -128,10 +126,9 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     return pick
 
 
-def _start(knobs: Knobs) -> str:
-    if knobs.pruned_at is None:
-        return ""
-    return f"pruned at epoch {knobs.pruned_at}" + ("/k" if knobs.over_speedup else "")
+def _starts(points: pd.DataFrame) -> pd.Series:
+    """In words, the epoch at which each was pruned; empty at the end of the dense training."""
+    return labels(points)["pruned_at"].str.replace("from", "pruned at", n=1)
 
 
 def top_rate(points: pd.DataFrame) -> pd.Series:

@@ -22,12 +22,13 @@ from analysis.questions.statistics import (
     stacked,
 )
 from analysis.table.columns import BadRows
+from analysis.table.details import joined, shown_labels
 from analysis.table.metrics import amount, unit_of
 from analysis.table.points import PANEL, density_levels, group_numbers, pruned_rows, sums_up
 from rewind_ray.errors import UserError
 
 SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]
-"""What two methods have in common where they are compared. ``setting``: the part of ``variant``
+"""What two methods have in common where they are compared. ``setting``: the knobs
 that several methods have, as rates of pruning; ``step``: the prune fraction of a chain."""
 
 STRATUM = ["network", "dataset", "protocol"]
@@ -145,24 +146,21 @@ def _refuse_repeated(trials: pd.DataFrame) -> None:
 
 
 def settings(trials: pd.DataFrame) -> pd.DataFrame:
-    """The parts of each trial's ``variant``: in ``setting`` those that several methods of its
-    panel have, in ``knobs`` its own method's."""
-    kind = [*PANEL, "method", "variant"]
-    distinct = trials[kind].drop_duplicates()
-    parts = distinct.assign(part=distinct["variant"].str.split(", ")).explode("part")
-    several = parts.groupby([*PANEL, "part"], dropna=False)["method"].transform("nunique") > 1
-    split = pd.DataFrame(
+    """The knobs of each trial in which its kind differs, as text: in ``setting`` those that
+    several methods of its panel have, in ``knobs`` its own method's."""
+    published = trials["published_setting"]
+    shown = shown_labels(trials).mask(published != "", "").assign(published_setting=published)
+    panel = [trials[name] for name in PANEL]
+    several = pd.DataFrame(
         {
-            name: parts["part"].where(which, "").groupby(level=0).agg(_joined)
-            for name, which in (("setting", several), ("knobs", ~several))
+            name: trials["method"].groupby([*panel, shown[name]], dropna=False).transform("nunique")
+            > 1
+            for name in shown
         }
     )
-    number = group_numbers(trials, kind)
-    return split.set_axis(number[split.index]).loc[number].set_axis(trials.index)
-
-
-def _joined(parts: pd.Series) -> str:
-    return ", ".join(filter(None, parts))
+    return pd.DataFrame(
+        {"setting": joined(shown.where(several, "")), "knobs": joined(shown.where(~several, ""))}
+    )
 
 
 def pairs_of(trials: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from importlib.resources import files
 import pandas as pd
 
 from analysis.table.columns import DETAILS, as_rows
+from analysis.table.details import variants
 from rewind_ray.result import COLUMNS
 
 ID_DIGITS = 16
@@ -44,4 +45,5 @@ def stage_ids(keys: pd.Series) -> pd.Series:
 
 def complete(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     """Checked rows; the columns that ``table`` lacks are empty."""
-    return as_rows(table.reindex(columns=[*COLUMNS, *DETAILS]), origin)
+    rows = as_rows(table.reindex(columns=[*COLUMNS, *DETAILS]), origin)
+    return rows.assign(variant=variants(rows))

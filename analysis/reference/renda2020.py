@@ -105,7 +105,6 @@ def trial_rows(trials: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
         flops_dense=flops_dense,
         flops_remaining=trials["flops"],
         speedup=(flops_dense / trials["flops"]).astype("float64"),
-        variant=rates.where(filters, ""),
         prune_rates=rates.where(filters),
         prune_scope=pd.Series("global", trials.index).mask(filters),
         restore_momentum=method != "reinit",

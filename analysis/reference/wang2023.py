@@ -14,7 +14,7 @@ TRIALS = 3
 """At least; captions of the tables."""
 SETUP = r"P(?P<pruned_at>\d+)(?:/k)?F(?P<epochs>\d+), \S+?(?: \(\+(?P<more>\d+) epochs\))?"
 """"P30F90, 1e-2 (+60 epochs)": pruned at epoch 30, retrained for 90 and 60 more."""
-RATE = r"P\d+(?:/k)?F\d+, (\d+e-\d+)"
+RATE = r"(?:P\d+(?:/k)?F\d+,|lr) ([\d.]+(?:e-\d+)?)"
 """The first rate of a retraining."""
 DENSE_EPOCHS = 120
 """Of ResNet-34; caption of Table 4."""
@@ -112,7 +112,7 @@ def pruned_rows(cells: pd.DataFrame) -> pd.DataFrame:
     scratch = cells["method"] == "scratch"
     of_table4 = cells["network"] == "resnet34"
     kind = cells["schedule"].str.extract(r"^(step|cosine)\b")[0].fillna("step")
-    lr = cells["schedule"].str.replace(r"^(?:step|cosine) ", "", regex=True)
+    named = cells["schedule"].where(setup["epochs"].notna(), "").mask(scratch, kind)
     method = kind.mask(scratch, "scratch_e")
     epochs = (setup["epochs"] + setup["more"].fillna(0)).mask(scratch & of_table4, DENSE_EPOCHS)
     mean, deviation = cells["accuracy_mean"], cells["accuracy_std"]
@@ -143,9 +143,11 @@ def pruned_rows(cells: pd.DataFrame) -> pd.DataFrame:
             "flops_dense": of_table4.map({True: DENSE_FLOPS, False: None}),
             "flops_remaining": cells["pruning_ratio"].map(FLOPS).where(of_table4),
             "speedup": cells["speedup"],
-            "variant": lr.mask(scratch, kind),
+            "pruned_at": setup["pruned_at"],
+            "pruned_over_speedup": cells["schedule"].str.contains("/k"),
+            "published_setting": named,
             "source": f"{PROTOCOL}, " + cells["place"],
-            "retrain_lr": cells["schedule"].str.extract(RATE)[0].astype("float64"),
+            "retrain_lr": cells["schedule"].str.extract(RATE)[0].astype("float64").mask(scratch),
             "trials": TRIALS,
             "test_accuracy_low": fractions(mean - deviation),
             "test_accuracy_high": fractions(mean + deviation),

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.table.details import KNOBS
 from analysis.table.lengths import dense_epochs_of_rows
-from rewind_ray.result import STATUSES, check_drops
+from rewind_ray.knobs import check_numbers
+from rewind_ray.limits import Numbers
+from rewind_ray.result import NUMBERS_COLUMNS, STATUSES
 from rewind_ray.text import printable
 
 ROUNDED = 1e-3
@@ -36,9 +39,9 @@ NOT_NEGATIVE = (
     "test_accuracy_std",
 )
 FLOPS_LEFT = ("flops_dense", "flops_remaining")
-AT_LEAST_ONE = ("retrain_epochs", "trials", "prune_power", "compression_ratio", "retrain_speedup")
-ABOVE_ZERO = ("speedup", "retrain_lr")
-INSIDE_ONE = ("prune_fraction", "retrain_factor")
+AT_LEAST_ONE = ("retrain_epochs", "trials", "compression_ratio")
+ABOVE_ZERO = ("speedup",)
+INSIDE_ONE = ("prune_fraction",)
 """Above 0 and below 1."""
 
 
@@ -102,10 +105,6 @@ def limits(rows: pd.DataFrame) -> Iterator[Fault]:
         (FLOPS_LEFT, 0, np.inf, "above 0"),
         (("speedup",), 0, LARGEST_SPEEDUP, f"up to {LARGEST_SPEEDUP:g}"),
         (INSIDE_ONE, 0, np.nextafter(1, 0), "above 0 and below 1"),
-        (("retrain_alpha",), -1e-300, 1, "0 to 1"),
-        (("retrain_warmup",), -1e-300, np.nextafter(1, 0), "0 up to below 1"),
-        (("retrain_rates_from",), -0.5, np.inf, "0 and up"),
-        (("retrain_last_lr",), 0, np.inf, "above 0"),
     ):
         for name in names:
             values = _numbers(rows[name])
@@ -113,16 +112,30 @@ def limits(rows: pd.DataFrame) -> Iterator[Fault]:
                 yield Fault(row=row, words=f"{name} is {values[row]:g}; allowed: {allowed}")
 
 
+def knobs(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Each within the limits that it declares."""
+    for name, knob in KNOBS.items():
+        allowed = knob.allowed
+        if isinstance(allowed, Numbers) and name not in NUMBERS_COLUMNS:
+            values = _numbers(rows[name])
+            for value in np.unique(values[~np.isnan(values)]).tolist():
+                number = int(value) if value.is_integer() else value
+                if not allowed.allows(number):
+                    row = int((values == value).argmax())
+                    yield Fault(row=row, words=f"{name} is {value:g}; allowed: {allowed}")
+
+
 def words(rows: pd.DataFrame) -> Iterator[Fault]:
     for row in _where(~rows["status"].isin(STATUSES).to_numpy()):
         value = rows["status"].iloc[row]
         yield Fault(row=row, words=f"status is {value!r}; known: {', '.join(STATUSES)}")
-    for text in rows["retrain_drops"].dropna().unique():
-        try:
-            check_drops(text)
-        except ValueError as error:
-            row = int((rows["retrain_drops"] == text).to_numpy().argmax())
-            yield Fault(row=row, words=str(error))
+    for name in NUMBERS_COLUMNS:
+        for text in rows[name].dropna().unique():
+            try:
+                check_numbers(name, text)
+            except ValueError as error:
+                row = int((rows[name] == text).to_numpy().argmax())
+                yield Fault(row=row, words=str(error))
 
 
 # Columns of one row
@@ -354,6 +367,7 @@ CHECKS: tuple[Check, ...] = (
     infinite,
     accuracies,
     limits,
+    knobs,
     words,
     products,
     parts,

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.table.checks import LARGEST_WHOLE, check_rows
 from rewind_ray import result
 from rewind_ray.errors import DataError
-from rewind_ray.result import COLUMNS, ResultRow
+from rewind_ray.result import COLUMNS, KNOB_MEANINGS, ResultRow
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ NEVER_EMPTY = (
 
 
 def meanings() -> dict[str, str]:
-    """Column -> what it says; read from the docstrings under the fields of ``ResultRow``."""
+    """Column -> what it says; read from the docstrings under the fields of ``ResultRow``, and of a
+    knob from its declaration."""
     module = ast.parse(inspect.getsource(result))
     (row,) = (
         node
@@ -53,13 +54,16 @@ def meanings() -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name)
             found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return {name: found.get(name, "").rstrip(".") for name in COLUMNS}
+    return {name: (found | KNOB_MEANINGS).get(name, "").rstrip(".") for name in COLUMNS}
 
 
 DETAILS = {
     "protocol": "how the dense network was trained, where rows of several protocols are together",
-    "variant": "knobs of pruning and retraining that no other column tells, where they differ",
-    "knobs": "all of these knobs, whether they differ or not; 'none' without any, empty: not told",
+    "pruned_at": "epoch of the dense training at which was pruned first; empty at its end",
+    "pruned_over_speedup": "whether that is still to be divided by the speedup, as some published "
+    "settings are",
+    "earlier_steps": "digest of the steps before this one, where they were made in another way",
+    "published_setting": "what a paper calls the pruning and retraining of a published row",
     "source": "paper and place that published the number; empty for rows of one's own",
     "trials": "number of trials that a row sums up; empty: unknown in a published row (with a "
     "source), a single one in a row of one's own",
@@ -69,13 +73,16 @@ DETAILS = {
 }
 """Columns that a table may have after those of ``ResultRow``; empty where a table lacks them."""
 
-TELL_APART = ["protocol", "variant"]
+TELL_APART = ["protocol", "published_setting"]
 """Those of them that are an empty text, not a missing one, where they have nothing to tell."""
 
-KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)} | {
+_OF_ROW = {item.name: str(item.type).removesuffix(" | None") for item in fields(ResultRow)}
+KINDS = {name: _OF_ROW[name] for name in COLUMNS} | {
     "protocol": "str",
-    "variant": "str",
-    "knobs": "str",
+    "pruned_at": "float",
+    "pruned_over_speedup": "bool",
+    "earlier_steps": "str",
+    "published_setting": "str",
     "source": "str",
     "trials": "int",
     "test_accuracy_low": "float",
@@ -86,7 +93,8 @@ KINDS = {item.name: str(item.type).removesuffix(" | None") for item in fields(Re
 
 
 def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """The columns of a row and DETAILS, in order and typed.
+    """The columns of a row and DETAILS, in order and typed, and ``variant``, empty as yet: see
+    ``details.keep_what_differs``.
 
     Raises BadRows, naming ``origin`` and the cell.
     """
@@ -104,6 +112,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         rows = pd.DataFrame({name: _typed(table, name) for name in KINDS})
         rows[TELL_APART] = rows[TELL_APART].fillna("")
         check_rows(rows)
+        rows["variant"] = pd.Series("", rows.index, dtype="str")
     except ValueError as error:
         raise BadRows(f"{origin}: {error}") from error
     return rows

@@ -1,85 +1,124 @@
-"""What tells stages apart that no column of a row tells: their protocol and their knobs."""
+"""What tells stages apart beside the columns of a row, and the knobs as text to be shown."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from rewind_ray.knobs import Knob, columns_of, knobs_of, label_of, unset_of
 from rewind_ray.spec import Prune, Retrain, Stage, canonical
 
 PROTOCOL_DIGITS = 6
-NO_KNOBS = "none"
-
-IN_COLUMNS = {
-    Prune: ("fraction", "criterion", "structure", "power"),
-    Retrain: ("method", "epochs"),
-}
-"""Fields that columns of the row tell, or its density."""
 
 ALIKE = ["network", "dataset"]
 """Rows that a protocol could tell apart."""
 
-SAME_KIND = [*ALIKE, "structure", "criterion", "schedule_kind", "method"]
+SAME_KIND = [*ALIKE, "protocol", "structure", "criterion", "schedule_kind", "method"]
 """Rows that a variant could tell apart."""
 
+KNOBS: dict[str, Knob] = {
+    column: knobs_of(spec)[name]
+    for spec in (Prune, Retrain)
+    for column, name in columns_of(spec).items()
+}
+"""Column -> the knob that it holds."""
 
-def details_of(stage: Stage) -> dict[str, str | None]:
-    """``protocol``, a short digest, and ``variant``, such as ``alpha 0.5`` or ``resnet56-A``."""
-    text = json.dumps(canonical(stage.protocol), sort_keys=True)
-    parts = [*_knobs(stage.prune), *_knobs(stage.retrain)]
-    if stage.baseline.train_epochs != stage.protocol.epochs and stage.parent:
-        parts.append(f"from epoch {stage.baseline.train_epochs}")
+UNSET: dict[str, Any] = {
+    column: unset_of(spec)[name]
+    for spec in (Prune, Retrain)
+    for column, name in columns_of(spec).items()
+}
+"""Column -> value where the knob is left out, if the cell isn't empty then."""
+
+OF_PRUNE, OF_RETRAIN = (list(columns_of(spec)) for spec in (Prune, Retrain))
+"""Their columns."""
+
+SAME_IN_A_POINT = [
+    *KNOBS,
+    *("pruned_at", "pruned_over_speedup", "earlier_steps", "published_setting"),
+]
+"""What a variant is made of."""
+
+
+def details_of(stage: Stage) -> dict[str, Any]:
+    """``protocol``, a short digest; ``pruned_at``, unless that is the end of the dense training;
+    ``earlier_steps``, a digest, where they differ from the last one."""
+    early = stage.parent and stage.baseline.train_epochs != stage.protocol.epochs
     ways = [_way(step) for step in stage.chain[1:]]
-    if any(way != ways[-1] for way in ways):
-        parts.append(f"after {_digest(json.dumps(ways[:-1]))}")
-    told = ", ".join(parts)
-    return {"protocol": _digest(text), "variant": told or None, "knobs": told or NO_KNOBS}
+    return {
+        "protocol": _digest(json.dumps(canonical(stage.protocol), sort_keys=True)),
+        "pruned_at": stage.baseline.train_epochs if early else None,
+        "earlier_steps": _digest(json.dumps(ways[:-1]))
+        if any(way != ways[-1] for way in ways)
+        else None,
+    }
 
 
 def keep_what_differs(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows``, without a protocol or variant that all rows it could tell apart have.
+    """``rows`` with ``variant``, and without a protocol that all rows it could tell apart have.
 
     Published rows keep what their paper says.
     """
-    told = {"protocol": ALIKE, "variant": [*ALIKE, "protocol", *SAME_KIND[2:]]}
-    differs = {
-        name: (rows.groupby(among, dropna=False)[name].transform("nunique") > 1)
-        | rows["source"].notna()
-        for name, among in told.items()
+    several = rows.groupby(ALIKE, dropna=False)["protocol"].transform("nunique") > 1
+    rows = rows.assign(protocol=rows["protocol"].where(several | rows["source"].notna(), ""))
+    return rows.assign(variant=variants(rows))
+
+
+def variants(rows: pd.DataFrame, without: Sequence[str] = ()) -> pd.Series:
+    """The knobs in which rows of one kind differ, as text: ``alpha 0.5, from epoch 30``.
+
+    What a paper calls its setting stands for the knobs. without: columns that are left out.
+    """
+    shown = shown_labels(rows).drop(columns=list(without), errors="ignore")
+    return rows["published_setting"].where(rows["published_setting"] != "", joined(shown))
+
+
+def shown_labels(rows: pd.DataFrame, within: Sequence[str] = SAME_KIND) -> pd.DataFrame:
+    """``labels`` that differ somewhere, empty where all rows that are alike in ``within`` have the
+    same."""
+    found = labels(rows)
+    found = found[found.columns[found.nunique() > 1]]
+    if found.empty:
+        return found
+    kinds = [rows[name] for name in within]
+    return found.where(found.groupby(kinds, dropna=False).transform("nunique") > 1, "")
+
+
+def labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each knob that has one, and of what else a stage's description says; empty where it is
+    left out. Columns as in ``rows``."""
+    found = {
+        column: rows[column].map(_labels_of_values(rows[column], knob, UNSET[column]))
+        for column, knob in KNOBS.items()
+        if knob.label
     }
-    return rows.assign(**{name: rows[name].where(several, "") for name, several in differs.items()})
+    divided = rows["pruned_over_speedup"].fillna(False).astype(bool).map({True: "/k", False: ""})
+    at = rows["pruned_at"].map(lambda epoch: f"from epoch {epoch:g}", na_action="ignore")
+    found["pruned_at"] = at.astype("str") + divided
+    found["earlier_steps"] = rows["earlier_steps"].map("after {}".format, na_action="ignore")
+    return pd.DataFrame(found, index=rows.index, dtype="str").fillna("")
 
 
-def _knobs(spec: Prune | Retrain | None) -> list[str]:
-    if spec is None:
-        return []
-    chosen = {
-        item.name: getattr(spec, item.name)
-        for item in fields(spec)
-        if item.name not in IN_COLUMNS[type(spec)]
-        and getattr(spec, item.name) != _default(type(spec), item.name)
-    }
-    return [_knob(name, value) for name, value in chosen.items()]
+def joined(parts: pd.DataFrame) -> pd.Series:
+    """The texts of each line, joined by commas."""
+    if not len(parts.columns):
+        return pd.Series("", parts.index, dtype="str")
+    distinct = parts.drop_duplicates()
+    texts = [", ".join(filter(None, line)) for line in distinct.itertuples(index=False)]
+    if len(distinct) == len(parts):
+        return pd.Series(texts, parts.index, dtype="str")
+    keys = pd.MultiIndex.from_frame(distinct)
+    places = keys.get_indexer(pd.MultiIndex.from_frame(parts))
+    return pd.Series([texts[place] for place in places], parts.index, dtype="str")
 
 
-def _knob(name: str, value: Any) -> str:
-    if name == "rates":
-        return str(value)
-    readable = name.replace("_", " ")
-    if value is True:
-        return readable
-    if isinstance(value, tuple):
-        return f"{readable} {' '.join(f'{part:g}' for part in value)}"
-    return f"{readable} {value:g}" if isinstance(value, float) else f"{readable} {value}"
-
-
-def _default(kind: type, name: str) -> Any:
-    (item,) = (item for item in fields(kind) if item.name == name)
-    return item.default
+def _labels_of_values(values: pd.Series, knob: Knob, unset: Any) -> dict[Any, str]:
+    distinct = values.dropna().unique().tolist()
+    return {value: label_of(knob, value) for value in distinct if value != unset}
 
 
 def _way(step: Stage) -> Any:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.table.columns import BadRows
+from analysis.table.details import SAME_IN_A_POINT
 from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.rows import with_shared_first_levels
 from analysis.table.spreads import spread_kinds
@@ -52,7 +53,7 @@ MEDIANS = [
 
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a point: the columns of POINT, and medians over seeds under the rows' own names.
+    """One line a point: the columns of POINT, knobs, and medians over seeds under the rows' names.
 
     ``accuracy_change`` is test_accuracy - baseline_test_accuracy, seed by seed, then the median:
     a loss is negative. ``n_seeds`` counts the seeds in the medians; diverged rows are left out of
@@ -70,7 +71,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     accuracy = groups["test_accuracy"]
     points = pd.concat(
         [
-            groups[POINT].first(),
+            groups[[*POINT, *SAME_IN_A_POINT]].first(),
             groups[["compression_ratio", "dense_epochs", *MEDIANS]].median(),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),

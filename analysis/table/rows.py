@@ -7,7 +7,7 @@ import io
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from pyarrow import csv as pa_csv
 from pyarrow import fs
 
 from analysis.table.columns import DETAILS, BadRows, as_rows
-from analysis.table.details import NO_KNOBS, details_of, keep_what_differs
+from analysis.table.details import details_of, keep_what_differs
 from rewind_ray.errors import MissingFile, UserError
-from rewind_ray.result import COLUMNS, ResultRow
+from rewind_ray.result import COLUMNS, ResultRow, row_to_dict
 from rewind_ray.store.files import kind_of, read_bytes, write_atomically
 from rewind_ray.store.ledger import DamagedRecord, Ledger
 from rewind_ray.store.opening import open_storage
@@ -68,7 +68,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_rows(rows: pd.DataFrame, out: str) -> None:
     """To a .csv or a .parquet, whole or not at all. Of DETAILS those that say something."""
-    said = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin(["", NO_KNOBS])
+    said = rows[list(DETAILS)].notna() & ~rows[list(DETAILS)].isin([""])
     kept = [name for name in DETAILS if said[name].any()]
     write_file(out, table_as_bytes(rows[[*COLUMNS, *kept]], suffix_of(out, TABLES)))
 
@@ -155,7 +155,7 @@ def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
     if not rows:
         of_sweep = f" of sweep {sweep}" if sweep else ""
         raise BadRows(f"{ledger.uri} holds no rows{of_sweep} yet")
-    return pd.DataFrame([asdict(row) | details[row.stage_id] for row in rows], dtype=object)
+    return pd.DataFrame([row_to_dict(row) | details[row.stage_id] for row in rows], dtype=object)
 
 
 def _rows_of_sweep(ledger: Ledger, sweep: str) -> set[tuple[str, int]]:
@@ -176,7 +176,7 @@ def _read_row(ledger: Ledger, stage_id: str, train_epochs: int) -> ResultRow | N
         return None
 
 
-def _read_details(ledger: Ledger, stage_id: str) -> dict[str, str | None]:
+def _read_details(ledger: Ledger, stage_id: str) -> dict[str, Any]:
     """Nothing where there is no description of the stage, or, with a warning, a bad one."""
     try:
         return details_of(ledger.read_spec(stage_id))

@@ -46,6 +46,7 @@ from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
 from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
 from rewind_ray.pruning.trace import followers
+from rewind_ray.result import row_to_dict
 from rewind_ray.spec import Stage, stage_to_dict
 from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
@@ -133,7 +134,7 @@ def load_export(
     }
     if epoch in ledger.row_epochs(stage_id):
         with reading(f"the row of stage {stage_id}"):
-            facts["row"] = asdict(ledger.read_row(stage_id, epoch))
+            facts["row"] = row_to_dict(ledger.read_row(stage_id, epoch))
     return Exported(network=network, facts=facts, stage=stage, task=task)
 
 

@@ -10,11 +10,10 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from rewind_ray.errors import DataError, UserError
-from rewind_ray.result import ResultRow, row_from_dict
+from rewind_ray.result import ResultRow, row_from_dict, row_to_dict
 from rewind_ray.spec import Stage, stage_from_dict, stage_to_dict
 from rewind_ray.store import layout
 from rewind_ray.store.files import (
@@ -215,7 +214,7 @@ class Ledger:
 
     def write_row(self, row: ResultRow) -> None:
         path = self.layout.row(row.stage_id, row.train_epochs)
-        write_sealed(self.filesystem, path, asdict(row), self.fence)
+        write_sealed(self.filesystem, path, row_to_dict(row), self.fence)
 
     def read_row(self, stage_id: str, train_epochs: int) -> ResultRow:
         """Raises DataError where it isn't the row of this stage at this length."""

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from rewind_ray.datasets import DATASETS
+from rewind_ray.knobs import cells_of
 from rewind_ray.pruning import empty_layers, unpruned
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.result import ResultRow, drops_text
+from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS, equal_flops, original_and_more, stays_at_first
-from rewind_ray.spec import Stage
+from rewind_ray.spec import Prune, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import StageRun
 
@@ -60,7 +61,9 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         prune_fraction=stage.prune.fraction if stage.prune else None,
         retrain_epochs=retrain_epochs_of(stage, train_epochs),
         rewind_epoch=stage.rewind_epoch,
-        **knobs_of(stage),
+        **cells_of(stage.retrain, Retrain),
+        **cells_of(stage.prune, Prune),
+        optimizer=stage.protocol.optimizer,
         train_epochs=train_epochs,
         search_cost_epochs=cost_epochs,
         search_cost_flops=cost_flops,
@@ -84,26 +87,6 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         ray_version=run.runtime.ray_version,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def knobs_of(stage: Stage) -> dict[str, Any]:
-    """The columns that hold the knobs of pruning and retraining; empty where the stage has none."""
-    prune, retrain = stage.prune, stage.retrain
-    of_retrain = ("lr", "alpha", "speedup", "factor", "warmup", "last_lr", "rates_from")
-    of_prune = ("scope", "layers", "rates", "shrink", "filters_only", "rounds")
-    return {
-        **{f"retrain_{name}": retrain and getattr(retrain, name) for name in of_retrain},
-        "retrain_drops": drops_text(retrain.drops) if retrain else None,
-        "restore_momentum": retrain and retrain.restore_momentum,
-        **{f"prune_{name}": _said(prune and getattr(prune, name)) for name in of_prune},
-        "prune_power": prune.power if prune and prune.rates else None,
-        "optimizer": stage.protocol.optimizer,
-    }
-
-
-def _said(value: Any) -> Any:
-    """An empty text names nothing."""
-    return None if value == "" else value
 
 
 def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:

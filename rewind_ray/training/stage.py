@@ -23,14 +23,7 @@ from rewind_ray.pruning import (
     pruned_mask,
     unpruned,
 )
-from rewind_ray.retraining import (
-    FACTOR,
-    METHODS,
-    RATES,
-    WARMUP,
-    Method,
-    RateContext,
-)
+from rewind_ray.retraining import METHODS, RATES, RateContext
 from rewind_ray.schedule import learning_rate
 from rewind_ray.seeding import seed_of
 from rewind_ray.spec import BUILDER, Stage
@@ -454,23 +447,11 @@ def epoch_rates(
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
         dense_epochs=stage.protocol.epochs,
-        retrain_epochs=retrain.epochs,
         train_epochs=stage.train_epochs,
-        lr=retrain.lr,
-        drops=retrain.drops,
-        factor=FACTOR if retrain.factor is None else retrain.factor,
-        warmup=warmup_of(method, retrain.warmup),
-        rates_from=retrain.rates_from,
-        last_lr=retrain.last_lr or 0.0,
+        retrain=retrain,
         removed_norm=removed_norm,
     )
-    return lambda update: RATES[method.rate](first + update, context)
-
-
-def warmup_of(method: Method, given: float | None) -> float:
-    if "warmup" not in method.takes:
-        return 0.0
-    return WARMUP if given is None else given
+    return lambda update: RATES[method.rate].rate(first + update, context)
 
 
 def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:

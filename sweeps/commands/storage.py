@@ -77,8 +77,7 @@ class Gc:
     delete: bool = False
     """Delete what is listed."""
     keep: Literal["all", "referenced"] = "all"
-    """Rewind points of the baselines to keep: of all epochs, or only those that a stage of a
-    sweep starts from."""
+    """Rewind points of the baselines to keep: of all epochs, or only those that sweeps need."""
     json: bool = False
     """Print only JSON."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewind_ray.retraining import method_named
 from rewind_ray.spec import Stage
 from rewind_ray.structures import DEFAULT_STRUCTURE, structure_named
 from sweeps.plan.graph import Graph, lineages
@@ -12,12 +13,12 @@ def percent(accuracy: float | None) -> str:
 
 
 def method_label(stage: Stage) -> str:
-    """The method, with the knob that sets stages of one method apart: ``blend 0.5``."""
+    """The method, and the values of the knobs that it needs: ``blend 0.5``."""
     retrain = stage.retrain
     if retrain is None:
         return "dense"
-    knobs = [retrain.alpha, retrain.lr if retrain.method in ("step", "cosine") else None]
-    return " ".join([retrain.method, *(f"{knob:g}" for knob in knobs if knob is not None)])
+    needs = method_named(retrain.method).needs
+    return " ".join([retrain.method, *(f"{getattr(retrain, name):g}" for name in needs)])
 
 
 def target_density(stage: Stage) -> float | None:

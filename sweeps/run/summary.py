@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rewind_ray.result import ResultRow
+from rewind_ray.result import ResultRow, row_to_dict
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Stage
 from rewind_ray.store import layout
@@ -36,7 +35,7 @@ def show_results(
     from analysis.table.details import details_of, keep_what_differs
     from analysis.table.points import PANEL, dense_baselines, points_of
 
-    records = [asdict(row) | details_of(stages[row.stage_id]) for row in rows]
+    records = [row_to_dict(row) | details_of(stages[row.stage_id]) for row in rows]
     table = keep_what_differs(as_rows(pd.DataFrame(records), sweep))
     points = points_of(table)
     baselines = dense_baselines(table)

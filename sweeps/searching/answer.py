@@ -1,4 +1,4 @@
-"""What a search has found, for people: the front, the recipe to use, and how sure that is."""
+"""The printed result of a search: the front, the recommended recipe, and its comparison."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from rewind_ray.structures import DEFAULT_STRUCTURE
 from sweeps.compare import Training
 from sweeps.options import Options
 from sweeps.plan.chains import scaled
+from sweeps.plan.flags import flags_for
 from sweeps.plan.naming import percent
 from sweeps.run.summary import figure_path
 from sweeps.searching.confirm import confirmation
@@ -38,14 +39,14 @@ from sweeps.searching.space import Recipe
 FRONT_SHOWN = 25
 CONFIDENCE = 0.95
 TOP = 0.2
-"""Share of the suggestions whose knobs are compared with all for their importance."""
+"""Share of the suggestions that count as the best, for the importance of knobs."""
 LEAST_SHARE = 0.005
 FEWEST_FOR_IMPORTANCE = 25
-"""Five in the top share, as Optuna's documentation wants; with fewer it is noise."""
+"""Five among the best, as Optuna's documentation recommends; with fewer it is noise."""
 
 
 def interval(accuracies: Sequence[float]) -> tuple[float, float] | None:
-    """Student's 95% interval of the mean over seeds, within 0 and 1; None of a single one."""
+    """Student's 95% interval of the mean over seeds, within 0 and 1; None for a single seed."""
     if len(accuracies) < 2:
         return None
     mean, error = float(np.mean(accuracies)), float(stats.sem(accuracies))
@@ -88,7 +89,7 @@ def front_table(front: Sequence[Point], best: Point) -> Table:
 
 
 def shortened(points: Sequence[Point], best: Point) -> list[Point]:
-    """FRONT_SHOWN of them, evenly; the best among them."""
+    """FRONT_SHOWN points, evenly spaced, and the best among them."""
     if len(points) <= FRONT_SHOWN:
         return list(points)
     places = {round(i * (len(points) - 1) / (FRONT_SHOWN - 2)) for i in range(FRONT_SHOWN - 1)}
@@ -96,7 +97,7 @@ def shortened(points: Sequence[Point], best: Point) -> list[Point]:
 
 
 def front_csv(front: Sequence[Point], commands: dict[Recipe, str]) -> bytes:
-    """A line a recipe of the front, with the command that trains it."""
+    """One line for each recipe of the front, with the command that trains it."""
     lines = []
     for point in front:
         low, high = interval(point.test_accuracies) or (None, None)
@@ -129,32 +130,31 @@ def command_of(
     protocol: Protocol,
     full_epochs: int,
 ) -> str:
-    """That trains the recipe, by ``sweeps.compare``.
+    """The ``sweeps.compare`` command that trains the recipe.
 
     full_epochs: of the training that --rewind-epoch is an epoch of; with --smoke the protocol's
     is a shorter one.
     """
     rewound = 0
-    if recipe.method != "scratch_e":  # which has no retraining time of its own
-        rewound = protocol.epochs - recipe.epochs
+    if recipe.retrain.method != "scratch_e":  # which has no retraining time of its own
+        rewound = protocol.epochs - recipe.retrain.epochs
     asked = next(e for e in range(full_epochs + 1) if scaled(e, full_epochs, protocol) == rewound)
+    fraction, structure = recipe.prune.fraction, recipe.prune.structure
+    given = flags_for(recipe.prune)
+    if fraction is None:  # whose weights are compared layer by layer in any case
+        given.pop("scope", None)
     flags: dict[str, Any] = {
         **changed(training, Training()),
         **{name: getattr(options, name) for name in ("storage", "data", "precision", "smoke")},
         "seeds": seeds,
-        "methods": recipe.method,
+        "methods": recipe.retrain.method,
         "rewind_epoch": asked,
-        "structure": recipe.structure if recipe.structure != DEFAULT_STRUCTURE else None,
-        "layers": recipe.layers or None,
-        "densities": () if recipe.fraction else None,  # none: a chain of steps alone
-        "fraction": recipe.fraction,
-        "levels": recipe.levels if recipe.fraction else None,
-        "knob_lr": recipe.lr,
-        "knob_drops": recipe.drops or None,
-        "knob_factor": recipe.factor,
-        "alpha": recipe.alpha,
-        "speedup": recipe.speedup,
-        "restore_momentum": recipe.restore_momentum,
+        "structure": structure if structure != DEFAULT_STRUCTURE else None,
+        "densities": () if fraction else None,  # none: a chain of steps alone
+        "fraction": fraction,
+        "levels": recipe.levels if fraction else None,
+        **given,
+        **flags_for(recipe.retrain),
     }
     words = ["python", "-m", "sweeps.compare"]
     for name, value in flags.items():
@@ -178,26 +178,26 @@ def words_of(value: Any) -> list[str]:
 
 
 def importance_lines(study: optuna.Study) -> list[str]:
-    """How much each knob decides whether a suggestion is one of the best, most first."""
+    """Importance of each knob for being among the best suggestions, most important first."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trials) < FEWEST_FOR_IMPORTANCE:
         return [
-            f"importance of the knobs: {len(trials)} finished suggestions are too few to tell, "
+            f"importance of the knobs: {len(trials)} finished suggestions are too few, "
             f"{FEWEST_FOR_IMPORTANCE} are needed"
         ]
     counts = Counter(name for trial in trials for name in trial.params)
-    known = [name for name, count in counts.items() if count >= FEWEST_FOR_IMPORTANCE]
+    frequent = [name for name, count in counts.items() if count >= FEWEST_FOR_IMPORTANCE]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that few trials have
         shares = optuna.importance.get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP), params=known
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP), params=frequent
         )
-    told = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
-    rare = [name for name in counts if name not in known]
-    left_out = f"; too rarely asked for to tell: {', '.join(rare)}" if rare else ""
+    lines = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
+    rare = [name for name in counts if name not in frequent]
+    left_out = f"; too rarely suggested: {', '.join(rare)}" if rare else ""
     return [
         "importance of the knobs for being among the best fifth (PED-ANOVA): "
-        f"{', '.join(told)}{left_out}"
+        f"{', '.join(lines)}{left_out}"
     ]
 
 
@@ -212,7 +212,7 @@ def show_answer(
     full_epochs: int,
     console: Console,
 ) -> bool:
-    """Whether there is a recipe within the limits."""
+    """Print the results; False if no recipe is within the limits."""
     for line in trouble_lines(search):
         console.print(line, style="red", markup=False, soft_wrap=True)
     for line in effort_lines(search):
@@ -252,7 +252,7 @@ def show_answer(
 
 
 def trouble_lines(search: Search) -> list[str]:
-    """Each once, with how often."""
+    """Each line once, with its count."""
     found = Counter(search.trouble)
     return [f"{line} ({count} times)" if count > 1 else line for line, count in found.items()]
 
@@ -275,7 +275,7 @@ def effort_lines(search: Search) -> list[str]:
 
 
 def nearest_line(search: Search) -> str:
-    """Where no recipe keeps the limits: what came nearest, and by how much it missed them."""
+    """If no recipe keeps the limits: the nearest one, and its values."""
     points = list(search.points.values())
     if not points:
         return "no recipe was finished: there is nothing to recommend"
@@ -288,12 +288,12 @@ def nearest_line(search: Search) -> str:
         "target not reached: no recipe keeps all limits. Nearest: "
         f"{nearest.recipe.describe()}: {nearest.compression:.2f}×, validation accuracy "
         f"{100 * nearest.drop:.2f} points below the dense network's, {nearest.cost_epochs} epochs. "
-        "More --suggestions, a wider space or looser limits may help; nothing is lost"
+        "More --suggestions, a wider space or looser limits may help"
     )
 
 
 def confirmation_lines(search: Search, best: Point) -> list[str]:
-    """How the recommended recipe does against its rivals, on seeds that chose nothing."""
+    """The recommended recipe against its rivals, on seeds that nothing was chosen by."""
     if not search.confirmed:
         return []
     rows = {who: fresh_rows(search, recipe) for who, recipe in search.confirmed.items()}
@@ -308,8 +308,8 @@ def confirmation_lines(search: Search, best: Point) -> list[str]:
             lines.append(f"  {who} is the recommended recipe")
             continue
         found = confirmation(rows[RECOMMENDED], rows[who], others)
-        told = found.verdict() if found else "not compared: no seed has a result of both"
-        lines.append(f"  against {who}: {told}")
+        verdict = found.verdict() if found else "not compared: no seed has a result of both"
+        lines.append(f"  against {who}: {verdict}")
     return [
         *lines,
         f"  (Algorithm 1 as published, {search.protocol.epochs} epochs a level, takes "

@@ -82,20 +82,6 @@ class Goal:
         return ["maximize" if MAXIMISE[name] else "minimize" for name in self.objectives]
 
 
-def parse_drop(text: str | None) -> float | None:
-    """``0.5pt`` (points) or ``0.005`` -> 0.005."""
-    if text is None:
-        return None
-    points = text.endswith("pt")
-    try:
-        value = float(text.removesuffix("pt"))
-    except ValueError:
-        raise UserError(
-            f"--max-accuracy-drop is {text!r}; allowed: points as 0.5pt, or fractions as 0.005"
-        ) from None
-    return value / 100 if points else value
-
-
 # Points
 
 

@@ -1,11 +1,10 @@
-"""The plain default at the search cost of a recipe: Renda et al. 2020, Algorithm 1."""
+"""The rivals of a recipe: Algorithm 1 of Renda et al. 2020 at the same search cost."""
 
 from __future__ import annotations
 
 import math
 
-from rewind_ray.spec import Protocol
-from rewind_ray.structures import DEFAULT_STRUCTURE
+from rewind_ray.spec import Protocol, Prune, Retrain
 from sweeps.searching.objectives import Point
 from sweeps.searching.space import Recipe
 
@@ -13,11 +12,12 @@ STEP = 0.2  # of the remaining weights; Renda et al. 2020, §5
 
 
 def rivals_at(point: Point, protocol: Protocol) -> dict[str, Recipe]:
-    """Learning-rate rewinding in equal levels that prunes as far as ``point`` for no more epochs.
+    """Learning-rate rewinding in equal levels that prunes as far as ``point`` in no more epochs.
 
-    Its full form, levels of 20% that each retrain for T epochs, costs what it costs; for less it
-    can retrain for a shorter time or take larger steps, and nobody says which. So both: as many
-    levels as 20% a step come to, and as few as leave each its T epochs. They may be the same.
+    In full, Algorithm 1 takes steps of 20% that each retrain for T epochs. To cost less it can
+    retrain for a shorter time or take larger steps, which the paper doesn't settle. So there are
+    two rivals: one with levels of about 20%, one with as few levels as leave each its T epochs.
+    They may be the same.
     """
     many = max(1, round(math.log(point.compression) / -math.log1p(-STEP)))
     many = min(many, point.cost_epochs)
@@ -29,16 +29,15 @@ def rivals_at(point: Point, protocol: Protocol) -> dict[str, Recipe]:
 
 
 def in_levels(levels: int, point: Point, protocol: Protocol) -> Recipe:
+    epochs = min(protocol.epochs, point.cost_epochs // levels)
     return Recipe(
-        method="lr_rewind",
-        structure=DEFAULT_STRUCTURE,
-        fraction=1 - point.compression ** (-1 / levels),
+        prune=Prune(fraction=1 - point.compression ** (-1 / levels)),
+        retrain=Retrain(method="lr_rewind", epochs=epochs),
         levels=levels,
-        epochs=min(protocol.epochs, point.cost_epochs // levels),
     )
 
 
 def published_cost(compression: float, protocol: Protocol) -> int:
-    """Epochs of Algorithm 1 as published, with T a level, until it has pruned as far."""
+    """Epochs of Algorithm 1 as published, T for each level, until it has pruned as far."""
     levels = math.ceil(round(math.log(compression) / -math.log1p(-STEP), 2))
     return levels * protocol.epochs

@@ -27,8 +27,8 @@ from rewind_ray.spec import Protocol, canonical
 from rewind_ray.store.files import read_bytes
 from rewind_ray.store.leases import PATIENCE_SECONDS, Watch
 from rewind_ray.store.ledger import Ledger
+from sweeps.searching.first_recipes import first_recipes
 from sweeps.searching.journal import Journal
-from sweeps.searching.known import known_recipes
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import Recipe, Space, recipe_of
 
@@ -109,7 +109,7 @@ class SearchStudy:
                 )
                 study.set_metric_names(list(goal.objectives))
                 study.set_user_attr("made_with", self.spec.digests())
-                for parameters in known_recipes(self.spec.space, self.spec.protocol, goal):
+                for parameters in first_recipes(self.spec.space, self.spec.protocol, goal):
                     study.enqueue_trial(parameters)
                 return study
         except (KeyError, TypeError, AssertionError, AttributeError) as error:

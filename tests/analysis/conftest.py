@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.table.columns import as_rows
-from rewind_ray.result import ResultRow
+from rewind_ray.result import KNOB_KINDS, ResultRow
 
 DENSE_EPOCHS = 40
 PARAMS = 10_000
@@ -49,22 +49,13 @@ def row(**values: Any) -> ResultRow:
         "prune_fraction": None if dense else 1 - density,
         "retrain_epochs": retrain_epochs,
         "rewind_epoch": DENSE_EPOCHS - retrain_epochs if method == "weight_rewind" else None,
-        "retrain_lr": None,
-        "retrain_alpha": None,
-        "retrain_speedup": None,
-        "retrain_drops": None,
-        "retrain_factor": None,
-        "retrain_warmup": None,
-        "retrain_last_lr": None,
-        "retrain_rates_from": None,
+        **dict.fromkeys(KNOB_KINDS),
         "restore_momentum": None if dense else False,
         "prune_scope": None if dense else "global",
-        "prune_layers": None,
-        "prune_rates": None,
-        "prune_power": None,
         "prune_shrink": None if dense else False,
         "prune_filters_only": None if dense else False,
         "prune_rounds": None if dense else 1,
+        "prune_keep_layers": None if dense else False,
         "optimizer": "sgd",
         "train_epochs": DENSE_EPOCHS if dense else retrain_epochs,
         "search_cost_epochs": 0 if dense else level * retrain_epochs,

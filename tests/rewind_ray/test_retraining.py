@@ -164,15 +164,15 @@ def test_the_rewound_rate_starts_at_the_rewind_point(
         schedule=schedule,
         steps_per_epoch=steps,
         dense_epochs=dense_epochs,
-        retrain_epochs=epochs,
         train_epochs=epochs,
+        retrain=Retrain(method="lr_rewind", epochs=epochs),
     )
     start = (dense_epochs - epochs) * steps
     there = learning_rate(start + update, schedule, steps, dense_epochs)
-    assert RATES["rewound"](update, context) == there
+    assert RATES["rewound"].rate(update, context) == there
     last = learning_rate(dense_epochs * steps - 1, schedule, steps, dense_epochs)
-    assert RATES["rewound"](epochs * steps - 1, context) == last
-    assert RATES["last"](update, context) == last
+    assert RATES["rewound"].rate(epochs * steps - 1, context) == last
+    assert RATES["last"].rate(update, context) == last
 
 
 # Every other method: the rate of each update, by hand. T = 6 epochs of 3 updates, S = 0.8, 0.4,
@@ -283,12 +283,11 @@ def test_no_rate_climbs_again_once_it_fell(
         schedule=Schedule(lr=0.4, drops=tuple(drops), warmup_epochs=own_warmup),
         steps_per_epoch=steps,
         dense_epochs=dense_epochs,
-        retrain_epochs=epochs,
         train_epochs=epochs,
-        warmup=warmup,
+        retrain=Retrain(method=method, epochs=epochs, warmup=warmup),
         removed_norm=removed_norm,
     )
-    got = [RATES[METHODS[method].rate](update, context) for update in range(epochs * steps)]
+    got = [RATES[METHODS[method].rate].rate(update, context) for update in range(epochs * steps)]
     warm = math.ceil(warmup * len(got)) + 1
     highest = got.index(max(got))
     assert highest <= warm

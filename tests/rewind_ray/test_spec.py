@@ -488,7 +488,7 @@ NAN, INF = float("nan"), float("inf")
                 ({"momentum": -0.1}, "momentum is -0.1; allowed: 0 up to below 1"),
                 ({"momentum": NAN}, "momentum is nan; allowed: 0 up to below 1"),
                 ({"momentum": True}, "momentum is True; allowed: 0 up to below 1"),
-                ({"nesterov": 1}, "nesterov is 1; allowed: True, False"),
+                ({"nesterov": 1}, "nesterov is 1; allowed: true or false"),
             )
         ),
         ({"schedule": Schedule(lr=0.1, warmup_epochs=6)}, "warmup_epochs is 6.0, .* epoch 6; a"),
@@ -536,7 +536,7 @@ def test_a_prune_fraction_lies_between_none_and_all(fraction: float) -> None:
     ("settings", "message"),
     [
         ({"structure": "blocks"}, "unknown structure 'blocks'; known: unstructured, filters"),
-        ({"keep_layers": 1}, "keep_layers is 1; allowed: True and False"),
+        ({"keep_layers": 1}, "keep_layers is 1; allowed: true or false"),
     ],
 )
 def test_prune_refuses_nonsense(settings: dict[str, Any], message: str) -> None:
@@ -550,10 +550,10 @@ def test_prune_refuses_nonsense(settings: dict[str, Any], message: str) -> None:
         ({"method": "lottery"}, "unknown retraining method 'lottery'; known: finetune, weight_rew"),
         ({"epochs": 0}, "retrain_epochs is 0; allowed: whole numbers from 1 up"),
         ({"epochs": 2.0}, "retrain_epochs is 2.0; allowed: whole numbers from 1 up"),
-        ({"restore_momentum": "no"}, "restore_momentum is 'no'; allowed: True and False"),
-        ({"lr": 0}, "lr is 0.0; a learning rate is above 0"),
-        ({"lr": NAN}, "lr is nan; a learning rate is above 0"),
-        ({"lr": INF}, "lr is inf; a learning rate is above 0 and finite"),
+        ({"restore_momentum": "no"}, "restore_momentum is 'no'; allowed: true or false"),
+        ({"lr": 0}, "lr is 0.0; allowed: above 0"),
+        ({"lr": NAN}, "lr is nan; allowed: above 0"),
+        ({"lr": INF}, "lr is inf; allowed: above 0 and finite"),
         (
             {"method": "lr_rewind", "lr": 0.1},
             "lr is 0.1, but lr_rewind doesn't use it; leave lr out",

@@ -431,7 +431,7 @@ def with_rates(points: pd.DataFrame) -> pd.DataFrame:
 def published_densities() -> dict[str, np.ndarray]:
     rows = published("renda2020")
     rows = rows[rows["structure"] == "filters"]
-    return {name: group.unique() for name, group in rows.groupby("variant")["density"]}
+    return {name: group.unique() for name, group in rows.groupby("prune_rates")["density"]}
 
 
 def joined(points: pd.DataFrame, theirs: pd.DataFrame | None, x: str) -> pd.DataFrame:

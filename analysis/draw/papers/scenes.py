@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.draw.figures import line_labels
 from analysis.draw.looks import METHOD_LABELS
-from analysis.questions.fairness import NAMED_RATES
 from analysis.table.columns import BadRows
+from analysis.table.details import variants
 from analysis.table.points import (
     SAME_DENSITY,
     density_levels,
@@ -115,27 +115,11 @@ def source_points(source: Source) -> SourcePoints:
     points = points.assign(
         point=np.arange(len(points)),
         published=bool(source.paper),
-        **_split_variants(points["variant"]),
+        rates=points["prune_rates"].astype("str").fillna(""),
+        knobs=variants(points, without=["prune_rates"]),
     )
     trials = _numbered(rows, points)
-    rates = points["point"].map(trials.groupby("point")["prune_rates"].first())
-    points = points.assign(rates=rates.astype("str").fillna(points["rates"]))
     return SourcePoints(source=source, trials=trials, points=with_changes(points, trials))
-
-
-def _split_variants(variants: pd.Series) -> dict[str, pd.Series]:
-    """``rates``: the part that names rates of filters; ``knobs``: what is left."""
-    parts = {text: text.split(", ") if text else [] for text in variants.unique()}
-    rates = {
-        text: [part for part in split if NAMED_RATES.fullmatch(part)]
-        for text, split in parts.items()
-    }
-    knobs = {
-        text: ", ".join(part for part in split if part not in rates[text])
-        for text, split in parts.items()
-    }
-    named = {text: found[0] if found else "" for text, found in rates.items()}
-    return {"rates": variants.map(named), "knobs": variants.map(knobs)}
 
 
 def _numbered(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:

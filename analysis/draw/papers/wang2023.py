@@ -21,9 +21,10 @@ from analysis.draw.papers.notes import origin_note
 from analysis.draw.papers.registry import PaperFigure
 from analysis.draw.papers.scenes import Source, place
 from analysis.draw.papers.tables import table_of
-from analysis.questions.fairness import Knobs, fairness_label, read_variant
+from analysis.questions.fairness import fairness_label
 from analysis.reference import compared, published
 from analysis.table.columns import BadRows
+from analysis.table.details import OF_RETRAIN, joined, labels
 from analysis.table.text import times
 from rewind_ray.store.ledger import Ledger
 
@@ -53,41 +54,39 @@ def _settings(rows: pd.DataFrame) -> list[str]:
     """Of one network and protocol."""
     if rows["protocol"].iloc[0] == PAPER:
         return [_as_published(line) for line in rows.itertuples()]
-    knobs = [read_variant(text) for text in rows["variant"]]
-    pruned_at = pd.Series([each.pruned_at for each in knobs], rows.index, dtype="float64")
     # Most settings fill the original training; the others are shorter or longer than it
     epochs = rows["retrain_epochs"].astype("Int64")
-    spans = (pruned_at + epochs.astype("float64")).dropna().mode()
+    spans = (rows["pruned_at"] + epochs.astype("float64")).dropna().mode()
     total = int(spans.max()) if len(spans) else 0
-    lines = zip(rows["method"], knobs, epochs, strict=True)
-    return [setting_of(method, each, epochs, total) for method, each, epochs in lines]
+    words = joined(labels(rows).filter(OF_RETRAIN))
+    lines = zip(rows["method"], rows["retrain_lr"], rows["pruned_at"], epochs, words, strict=True)
+    return [setting_of(*line, total=total) for line in lines]
 
 
 def _as_published(row: Any) -> str:
     if row.method == "scratch_e":
-        return f"scratch, {row.variant} lr"
-    if pd.notna(row.retrain_epochs):
-        return str(row.variant)
-    return f"pruned, {row.method} {row.variant}"
+        return f"scratch, {row.published_setting} lr"
+    return str(row.published_setting) or f"pruned, {row.method} lr {row.retrain_lr:g}"
 
 
-def setting_of(method: str, knobs: Knobs, epochs: Any, total: int) -> str:
-    """As the paper writes it, where method and knobs are enough. total: T, in epochs."""
-    if method in ("scratch_e", "scratch_b") or (method in KINDS and knobs.pruned_at == 0):
+def setting_of(
+    method: str, lr: float, pruned_at: float, epochs: Any, words: str, *, total: int
+) -> str:
+    """As the paper writes it, where method and knobs are enough. words: of the other knobs of
+    retraining. total: T, in epochs."""
+    if method in ("scratch_e", "scratch_b") or (method in KINDS and pruned_at == 0):
         return f"scratch, {method if method in KINDS else 'step'} lr"
-    if method not in KINDS or "lr" not in knobs.rates:
-        rates = " ".join(f"{name} {value}" for name, value in knobs.rates.items())
-        return f"{METHOD_LABELS.get(method, method)} {rates}".strip()
-    lr = float(knobs.rates["lr"])
-    if knobs.pruned_at is None or pd.isna(epochs):
+    if method not in KINDS or pd.isna(lr):
+        return f"{METHOD_LABELS.get(method, method)} {words}".strip()
+    if pd.isna(pruned_at) or pd.isna(epochs):
         return f"pruned, {method} lr {lr:g}"
     mantissa, _, exponent = f"{lr:.0e}".partition("e")
     rate = f"{mantissa}e{int(exponent)}"
-    more = knobs.pruned_at + int(epochs) - total
+    more = int(pruned_at) + int(epochs) - total
     if more < 0:
         return f"P{total - int(epochs)}/kF{int(epochs)}, {rate}"
     longer = f" (+{more} epochs)" if more else ""
-    return f"P{knobs.pruned_at}F{int(epochs) - more}, {rate}{longer}"
+    return f"P{int(pruned_at)}F{int(epochs) - more}, {rate}{longer}"
 
 
 def of_place(rows: pd.DataFrame, network: str, dataset: str) -> pd.DataFrame:

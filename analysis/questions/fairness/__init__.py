@@ -13,19 +13,16 @@ from analysis.questions.fairness.labels import drawn, fairness_label, label_of_p
 from analysis.questions.fairness.prepared import GROUP
 from analysis.questions.fairness.records import pair_record
 from analysis.questions.fairness.setups import SETUPS, SHORT
-from analysis.questions.fairness.variants import NAMED_RATES, Knobs, read_variant
 from analysis.questions.fairness.verdicts import Pair, fairness
 
 __all__ = [
     "CONDITIONS",
     "FOUR",
     "GROUP",
-    "NAMED_RATES",
     "OF_CROSS_TEST",
     "SETUPS",
     "SHORT",
     "Group",
-    "Knobs",
     "Pair",
     "cross_tests",
     "drawn",
@@ -34,5 +31,4 @@ __all__ = [
     "label_of_pair",
     "label_of_pairs",
     "pair_record",
-    "read_variant",
 ]

@@ -76,7 +76,7 @@ def same_pruning_rates(a: Group, b: Group) -> Finding:
         return epochs
     if all(cell.pruning_epochs == {0} for cells in shared(a, b) for cell in cells):
         return Finding(status=HOLDS, words="nothing is trained while pruning")
-    if a.knobs.after != b.knobs.after:
+    if a.earlier_steps != b.earlier_steps:
         return Finding(status=UNKNOWN, words="the learning rates of the steps before the last")
     return same_retraining_rates(a, b)
 

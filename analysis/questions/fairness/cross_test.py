@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.questions.fairness.groups import UNKNOWN_EPOCHS
-from analysis.questions.fairness.prepared import prepare
-from analysis.questions.fairness.variants import NEED_RATE, read_variant, retraining_of
+from analysis.questions.fairness.prepared import NEED_RATE, prepare
+from analysis.table.details import joined
 from analysis.table.points import group_numbers
 from analysis.table.text import count
 
@@ -91,23 +91,17 @@ def _retrained_alike(prepared: pd.DataFrame) -> pd.DataFrame:
         compression_ratio=("compression_ratio", "median"),
     )
     groups = prepared.drop_duplicates("group").set_index("group")
-    knobs = groups["knobs"].map(read_variant)
+    texts = {
+        name: joined(groups[parts].fillna("").astype("str"))
+        for name, parts in (
+            ("pruning", ["structure", "criterion", "pruning"]),
+            ("way", ["method", "retraining"]),
+        )
+    }
     names = groups[OF_CROSS_TEST].assign(
         place=group_numbers(groups, OF_CROSS_TEST),
-        pruning=[
-            ", ".join([structure, criterion, *parts.pruning])
-            for structure, criterion, parts in zip(
-                groups["structure"], groups["criterion"], knobs, strict=True
-            )
-        ],
-        way=[
-            ", ".join(filter(None, [method, retraining_of(variant)]))
-            for method, variant in zip(groups["method"], groups["knobs"], strict=True)
-        ],
-        known=[
-            method not in NEED_RATE or "lr" in parts.rates
-            for method, parts in zip(groups["method"], knobs, strict=True)
-        ],
+        known=~groups["method"].isin(NEED_RATE) | groups["retrain_lr"].notna(),
+        **texts,
     )
     table = table.join(names[names["known"]], on="group", how="inner")
     same = ["place", "level", "way", "epochs"]

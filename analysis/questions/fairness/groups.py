@@ -10,10 +10,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.questions.fairness.prepared import GROUP
-from analysis.questions.fairness.variants import Knobs, read_variant
+from analysis.table.details import OF_RETRAIN
 from analysis.table.points import group_numbers
 
 UNKNOWN_EPOCHS = -1.0
+
+
+BESIDE = ("pruning", "start", "earlier_steps", "published_setting", "source")
+"""Columns of a group's rows that are the same in all, beside GROUP and knobs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +74,16 @@ class Group:
     variant: str
     published: bool
     """By others: what the variant leaves out is unknown."""
-    knobs: Knobs
+    pruning_knobs: str
+    """The knobs of pruning, in words."""
+    knobs: Mapping[str, Any]
+    """Of retraining: column -> value, None if left out or unknown."""
+    start: str
+    """In words, the epoch at which was pruned, unless that is the end of the dense training."""
+    earlier_steps: str | None
+    """Digest of the steps before the last, where they were made in another way."""
+    setting: str
+    """What a paper calls its pruning and retraining; empty for one's own."""
     by_compression: Mapping[int, AtCompression]
     """Those of two groups with the same key have the same compression."""
     by_speedup: Mapping[int, AtCompression]
@@ -80,8 +93,8 @@ class Group:
         return self.network, self.dataset
 
     @property
-    def pruning(self) -> tuple[str, str, tuple[str, ...]]:
-        return self.structure, self.criterion, self.knobs.pruning
+    def pruning(self) -> tuple[str, str, str]:
+        return self.structure, self.criterion, self.pruning_knobs
 
 
 def shared(a: Group, b: Group) -> list[tuple[AtCompression, AtCompression]]:
@@ -114,11 +127,15 @@ def groups_of(prepared: pd.DataFrame) -> list[Group]:
             **{name: line[name] for name in GROUP if name != "prune_fraction"},
             prune_fraction=None if pd.isna(line["prune_fraction"]) else line["prune_fraction"],
             published=line["source"] != "",
-            knobs=read_variant(line["knobs"]),
+            pruning_knobs=line["pruning"],
+            knobs={name: None if pd.isna(line[name]) else line[name] for name in OF_RETRAIN},
+            earlier_steps=None if pd.isna(line["earlier_steps"]) else line["earlier_steps"],
+            start=line["start"],
+            setting=line["published_setting"],
             by_compression=by_compression[line["group"]],
             by_speedup=by_speedup[line["group"]],
         )
-        for line in names[[*GROUP, "knobs", "source", "group"]].to_dict("records")
+        for line in names[[*GROUP, *OF_RETRAIN, *BESIDE, "group"]].to_dict("records")
     ]
 
 

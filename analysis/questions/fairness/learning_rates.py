@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.questions.fairness.findings import FAILS, HOLDS, UNKNOWN, Finding, weakest
 from analysis.questions.fairness.groups import Group
-from analysis.questions.fairness.variants import RATE_KNOBS
-from rewind_ray.retraining import FACTOR, METHODS, WARMUP
+from analysis.table.details import KNOBS
+from rewind_ray.knobs import columns_of, knobs_of, unset_of
+from rewind_ray.retraining import METHODS, RATES
+from rewind_ray.spec import Retrain
 
-RULES = {
-    "last": "the last rate, fixed",
-    "rewound": "the schedule from T - t on",
-    "original": "the schedule from its start",
-    "stretched": "the whole schedule, stretched",
-    "squeezed": "the whole schedule, squeezed, after a warm-up",
-    "one cycle": "one cycle: up, then a cosine down",
-    "cosine": "a cosine down",
-    "linear": "linear down to 0",
-    "adapted linear": "linear down to 0 from an adapted rate",
-    "step": "steps down from a given rate",
+RATE_KNOBS: dict[str, str] = {
+    column: name for column, name in columns_of(Retrain).items() if knobs_of(Retrain)[name].of_rates
 }
-"""In words, the keys of ``rewind_ray.retraining.RATES``."""
-
-ABSOLUTE = ("last", "one cycle", "cosine", "linear", "step")
-"""Those that a given lr frees from the original schedule."""
+"""Column -> knob, of those that learning rates depend on."""
 
 ORIGINAL = "of the original schedule"
 NOT_TOLD = "unknown"
@@ -38,13 +30,16 @@ def same_rule(a: Group, b: Group) -> Finding:
         return Finding(status=UNKNOWN, words=f"the learning rates of {unknown[0]}")
     rule_a, rule_b = METHODS[a.method].rate, METHODS[b.method].rate
     if rule_a != rule_b:
-        words = f"the learning rates differ: {RULES[rule_a]} vs {RULES[rule_b]}"
-        return Finding(status=FAILS, words=words)
-    return weakest(*(_same_knob(a, b, name) for name in RATE_KNOBS), _same_origin(a, b, rule_a))
+        words = f"{RATES[rule_a].words} vs {RATES[rule_b].words}"
+        return Finding(status=FAILS, words=f"the learning rates differ: {words}")
+    used = {*METHODS[a.method].knobs, *METHODS[b.method].knobs}
+    columns = [column for column, name in RATE_KNOBS.items() if name in used]
+    return weakest(*(_same_knob(a, b, column) for column in columns), _same_origin(a, b, rule_a))
 
 
-def _same_knob(a: Group, b: Group, name: str) -> Finding:
-    value_a, value_b = _rate_knob(a, name), _rate_knob(b, name)
+def _same_knob(a: Group, b: Group, column: str) -> Finding:
+    value_a, value_b = _in_force(a, column), _in_force(b, column)
+    name = RATE_KNOBS[column].replace("_", " ")
     words = f"{name} {value_a} vs {value_b}"
     if NOT_TOLD in (value_a, value_b) or (value_a != value_b and ORIGINAL in (value_a, value_b)):
         return Finding(status=UNKNOWN, words=f"the learning rates: {words}")
@@ -53,27 +48,33 @@ def _same_knob(a: Group, b: Group, name: str) -> Finding:
     return Finding(status=HOLDS, words=f"{name} {value_a}")
 
 
-def _rate_knob(group: Group, name: str) -> str:
-    method = METHODS[group.method]
-    warmup = WARMUP if "warmup" in method.takes else 0
-    default = {"lr": ORIGINAL, "drops": "none", "factor": f"{FACTOR:g}", "warmup": f"{warmup:g}"}
-    blank = "lr" in method.needs and "lr" not in group.knobs.rates
-    silent = blank or (group.published and name != "lr")
-    has = name in (*method.needs, *method.takes)
-    return group.knobs.rates.get(name, NOT_TOLD if silent and has else default[name])
+def _in_force(group: Group, column: str) -> str:
+    """The knob's value, in words, whether given or left out."""
+    name, value = RATE_KNOBS[column], group.knobs[column]
+    if value is not None:
+        return _number(value)
+    default = KNOBS[column].default
+    from_schedule = default is None and unset_of(Retrain)[name] is None
+    if name in METHODS[group.method].needs or (group.published and not from_schedule):
+        return NOT_TOLD
+    if from_schedule:
+        return ORIGINAL
+    return "none" if default is None else _number(default)
+
+
+def _number(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _same_origin(a: Group, b: Group, rule: str) -> Finding:
-    """What the rule starts from, where no knob says it."""
-    if a.knobs.unread != b.knobs.unread:
-        words = " vs ".join(", ".join(group.knobs.unread) or "nothing" for group in (a, b))
-        return Finding(
-            status=UNKNOWN, words=f"what the variants say of the learning rates: {words}"
-        )
-    given = rule in ABSOLUTE and "lr" in a.knobs.rates and "lr" in b.knobs.rates
+    """What the rule starts from, which no knob says."""
+    if a.setting != b.setting:
+        words = " vs ".join(group.setting or "nothing" for group in (a, b))
+        return Finding(status=UNKNOWN, words=f"what is known of the learning rates: {words}")
+    given = RATES[rule].absolute and None not in (a.knobs["retrain_lr"], b.knobs["retrain_lr"])
     if a.protocol != b.protocol and not given:
         words = f"the original learning rates of {a.protocol or 'own'} vs {b.protocol or 'own'}"
         return Finding(status=UNKNOWN, words=words)
     if rule == "adapted linear" and a.pruning != b.pruning:
         return Finding(status=UNKNOWN, words="the rates adapted to what was pruned")
-    return Finding(status=HOLDS, words=RULES[rule])
+    return Finding(status=HOLDS, words=RATES[rule].words)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import math
 
-import numpy as np
 import pandas as pd
 
-from analysis.questions.fairness.variants import NEED_RATE, read_variant
 from analysis.table.columns import BadRows
-from analysis.table.details import ALIKE, NO_KNOBS
+from analysis.table.details import ALIKE, KNOBS, OF_PRUNE, joined, labels, shown_labels
 from analysis.table.lengths import dense_epochs_of_rows
 from analysis.table.points import FRACTION_DIGITS, density_levels, group_numbers
 from analysis.table.rows import with_shared_first_levels
@@ -26,7 +24,8 @@ NEEDED = [
     *("compression_ratio", "speedup", "retrain_epochs", "train_epochs", "rewind_epoch"),
     *("search_cost_epochs", "search_cost_flops", "flops_dense", "flops_remaining", "trials"),
     *("baseline_test_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high"),
-    *("val_accuracy", "status", "source", "knobs"),
+    *("val_accuracy", "status", "source"),
+    *("pruned_at", "pruned_over_speedup", "earlier_steps", "published_setting", *KNOBS),
 ]
 """Columns that a verdict rests on."""
 
@@ -35,6 +34,10 @@ GROUP = [
     *("protocol", "structure", "schedule_kind", "prune_fraction", "criterion", "method", "variant"),
 ]
 
+OF_RETRAINING = [*ALIKE, "protocol", "schedule_kind", "method"]
+"""Rows that a retraining's name tells apart, however they were pruned."""
+
+NEED_RATE = [name for name, method in METHODS.items() if "lr" in method.needs]
 FRESH = [name for name, method in METHODS.items() if method.weights == "fresh"]
 EPOCH_DIGITS = 6
 FORWARD_AND_BACKWARD = 3  # forward passes that an example costs; see search_cost_flops
@@ -65,17 +68,25 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     one_shot = pruned["schedule_kind"] != "iterative"
     fractions = pruned["prune_fraction"].round(FRACTION_DIGITS)
     test = pruned["test_accuracy"]
+    words = labels(pruned)
+    of_retraining = shown_labels(pruned, within=OF_RETRAINING).drop(
+        columns=OF_PRUNE, errors="ignore"
+    )
     pruned = pruned.assign(
         **pruned[texts].fillna("unknown"),
         source=pruned["source"].fillna(""),
-        knobs=pruned["knobs"].fillna(pruned["variant"]).where(pruned["knobs"] != NO_KNOBS, ""),
+        pruning=joined(words.filter(OF_PRUNE)),
+        start=words["pruned_at"],
+        retraining=pruned["published_setting"].where(
+            pruned["published_setting"] != "", joined(of_retraining)
+        ),
         trials=pruned["trials"].fillna(1).astype("int64"),
         test_accuracy_min=pruned["test_accuracy_low"].fillna(test),
         test_accuracy_max=pruned["test_accuracy_high"].fillna(test),
     )
     group = group_numbers(pruned.assign(prune_fraction=fractions.mask(one_shot)), GROUP)
     density = density_levels(pruned.assign(group=group), ["group"])
-    pruned = pruned.assign(group=group, density=density, **_epochs(pruned, rows))
+    pruned = pruned.assign(group=group, density=density, **_epochs(pruned))
     pruned = pruned.assign(prune_fraction=fractions.mask(one_shot))
     place = group_numbers(pruned, ALIKE)
     speedup = pruned["speedup"].groupby(group_numbers(pruned, ["group", "density"]))
@@ -101,20 +112,17 @@ def rate_numbers(rates: pd.Series, place: pd.Series) -> pd.Series:
     return pair.map(found).fillna(-1).astype("int64")
 
 
-def _epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> dict[str, pd.Series]:
+def _epochs(pruned: pd.DataFrame) -> dict[str, pd.Series]:
     """Per row: pruned_at, pretrain_epochs, pruning_epochs, retrain_epochs, total_epochs,
     total_cost; NaN where unknown.
 
     Fresh weights count as pruned before training: training from scratch has no base model and no
     pretraining (Wang et al. 2023, Table 4).
     """
-    codes, variants = pd.factorize(pruned["knobs"])
-    knobs = [read_variant(text) for text in variants]
-    epochs = np.array([found.pruned_at for found in knobs], dtype=np.float64)[codes]
-    over = np.array([found.over_speedup for found in knobs], dtype=bool)[codes]
-    at = pd.Series(epochs, pruned.index).where(~over, epochs / pruned["speedup"])
+    over = pruned["pruned_over_speedup"].fillna(False).astype(bool)
+    at = pruned["pruned_at"].where(~over, pruned["pruned_at"] / pruned["speedup"])
     at = at.mask(pruned["method"].isin(FRESH), 0.0)
-    pretrain = at.fillna(_dense_epochs(pruned, rows))
+    pretrain = at.fillna(pruned["dense_epochs"])
     searched = pruned["search_cost_epochs"].astype("float64")
     trained = pruned["train_epochs"].where(pruned["retrain_epochs"].notna()).astype("float64")
     found = {
@@ -126,21 +134,6 @@ def _epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> dict[str, pd.Series]:
     }
     rounded = {name: values.round(EPOCH_DIGITS) for name, values in found.items()}
     return rounded | {"total_cost": pretrain + _search_cost(pruned)}
-
-
-def _dense_epochs(pruned: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Per row T, the length of the dense training.
-
-    NaN where several lengths were pruned and the variant, which must say from which learning rate
-    the method starts, doesn't: it was left out as common to all rows of the kind.
-    """
-    dense = rows.loc[rows["level"] == 0, ["baseline_id", "train_epochs"]]
-    ids = pd.concat([pruned["baseline_id"], dense["baseline_id"]], ignore_index=True)
-    codes = pd.Series(pd.factorize(ids)[0])
-    of_pruned, of_dense = codes[: len(pruned)], codes[len(pruned) :].to_numpy()
-    lengths = dense["train_epochs"].groupby(of_dense).nunique()
-    blank = pruned["method"].isin(NEED_RATE) & (pruned["knobs"] == "")
-    return pruned["dense_epochs"].mask(blank & (of_pruned.map(lengths) > 1))
 
 
 def _search_cost(pruned: pd.DataFrame) -> pd.Series:

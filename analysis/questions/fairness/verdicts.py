@@ -101,9 +101,6 @@ def in_one_panel(a: Group, b: Group) -> bool:
 
 def _differ_in_one(a: Group, b: Group) -> bool:
     """In structure or in schedule_kind and nothing else; a structure has knobs of its own."""
-    retrained = [
-        (x.protocol, x.criterion, x.method, x.knobs.rates, x.knobs.retraining, x.knobs.pruned_at)
-        for x in (a, b)
-    ]
+    retrained = [(x.protocol, x.criterion, x.method, x.knobs, x.start, x.setting) for x in (a, b)]
     one = (a.structure == b.structure) != (a.schedule_kind == b.schedule_kind)
     return one and retrained[0] == retrained[1]

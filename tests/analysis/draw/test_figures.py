@@ -19,6 +19,7 @@ from analysis.draw.figures import (
 )
 from analysis.questions.pareto import pareto
 from analysis.table.columns import BadRows
+from analysis.table.details import keep_what_differs
 from analysis.table.points import dense_baselines, points_of
 
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -194,12 +195,17 @@ def test_search_costs_are_shown_where_several_lines_meet(drawn, make_row, make_t
 
 def test_rates_named_after_a_network_make_no_line_for_each_network(make_row, make_table):
     rows = make_table(
-        make_row(stage_id=f"{network}{rates}", network=network, structure="filters", density=0.5)
+        make_row(
+            stage_id=f"{network}{rates}",
+            network=network,
+            structure="filters",
+            density=0.5,
+            prune_rates=f"{network}-{rates}",
+        )
         for network in ("resnet56", "resnet110")
         for rates in "AB"
     )
-    rows["variant"] = [f"resnet{n}-{rates}" for n in (56, 110) for rates in "AB"]
-    labels = line_labels(points_of(rows), "method")
+    labels = line_labels(points_of(keep_what_differs(rows)), "method")
     assert sorted(set(labels)) == ["fine-tuning, rates A", "fine-tuning, rates B"]
 
 

@@ -21,9 +21,9 @@ from analysis.draw.papers import content as papers_content
 from analysis.draw.papers.content import SIZES, SMALL, PaperChart, as_table, as_text, write_content
 from analysis.draw.papers.scenes import Source
 from analysis.draw.papers.wang2023 import setting_of
-from analysis.questions.fairness import Knobs, read_variant
 from analysis.reference.facts import facts
 from analysis.table.columns import BadRows
+from analysis.table.details import variants
 from analysis.table.rows import read_rows, write_rows
 from rewind_ray.protocols import digits
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
@@ -460,10 +460,10 @@ def own():
     """ResNet-56, one-shot: all densities but the lowest, worse by half a point."""
     rows = published_source("renda2020").rows
     kept = (rows["network"] == "resnet56") & (rows["schedule_kind"] != "iterative")
-    kept &= rows["variant"].isin(["", "resnet56-B"]) & (rows["method"] != "reinit")
+    kept &= rows["prune_rates"].fillna("").isin(["", "resnet56-B"]) & (rows["method"] != "reinit")
     kept &= rows["density"] > 0.12
-    # Blank, as where all rows have the same variant
-    rows = as_own(rows[kept], variant="")
+    # As in a table whose rows all have the same rates
+    rows = as_own(rows[kept], variant="", prune_rates=None)
     return Source(rows=rows.assign(test_accuracy=rows["test_accuracy"] - 0.005))
 
 
@@ -492,7 +492,7 @@ def test_an_overlay_adds_the_published_lines(own):
 def test_levels_that_are_close_are_not_mixed():
     """ResNet-110-A's compressions are 0.1% to 1.2% apart."""
     rows = published_source("renda2020").rows
-    rows = as_own(rows[rows["variant"].eq("resnet110-A") | rows["level"].eq(0)])
+    rows = as_own(rows[rows["prune_rates"].eq("resnet110-A") | rows["level"].eq(0)])
     chart = make("renda2020.fig10", Source(rows=rows), overlay=True)
     assert len({panel.title for panel in chart.panels}) == len(chart.panels) == 5
     for panel in chart.panels:
@@ -639,13 +639,19 @@ def wang_as_own():
     """The published cells of Table 4 as three seeds a setting, told as own rows tell it."""
     rows = published_source("wang2023").rows
     rows = rows[rows["source"].str.contains("4") & (rows["level"] > 0)]
-    setup = rows["variant"].str.extract(r"P(\d+)(/k)?F(\d+), (\S+)")
-    pruned_at = setup[0].astype("float64")
-    pruned_at = pruned_at.where(setup[1].isna(), pruned_at / rows["speedup"]).round()
-    variant = "lr " + setup[3] + ", drops 30 60, from epoch " + pruned_at.map("{:.0f}".format)
+    divided = rows["pruned_over_speedup"].fillna(False).astype(bool)
+    pruned_at = rows["pruned_at"].mask(divided, rows["pruned_at"] / rows["speedup"]).round()
     scratch = rows["method"] == "scratch_e"
-    rows = as_own(rows, variant=variant.mask(scratch, "lr 0.1, drops 30 60 90, from epoch 0"))
-    rows["method"] = rows["method"].mask(scratch, "step")
+    rows = as_own(
+        rows,
+        method=rows["method"].mask(scratch, "step"),
+        published_setting="",
+        retrain_lr=rows["retrain_lr"].mask(scratch, 0.1),
+        retrain_drops=scratch.map({True: "30 60 90", False: "30 60"}),
+        pruned_at=pruned_at.mask(scratch, 0),
+        pruned_over_speedup=False,
+    )
+    rows["variant"] = variants(rows)
     rows[["trials", "test_accuracy_low", "test_accuracy_high"]] = None
     seeds = [
         rows.assign(
@@ -673,21 +679,19 @@ def test_own_rows_make_wangs_table():
 
 
 @pytest.mark.parametrize(
-    ("method", "variant", "epochs", "setting"),
+    ("method", "lr", "pruned_at", "epochs", "setting"),
     [
-        ("step", "lr 0.1, drops 30 60, from epoch 30", 90, "P30F90, 1e-1"),
-        ("step", "lr 0.0001, from epoch 90", 1515, "P90F30, 1e-4 (+1485 epochs)"),
-        ("step", "lr 0.01, from epoch 16", 90, "P30/kF90, 1e-2"),
-        ("step", "lr 0.1, drops 30 60, from epoch 0", 120, "scratch, step lr"),
-        ("cosine", "lr 0.001", 120, "pruned, cosine lr 0.001"),
-        ("scratch_b", "speedup 2", 240, "scratch, step lr"),
-        ("llr", "", 30, "LLR"),
+        ("step", 0.1, 30, 90, "P30F90, 1e-1"),
+        ("step", 0.0001, 90, 1515, "P90F30, 1e-4 (+1485 epochs)"),
+        ("step", 0.01, 16, 90, "P30/kF90, 1e-2"),
+        ("step", 0.1, 0, 120, "scratch, step lr"),
+        ("cosine", 0.001, None, 120, "pruned, cosine lr 0.001"),
+        ("scratch_b", None, None, 240, "scratch, step lr"),
+        ("llr", None, None, 30, "LLR warmup 0"),
     ],
 )
-def test_settings_are_written_as_in_the_paper(method, variant, epochs, setting):
-    knobs = read_variant(variant)
-    assert isinstance(knobs, Knobs)
-    assert setting_of(method, knobs, epochs, 120) == setting
+def test_settings_are_written_as_in_the_paper(method, lr, pruned_at, epochs, setting):
+    assert setting_of(method, lr, pruned_at, epochs, "warmup 0", total=120) == setting
 
 
 def test_learning_curves_are_medians_of_every_epoch(tmp_path, make_row, make_table):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from analysis.questions.claims import judge
 from analysis.table.columns import BadRows
+from analysis.table.details import keep_what_differs
 from tests.analysis.conftest import row, table
 
 LEVELS = (0.5, 0.2, 0.1, 0.05)
@@ -158,20 +159,21 @@ def test_a_compression_where_a_method_always_diverged_is_not_passed_over():
     [(0.92, "supported"), (0.9, "equivalent"), (0.85, "not decided"), (None, None)],
 )
 def test_a_smaller_rate_given_more_time(make_row, make_table, longer, verdict):
-    settings = [("lr 0.1", 10, 0.9), ("lr 0.01", 10, 0.8), ("lr 0.01", 40, longer)]
+    settings = [(0.1, 10, 0.9), (0.01, 10, 0.8), (0.01, 40, longer)]
     rows = make_table(
         make_row(
-            stage_id=f"{variant}-{epochs}-{seed}",
+            stage_id=f"{lr}-{epochs}-{seed}",
             method="step",
             seed=seed,
+            retrain_lr=lr,
             retrain_epochs=epochs,
             test_accuracy=accuracy + seed / 1000 + seed * epochs / 1e5,
         )
-        for variant, epochs, accuracy in settings
+        for lr, epochs, accuracy in settings
         if accuracy
         for seed in range(3)
     )
-    rows["variant"] = rows["stage_id"].str.split("-").str[0]
+    rows = keep_what_differs(rows)
     if verdict is None:  # nobody trained longer
         with pytest.raises(BadRows):
             judge(rows)

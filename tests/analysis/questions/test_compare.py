@@ -12,6 +12,7 @@ from analysis.questions.compare import WORTH, compare
 from analysis.questions.judge import MARGIN
 from analysis.reference import published
 from analysis.table.columns import BadRows
+from analysis.table.details import keep_what_differs
 from analysis.table.rows import write_rows
 
 GAINS = [0.004, 0.006, 0.003, 0.005, 0.007, 0.002, 0.004, 0.005]
@@ -227,20 +228,20 @@ def test_equal_epochs_compares_at_each(make_row, make_table):
     assert list(lines["difference"]) == pytest.approx([0.91 - 0.96, 0.95 - 0.92])
 
 
-def with_variants(make_row, make_table, variants):
-    """A row a (method, variant) and seed."""
-    cases = [(*case, seed) for case in variants for seed in range(2)]
-    rows = make_table(
-        make_row(method=method, seed=seed, stage_id=f"{method}{variant}{seed}")
-        for method, variant, seed in cases
+def with_knobs(make_row, make_table, cases):
+    """A row a (method, knobs) and seed."""
+    return keep_what_differs(
+        make_table(
+            make_row(method=method, seed=seed, stage_id=f"{method}{knobs}{seed}", **knobs)
+            for method, knobs in cases
+            for seed in range(2)
+        )
     )
-    rows["variant"] = [variant for _, variant, _ in cases]
-    return rows
 
 
 def test_knobs_of_a_method_make_it_several(make_row, make_table):
-    variants = [("blend", "alpha 0"), ("blend", "alpha 1"), ("lr_rewind", "")]
-    rows = with_variants(make_row, make_table, variants)
+    blends = [("blend", {"retrain_alpha": alpha}) for alpha in (0, 1)]
+    rows = with_knobs(make_row, make_table, [*blends, ("lr_rewind", {})])
     every = [
         ("blend (alpha 0)", "blend (alpha 1)"),
         ("blend (alpha 0)", "lr_rewind"),
@@ -256,17 +257,14 @@ def test_knobs_of_a_method_make_it_several(make_row, make_table):
 
 
 def test_rates_that_several_methods_have_are_no_knob(make_row, make_table):
-    variants = [
-        ("finetune", "resnet56-A"),
-        ("finetune", "resnet56-B"),
-        ("lr_rewind", "resnet56-A"),
-        ("lr_rewind", "resnet56-B, momentum 0.5"),
-    ]
-    lines = compare(with_variants(make_row, make_table, variants)).scenarios
+    a, b = {"prune_rates": "resnet56-A"}, {"prune_rates": "resnet56-B"}
+    cases = [("finetune", a), ("finetune", b), ("lr_rewind", a)]
+    cases.append(("lr_rewind", b | {"retrain_rates_from": 3}))
+    lines = compare(with_knobs(make_row, make_table, cases)).scenarios
     found = list(lines[["a", "b", "setting"]].itertuples(index=False, name=None))
     assert found == [
         ("finetune", "lr_rewind", "resnet56-A"),
-        ("finetune", "lr_rewind (momentum 0.5)", "resnet56-B"),
+        ("finetune", "lr_rewind (rates from 3)", "resnet56-B"),
     ]
 
 

@@ -19,23 +19,22 @@ from analysis.questions.fairness import (
     fairness,
     fairness_label,
     label_of_pair,
-    read_variant,
 )
 from analysis.questions.fairness.findings import FAILS, HOLDS, UNKNOWN
-from analysis.questions.fairness.learning_rates import RULES
 from analysis.questions.fairness.setups import LADDER
 from analysis.questions.fairness.verdicts import judge_pair
 from analysis.reference import published
 from analysis.table.columns import BadRows
-from analysis.table.details import details_of
+from analysis.table.details import variants
 from analysis.table.points import choose_retrain_epochs, points_of
 from analysis.table.rows import write_rows
-from rewind_ray.protocols import renda_cifar
-from rewind_ray.retraining import METHODS, RATES
-from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
+from rewind_ray.retraining import METHODS
 from tests.analysis.conftest import DENSE_EPOCHS, row, table
 
 SEEDS = range(3)
+
+
+OF_STAGES = ("protocol", "source", "pruned_at", "earlier_steps", "published_setting")
 
 
 def dense(**values):
@@ -44,10 +43,8 @@ def dense(**values):
 
 def of(method, *, seeds=SEEDS, densities=(0.5, 0.25), epochs=(10,), **values):
     """One row each; ``epochs`` are those it is trained for."""
-    tags = "-".join(str(values.get(name, "")) for name in ("variant", "criterion", "structure"))
-    details = {
-        name: values.pop(name) for name in ("variant", "protocol", "source") if name in values
-    }
+    tags = "-".join(f"{value}" for value in values.values())
+    details = {name: values.pop(name) for name in OF_STAGES if name in values}
     made = [
         (
             row(
@@ -69,10 +66,10 @@ def rows_of(*groups, with_dense=True):
     if with_dense:
         made = [*((item, {}) for item in dense()), *made]
     rows = table([item for item, _ in made])
-    for name in ("variant", "protocol"):
-        rows[name] = [details.get(name, "") for _, details in made]
-    rows["source"] = [details.get("source") for _, details in made]
-    return rows
+    for name in OF_STAGES:
+        given = pd.Series([details.get(name) for _, details in made], dtype=rows[name].dtype)
+        rows[name] = given.fillna("") if name in ("protocol", "published_setting") else given
+    return rows.assign(variant=variants(rows))
 
 
 def the_pair(rows):
@@ -246,8 +243,8 @@ def test_a_seed_missing_at_one_retraining_time_is_seen():
 
 
 def test_one_dense_training_pruned_at_two_epochs_is_two_base_models():
-    early = of("step", variant="lr 0.1, from epoch 8")
-    late = of("step", variant="lr 0.1, from epoch 30")
+    early = of("step", retrain_lr=0.1, pruned_at=8)
+    late = of("step", retrain_lr=0.1, pruned_at=30)
     pair = the_pair(rows_of(early, late))
     assert pair.setup == "S1"
     words = "pruned at epoch 30 vs pruned at epoch 8"
@@ -289,36 +286,40 @@ def test_iterative_pruning_spends_epochs_between_prunings():
 
 def test_earlier_steps_retrained_in_another_way_cant_be_told():
     shared = {"densities": (0.25,), "prune_fraction": 0.5, "level": 2}
-    rows = rows_of(of("lr_rewind", variant="after 12ab34", **shared), of("weight_rewind", **shared))
+    rows = rows_of(of("lr_rewind", earlier_steps="12ab34", **shared), of("weight_rewind", **shared))
     pair = the_pair(rows)
     assert (pair.setup, pair.next_setup, pair.breaks.status) == ("S4.1", "S4.2", UNKNOWN)
+
+
+TENTH, LAST = {"retrain_lr": 0.1}, {"retrain_last_lr": 0.01}
+HALF, WHOLE = {"retrain_alpha": 0.5}, {"retrain_alpha": 1.0}
 
 
 @pytest.mark.parametrize(
     ("a", "b", "status", "words"),
     [
-        (("step", "lr 0.1"), ("step", "lr 0.01"), FAILS, "lr 0.01 vs 0.1"),
-        (("step", "lr 0.1, drops 3 5"), ("step", "lr 0.1"), FAILS, "drops none vs 3 5"),
-        (("step", "lr 0.1"), ("cosine", "lr 0.1"), FAILS, "a cosine down"),
-        (("clr", "lr 0.1"), ("clr", ""), UNKNOWN, "lr of the original schedule vs 0.1"),
-        (("clr", "lr 0.1"), ("cosine", "lr 0.1"), FAILS, "one cycle"),
-        (("finetune", "lr 0.1"), ("low_lr_weight_rewind", "lr 0.1"), HOLDS, "lr 0.1"),
-        (("blend", "alpha 0.5"), ("blend", "alpha 1"), HOLDS, "the schedule from T - t on"),
-        (("slr", ""), ("blend", "alpha 1"), FAILS, "the whole schedule"),
-        (("GReg-1", ""), ("finetune", ""), UNKNOWN, "the learning rates of GReg-1"),
+        (("step", TENTH), ("step", {"retrain_lr": 0.01}), FAILS, "lr 0.01 vs 0.1"),
+        (("step", TENTH | {"retrain_drops": "3 5"}), ("step", TENTH), FAILS, "drops none vs 3 5"),
+        (("step", TENTH), ("cosine", TENTH), FAILS, "a cosine down"),
+        (("cosine", TENTH), ("cosine", TENTH | LAST), FAILS, "last lr 0 vs 0.01"),
+        (("clr", TENTH), ("clr", {}), UNKNOWN, "lr of the original schedule vs 0.1"),
+        (("clr", TENTH), ("cosine", TENTH), FAILS, "one cycle"),
+        (("finetune", TENTH), ("low_lr_weight_rewind", TENTH), HOLDS, "lr 0.1"),
+        (("blend", HALF), ("blend", WHOLE), HOLDS, "the schedule from T - t on"),
+        (("slr", {}), ("blend", WHOLE), FAILS, "the whole schedule"),
+        (("GReg-1", {}), ("finetune", {}), UNKNOWN, "the learning rates of GReg-1"),
     ],
 )
 def test_learning_rates_by_rule_and_knobs(a, b, status, words):
-    (method_a, variant_a), (method_b, variant_b) = a, b
-    pair = the_pair(rows_of(of(method_a, variant=variant_a), of(method_b, variant=variant_b)))
+    (method_a, knobs_a), (method_b, knobs_b) = a, b
+    pair = the_pair(rows_of(of(method_a, **knobs_a), of(method_b, **knobs_b)))
     found = pair.findings["same retraining learning rates"]
     assert found.status == status
     if status != HOLDS:
         assert words in found.words
 
 
-def test_a_blank_variant_of_a_method_that_needs_a_rate_is_unknown_across_kinds():
-    """Both were left out as common to all rows of their kind, so they may differ."""
+def test_a_rate_that_a_method_needs_and_rows_lack_is_unknown():
     rows = rows_of(of("step", criterion="magnitude"), of("step", criterion="random"))
     pair = the_pair(rows)
     assert (pair.setup, pair.breaks.status) == ("S3.1", UNKNOWN)
@@ -339,7 +340,7 @@ def test_the_original_schedule_of_another_protocol_cant_be_told():
 
 
 def test_published_rows_dont_tell_where_the_rate_drops():
-    shared = {"source": "a table", "variant": "lr 0.1"}
+    shared = {"source": "a table", "retrain_lr": 0.1}
     rows = rows_of(
         of("step", criterion="magnitude", **shared), of("step", criterion="l1", **shared)
     )
@@ -498,47 +499,6 @@ def test_verdicts_agree_with_brute_force_and_with_each_other(a, b):
         assert pair.findings[pair.broken].status != HOLDS
     with_itself = judge_pair(pair.a, pair.a)
     assert (with_itself.setup, with_itself.beside) == ("S4.2", ("SX-A", "SX-B"))
-
-
-# what variants tell
-
-
-PRUNES = [
-    Prune(fraction=0.5),
-    Prune(fraction=0.5, structure="filters", scope="layer", layers="stages.*.conv1"),
-    Prune(fraction=None, structure="filters", rates="resnet56-A", power=2),
-    Prune(fraction=0.5, structure="filters", shrink=True, keep_layers=True),
-    Prune(fraction=0.5, structure="filters", filters_only=True),
-]
-RETRAINS = [
-    (Retrain(method="finetune", epochs=20), {}),
-    (Retrain(method="finetune", epochs=20, lr=0.02, restore_momentum=True), {"lr": "0.02"}),
-    (
-        Retrain(method="step", epochs=20, lr=1e-4, drops=(3.0, 7.5), factor=0.2),
-        {"lr": "0.0001", "drops": "3 7.5", "factor": "0.2"},
-    ),
-    (Retrain(method="clr", epochs=20, warmup=0.0), {"warmup": "0"}),
-    (Retrain(method="blend", epochs=180, alpha=0.5), {}),
-    (Retrain(method="scratch_b", epochs=20, speedup=2.0), {}),
-]
-
-
-@pytest.mark.parametrize("prune", PRUNES)
-@pytest.mark.parametrize(("retrain", "rates"), RETRAINS)
-@pytest.mark.parametrize("pruned_at", [None, 8])
-def test_all_that_details_write_is_read(prune, retrain, rates, pruned_at):
-    parent = dense_stage(renda_cifar("resnet56", "cifar10"), 0, pruned_at)
-    stage = retrain_stage(parent, prune, retrain)
-    knobs = read_variant(details_of(stage)["variant"] or "")
-    assert knobs.unread == ()
-    assert knobs.rates == rates
-    assert knobs.pruned_at == pruned_at
-    assert bool(knobs.pruning) == (prune != PRUNES[0])
-
-
-def test_every_rule_has_words():
-    assert set(RULES) == set(RATES)
-    assert {method.rate for method in METHODS.values()} <= set(RULES)
 
 
 # labels

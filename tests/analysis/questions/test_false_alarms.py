@@ -12,6 +12,7 @@ import pytest
 from analysis.questions.claims import judge
 from analysis.questions.compare import compare
 from analysis.questions.judge import ALPHA, MARGIN, estimates, judged
+from analysis.table.details import SAME_IN_A_POINT
 
 SWEEPS = 400
 DENSITIES = 0.8 ** np.arange(1, 7)
@@ -90,8 +91,8 @@ def sweeps(
     )
     empty = ["search_cost_epochs", "search_cost_flops", "speedup", "flops_remaining"]
     empty += ["rewind_epoch", "trials", "source"]
-    empty += ["test_accuracy_low", "test_accuracy_high", "test_accuracy_std"]
-    return table.assign(**dict.fromkeys(empty, np.nan))
+    empty += ["test_accuracy_low", "test_accuracy_high", "test_accuracy_std", *SAME_IN_A_POINT]
+    return table.assign(**dict.fromkeys(empty, np.nan) | {"published_setting": ""})
 
 
 def rate_allowed(nominal, number):

@@ -41,7 +41,8 @@ from analysis.table.points import dense_baselines, points_of
 from analysis.table.rows import drop_repeated, write_rows
 from analysis.table.text import json_text, panels_text, records
 from rewind_ray.command_line import DONE, FAILED
-from rewind_ray.result import COLUMNS, drops_of, drops_text
+from rewind_ray.knobs import numbers_of, numbers_text
+from rewind_ray.result import COLUMNS
 from rewind_ray.retraining import METHODS, as_asked
 from tests.analysis.conftest import row, table
 
@@ -221,7 +222,7 @@ def test_the_length_of_the_original_training_is_found_once():
 
 @given(st.lists(st.floats(0.001, 1e6), unique=True).map(sorted))
 def test_drops_survive_their_text(drops):
-    found = drops_of(drops_text(drops))
+    found = numbers_of(numbers_text(drops))
     assert len(found) == len(drops) and np.allclose(found, drops, rtol=1e-14)
 
 
@@ -429,5 +430,5 @@ def test_new_columns_survive_both_kinds_of_file(tmp_path):
         for name in COLUMNS:
             pd.testing.assert_series_equal(again[name], rows[name])
     step = rows[rows["method"] == "step"]
-    assert drops_of(step["retrain_drops"].iloc[0]) == (4.0, 8.0)
+    assert numbers_of(step["retrain_drops"].iloc[0]) == (4.0, 8.0)
     assert step["prune_shrink"].tolist() == [False] * 4

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from rewind_ray.result import COLUMNS, ResultRow, row_from_json, row_to_json
+from rewind_ray.result import COLUMNS, KNOB_KINDS, ResultRow, row_from_json, row_to_json
 from rewind_ray.spec import dense_stage
 from rewind_ray.store import ledger as ledger_module
 from rewind_ray.store.files import write_atomically
@@ -59,22 +59,7 @@ def a_row(**changes: Any) -> ResultRow:
         "prune_fraction": None,
         "retrain_epochs": None,
         "rewind_epoch": None,
-        "retrain_lr": None,
-        "retrain_alpha": None,
-        "retrain_speedup": None,
-        "retrain_drops": None,
-        "retrain_factor": None,
-        "retrain_warmup": None,
-        "retrain_last_lr": None,
-        "retrain_rates_from": None,
-        "restore_momentum": None,
-        "prune_scope": None,
-        "prune_layers": None,
-        "prune_rates": None,
-        "prune_power": None,
-        "prune_shrink": None,
-        "prune_filters_only": None,
-        "prune_rounds": None,
+        **dict.fromkeys(KNOB_KINDS),
         "optimizer": "sgd",
         "train_epochs": 6,
         "search_cost_epochs": 0,

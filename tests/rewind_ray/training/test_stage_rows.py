@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from rewind_ray.datasets import load
 from rewind_ray.datasets.image_set import mean_and_std
 from rewind_ray.datasets.split import split_indices
+from rewind_ray.knobs import cells_of, numbers_of
 from rewind_ray.models import build_network
 from rewind_ray.protocols import digits
-from rewind_ray.result import COLUMNS, drops_of, row_from_json, row_to_json
+from rewind_ray.result import COLUMNS, row_from_json, row_to_json
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.store.checkpoint import RewindPoint
-from rewind_ray.training.row import knobs_of, row_dataset, trainability
+from rewind_ray.training.row import row_dataset, trainability
 from rewind_ray.training.stage import missing_epochs, run_epoch, start_stage
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
@@ -455,10 +456,11 @@ def test_knobs_are_typed_columns() -> None:
     stage = retrain_stage(
         dense, prune, Retrain(method="step", epochs=9, lr=0.01, drops=(3, 6.5), factor=0.2)
     )
-    found = knobs_of(stage)
+    found = cells_of(stage.retrain, Retrain) | cells_of(stage.prune, Prune)
     assert set(found) <= set(COLUMNS)
     assert (found["retrain_lr"], found["retrain_factor"]) == (0.01, 0.2)
-    assert drops_of(found["retrain_drops"]) == (3, 6.5)
+    assert numbers_of(found["retrain_drops"]) == (3, 6.5)
     assert (found["prune_layers"], found["prune_shrink"]) == ("stages.*.conv1", True)
     assert found["retrain_alpha"] is found["prune_rates"] is found["prune_power"] is None
-    assert [name for name, value in knobs_of(dense).items() if value is not None] == ["optimizer"]
+    of_dense = cells_of(dense.retrain, Retrain) | cells_of(dense.prune, Prune)
+    assert of_dense.keys() == found.keys() and set(of_dense.values()) == {None}

@@ -80,7 +80,7 @@ def test_the_command_trains_the_very_recipe(training, options):
         command = command_of(recipe, training, options, 2, protocol, full.epochs)
         ours = build_graph(recipe.chain(protocol, seed)[-1] for seed in (0, 1))
         assert parsed(command) == {i: node.row_epochs for i, node in ours.items()}, command
-        methods.add(recipe.method)
+        methods.add(recipe.retrain.method)
         return 0.0
 
     optuna.create_study(sampler=RandomSampler(seed=0)).optimize(objective, 60)
@@ -123,14 +123,14 @@ def test_rivals_prune_as_far_for_no_more(compression, cost):
     for rival in rivals.values():
         assert rival.compression() == pytest.approx(compression)
         assert rival.cost_epochs(protocol) <= cost
-        assert rival.epochs == 16 or rival.cost_epochs(protocol) > cost - rival.levels
+        assert rival.retrain.epochs == 16 or rival.cost_epochs(protocol) > cost - rival.levels
         assert len(rival.chain(protocol, seed=1)) == rival.levels + 1
     full = published_cost(compression, protocol)
     if cost >= full:  # then Algorithm 1 as it is
         (rival,) = rivals.values()
-        assert rival.epochs == 16 and rival.fraction == pytest.approx(STEP, abs=0.05)
+        assert rival.retrain.epochs == 16 and rival.prune.fraction == pytest.approx(STEP, abs=0.05)
     elif cost >= 32 and compression > 2:
-        longest = max(rival.epochs for rival in rivals.values())
+        longest = max(rival.retrain.epochs for rival in rivals.values())
         assert longest == 16 and len(rivals) == 2
 
 
@@ -201,4 +201,4 @@ def test_the_knob_that_decides_is_the_most_important():
     study.optimize(objective, 40)
     (line,) = importance_lines(study)
     assert "deciding" in line.split(": ")[1].split(",")[0]
-    assert line.endswith("too rarely asked for to tell: rare")
+    assert line.endswith("too rarely suggested: rare")

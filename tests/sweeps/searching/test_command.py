@@ -62,8 +62,8 @@ def test_dry_run_tells_space_and_cost_and_leaves_nothing_behind(storage, typed):
     [
         (("--objectives", "accuracy"), "--target-compression"),
         (("--objectives", "accuracy", "cost", "--budget-epochs", "9"), "leave one of the two"),
-        (("--max-accuracy-drop", "half"), "0.5pt"),
-        (("--max-accuracy-drop", "2"), "0.5pt"),
+        (("--max-accuracy-drop", "half"), "0.3pt"),
+        (("--max-accuracy-drop", "2"), "0.3pt"),
         (("--methods", "prayer"), "lr_rewind"),
         (("--fractions", "1.2"), "below 1"),
         (("--space", "nowhere.toml"), "nowhere.toml"),

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_ray.spec import Prune, Retrain
+from sweeps.options import drop_limit
 from sweeps.searching.objectives import (
     MAXIMISE,
     Goal,
@@ -16,13 +18,12 @@ from sweeps.searching.objectives import (
     is_feasible,
     is_promising,
     noise_of,
-    parse_drop,
     recommended,
     violations,
 )
 from sweeps.searching.space import Recipe
 
-RECIPE = Recipe(method="lr_rewind", structure="unstructured", fraction=0.2, levels=1, epochs=4)
+RECIPE = Recipe(prune=Prune(fraction=0.2), retrain=Retrain(method="lr_rewind", epochs=4), levels=1)
 GOALS = [
     Goal(),
     Goal(cost="flops"),
@@ -133,7 +134,7 @@ def test_the_noise_is_the_standard_error_of_a_share():
     ("text", "fraction"), [("0.5pt", 0.005), ("0.005", 0.005), ("0", 0.0), (None, None)]
 )
 def test_drops_are_points_or_fractions(text, fraction):
-    assert parse_drop(text) == fraction
+    assert drop_limit(text) == fraction
 
 
 @pytest.mark.parametrize(
@@ -159,5 +160,5 @@ def test_limits_that_contradict_or_leave_the_question_open_are_refused(settings,
 
 
 def test_a_drop_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match=r"0\.5pt"):
-        parse_drop("half a point")
+    with pytest.raises(ValueError, match="--max-accuracy-drop is 'half a point'"):
+        drop_limit("half a point")

@@ -11,6 +11,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from benchmarks.pretending import plausible, pretend
+from rewind_ray.limits import Range
+from rewind_ray.spec import Prune, Retrain
 from rewind_ray.store.leases import Heartbeat, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
@@ -20,7 +22,7 @@ from sweeps.searching.answer import confirmation_lines, effort_lines, nearest_li
 from sweeps.searching.journal import Journal, lines_of
 from sweeps.searching.objectives import Goal, is_feasible
 from sweeps.searching.search import CONFIRM_FROM, Search, Suggestion
-from sweeps.searching.space import Range, Recipe, narrowed
+from sweeps.searching.space import Recipe, narrowed
 from sweeps.searching.study import SAMPLERS
 from tests.sweeps.searching.searches import SMALL, asked, run, searching
 
@@ -182,7 +184,7 @@ def test_seeds_are_spent_on_what_may_be_on_the_front(tmp_path):
         if node.stage.level == 2:
             chains[node.stage.train_epochs] += 1
     assert chains.pop(4) == 3  # the most accurate, with all seeds
-    better_before = [recipe.epochs for recipe in search.points if recipe.levels == 2]
+    better_before = [recipe.retrain.epochs for recipe in search.points if recipe.levels == 2]
     for epochs, count in chains.items():
         first = better_before.index(epochs)
         expected = 3 if epochs == max(better_before[: first + 1]) else 1
@@ -201,7 +203,7 @@ def test_what_ends_on_the_front_has_all_seeds(tmp_path):
 
     search = searching(tmp_path, space=space, goal=SINGLE, suggestions=8, seeds=3)
     run(search, lucky)
-    assert {point.recipe.method for point in search.front()} == {"lr_rewind"}
+    assert {point.recipe.retrain.method for point in search.front()} == {"lr_rewind"}
     assert all(point.seeds == (0, 1, 2) for point in search.front())
     assert search.recommended().val_accuracy == 0.6
 
@@ -244,14 +246,8 @@ def hopeless_search(storage, rivals, lucky_seed=None, **settings):
 
 
 def next_recipe(space, method, epochs, momentum):
-    return Recipe(
-        method=method,
-        structure="unstructured",
-        fraction=0.5,
-        levels=3,
-        epochs=epochs,
-        restore_momentum=momentum,
-    )
+    retrain = Retrain(method=method, epochs=epochs, restore_momentum=momentum)
+    return Recipe(prune=Prune(fraction=0.5), retrain=retrain, levels=3)
 
 
 def finish(search, recipe, accuracy, seeds=(0,), asked=False):
@@ -346,7 +342,7 @@ def test_diverging_recipes_are_told_and_never_recommended(tmp_path):
     ended = [t for t in search.study.trials() if "diverged" in t.user_attrs.get("ended", "")]
     assert ended and all(t.params["method"] == "weight_rewind" for t in ended)
     for recipe in search.points:
-        assert recipe.method != "weight_rewind" or recipe.levels < 2
+        assert recipe.retrain.method != "weight_rewind" or recipe.levels < 2
     again = searching(tmp_path, suggestions=20)
     assert run(again, diverging) == [] and again.points == search.points
 

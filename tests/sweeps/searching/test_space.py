@@ -9,10 +9,11 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
+from rewind_ray.knobs import value_of
+from rewind_ray.limits import Range
 from rewind_ray.retraining import METHODS
 from sweeps.plan.naming import target_density
 from sweeps.searching.space import (
-    Range,
     Space,
     default_space,
     endless_knobs,
@@ -62,7 +63,7 @@ def test_what_a_recipe_says_is_what_its_stages_are(target):
         assert target is None or recipe.compression() >= target * (1 - 1e-9)
         shorter = recipe.up_to(recipe.levels - 1).chain(PROTOCOL, seed=3)
         assert [s.stage_id for s in shorter] == [s.stage_id for s in chain[:-1]]
-        methods.add(recipe.method)
+        methods.add(recipe.retrain.method)
     assert methods == set(METHODS)
 
 
@@ -99,14 +100,15 @@ def test_the_cheapest_and_the_dearest_recipe(structure, target):
 def test_drops_are_at_half_of_the_retraining_and_then_halfway_to_its_end():
     space = narrowed(FINITE, {"methods": ("step",), "shares": (1.0,), "decays": (2,)})
     _, recipe = sampled(space, count=1)[0]
-    assert recipe.epochs == 4 and recipe.drops == (2.0, 3.0) and recipe.factor == 0.1
+    assert (recipe.retrain.epochs, recipe.retrain.drops) == (4, (2.0, 3.0))
+    assert value_of(recipe.retrain, "factor") == 0.1
 
 
 def test_rates_and_steps_are_round_numbers():
     for _, recipe in sampled(default_space(PROTOCOL)):
-        if recipe.lr is not None:
-            assert float(f"{recipe.lr:.2g}") == recipe.lr
-        assert recipe.alpha is None or len(f"{recipe.alpha}") == 3  # 0.3, not 0.30000000000000004
+        lr, alpha = recipe.retrain.lr, recipe.retrain.alpha
+        assert lr is None or float(f"{lr:.2g}") == lr
+        assert alpha is None or len(f"{alpha}") == 3  # 0.3, not 0.30000000000000004
 
 
 # files
@@ -134,15 +136,15 @@ def test_a_file_narrows_the_space(tmp_path):
         ('methods = ["prayer"]', "lr_rewind"),
         ("fractions = [0.2, 1.0]", "above 0 and below 1"),
         ("fractions = [0.2, 0.2]", "twice"),
-        ("levels = [0]", "whole numbers from 1 up"),
+        ("levels = [0]", "whole numbers from 1 to 1000"),
         ("levels = {low = 1, high = 2.5}", "whole"),
         ("levels = {low = 5, high = 2, step = 1}", "low is at most high"),
         ("shares = {low = 0.5, high = 1.5, step = 0.5}", "above 0, up to 1"),
         ("shares = {low = 0.5}", "a range has low, high"),
         ("lrs = {low = 0, high = 1, log = true}", "0"),
         ("lrs = 0.1", "give a list"),
-        ("momentum = [1]", "true, false"),
-        ("colours = [1]", "known: methods"),
+        ("momentum = [1]", "true or false"),
+        ("colours = [1]", "known: layers"),
         ("max_compression = 1", "above 1"),
         ("fractions = [", "space.toml"),
     ],

@@ -1,4 +1,4 @@
-"""What a search begins with: the recipes that one would try without it."""
+"""The first suggestions of a search: the recipes that one would try without it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 import sys
 from typing import Any
 
+from rewind_ray.knobs import Values
+from rewind_ray.limits import Range
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Protocol
 from sweeps.iterative_wrn import steps_to
+from sweeps.plan.chains import share_of
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import (
     DIGITS,
-    PARAMETERS,
-    Knob,
-    Range,
+    KNOBS,
     Space,
     asked_knobs,
     lowest,
@@ -22,24 +23,26 @@ from sweeps.searching.space import (
 )
 
 METHOD = "lr_rewind"
-"""Of Algorithm 1, Renda et al. 2020, §6."""
+"""Of Algorithm 1; Renda et al. 2020, §6."""
 
 
-def known_recipes(space: Space, protocol: Protocol, goal: Goal) -> list[dict[str, Any]]:
-    """The study's parameters of Algorithm 1 in its largest and in its smallest steps, each level
-    retrained for as long as the limits allow, as far down as they allow. Without those that the
-    space hasn't got."""
+def first_recipes(space: Space, protocol: Protocol, goal: Goal) -> list[dict[str, Any]]:
+    """Optuna parameters of Algorithm 1 with the largest and with the smallest steps of the space.
+
+    Each level retrains for as long, and the chain prunes as far, as the limits allow. Recipes that
+    the space doesn't have are left out.
+    """
     if METHOD not in values_of(space.methods):
         return []
     steps = dict.fromkeys((greatest(space.fractions, 1.0), lowest(space.fractions)))
-    recipes = [known_recipe(fraction, space, protocol, goal) for fraction in steps]
+    recipes = [first_recipe(fraction, space, protocol, goal) for fraction in steps]
     return [recipe for n, recipe in enumerate(recipes) if recipe and recipe not in recipes[:n]]
 
 
-def known_recipe(
+def first_recipe(
     fraction: float, space: Space, protocol: Protocol, goal: Goal
 ) -> dict[str, Any] | None:
-    """None if no level of it is within the limits."""
+    """None if not even one level is within the limits."""
     structure = values_of(space.structures)[0]
     asked = asked_knobs(METHODS[METHOD], structure, goal.target_compression is not None)
     budget = goal.budget_epochs or sys.maxsize
@@ -51,7 +54,7 @@ def known_recipe(
     share = greatest(space.shares, affordable / protocol.epochs)
     if share is None:
         return None
-    epochs = max(1, round(share * protocol.epochs))
+    epochs = share_of(protocol.epochs, share)
     deepest = math.log(space.max_compression) / -math.log1p(-fraction)
     levels = greatest(space.levels, min(budget / epochs, deepest))
     if "levels" in asked and levels is None:
@@ -62,12 +65,12 @@ def known_recipe(
         "shares": share,
         "momentum": lowest(space.momentum),
     }
-    found = {PARAMETERS[knob]: values[knob] for knob in asked}
+    found = {KNOBS[knob].parameter: values[knob] for knob in asked}
     return {"method": METHOD, "structure": structure, **found}
 
 
-def greatest(knob: Knob, limit: float) -> Any:
-    """Of its values up to ``limit``; None if all are above it."""
+def greatest(knob: Values, limit: float) -> Any:
+    """The greatest value up to ``limit``; None if all are above it."""
     limit += 10**-DIGITS
     if not isinstance(knob, Range):
         return max((value for value in knob if value <= limit), default=None)

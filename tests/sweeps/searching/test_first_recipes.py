@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
+from rewind_ray.limits import Range
 from rewind_ray.protocols import digits
-from sweeps.searching.known import greatest, known_recipes
+from sweeps.searching.first_recipes import first_recipes, greatest
 from sweeps.searching.objectives import Goal
-from sweeps.searching.space import Range, Recipe, Space, recipe_of
+from sweeps.searching.space import Recipe, Space, recipe_of
 from tests.sweeps.searching.searches import asked, run, searching
 
 pytestmark = pytest.mark.filterwarnings(
@@ -27,7 +28,7 @@ def recipes(space: Space, goal: Goal) -> list[Recipe]:
     """As the study will understand them; fails if a parameter is missing or isn't allowed."""
     return [
         recipe_of(FixedTrial(parameters), space, PROTOCOL, goal.target_compression)
-        for parameters in known_recipes(space, PROTOCOL, goal)
+        for parameters in first_recipes(space, PROTOCOL, goal)
     ]
 
 
@@ -40,7 +41,7 @@ def test_algorithm_1_in_large_and_in_small_steps_for_the_whole_time():
 def test_the_largest_step_is_one_that_a_range_has():
     """Not its end, which its steps may miss."""
     space = Space(fractions=Range(low=0.2, high=0.9, step=0.2))
-    assert [recipe.fraction for recipe in recipes(space, Goal())] == [0.8, 0.2]
+    assert [recipe.prune.fraction for recipe in recipes(space, Goal())] == [0.8, 0.2]
 
 
 def test_a_target_says_the_levels():
@@ -50,9 +51,9 @@ def test_a_target_says_the_levels():
 
 def test_a_budget_shortens_chains_and_then_levels():
     goal = Goal(objectives=("accuracy", "compression"), budget_epochs=40)
-    assert [(r.levels, r.epochs) for r in recipes(Space(), goal)] == [(2, 16), (2, 16)]
+    assert [(r.levels, r.retrain.epochs) for r in recipes(Space(), goal)] == [(2, 16), (2, 16)]
     goal = Goal(objectives=("accuracy", "compression"), budget_epochs=9)
-    assert [(r.levels, r.epochs) for r in recipes(Space(), goal)] == [(1, 8), (1, 8)]
+    assert [(r.levels, r.retrain.epochs) for r in recipes(Space(), goal)] == [(1, 8), (1, 8)]
 
 
 def test_what_the_space_has_not_got_is_not_asked():
@@ -84,7 +85,7 @@ def test_they_are_within_space_and_limits(fractions, levels, low, budget, target
     for recipe in recipes(space, goal):
         assert recipe.cost_epochs(PROTOCOL) <= (budget or math.inf)
         assert recipe.compression() <= space.max_compression + 1e-6 or target is not None
-        assert recipe.fraction in (min(fractions), max(fractions))
+        assert recipe.prune.fraction in (min(fractions), max(fractions))
         deeper = replace(recipe, levels=recipe.levels + 1)
         if target is None and isinstance(levels, Range) and levels.low == 1:
             deeper = replace(recipe, levels=recipe.levels + 2)
