@@ -33,6 +33,20 @@ WIDE_RESNET: dict[str, Option] = {
     "batch_norm_epsilon": 1e-3,
     "same_padding": False,
 }
+GNMT: dict[str, Option] = {
+    "layers": 4,  # of the encoder, and of the decoder; this and the others: Renda et al. 2020
+    "units": 1024,
+    "dropout": 0.2,
+    "shared_embedding": True,
+    "input_feeding": True,
+    "pass_state": True,
+}
+GNMT_SMALL: dict[str, Option] = GNMT | {
+    "layers": 2,
+    "units": 256,
+    "input_feeding": False,
+    "pass_state": False,
+}
 SHORT_TRAINING: dict[str, Option] = {"batch_norm_decay": 0.9}
 """With the papers' 0.997 BatchNorm's running statistics would need thousands of updates to forget
 where they started, and these networks are trained for hundreds."""
@@ -49,6 +63,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "vgg16": VGG,
     "vgg19": VGG,
     "wrn_10_1": WIDE_RESNET,
+    "gnmt": GNMT,
+    "gnmt_small": GNMT_SMALL,
+    "gnmt_tiny": GNMT_SMALL | {"units": 32},
     "wrn_16_8": WIDE_RESNET,
 }
 """Network -> its options and their defaults."""

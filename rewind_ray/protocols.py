@@ -66,6 +66,7 @@ def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
     options = {
         "network_options": _both(settings, changes, "network_options"),
         "optimizer_options": _both(own, changes, "optimizer_options"),
+        "task_options": _both(settings, changes, "task_options"),
     }
     return settings | changes | options
 
@@ -176,6 +177,88 @@ def wang_imagenet100(
     return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
 
 
+GNMT_UPDATES = 863
+"""Of an epoch, which is half a pass: run.py checkpoints and counts so."""
+
+
+def renda_gnmt(network: str = "gnmt", dataset: str = "wmt16_en_de", **changes: Any) -> Protocol:
+    """Renda et al. 2020, Table 1: Adam, 5 passes in 10 epochs of half a pass.
+
+    Details are those of their published code (``gnmt/model``), run on a TPU of 8 cores in bfloat16:
+    each core clips the summed gradient of its 256 sentences. Everything with its source:
+    ``docs/protocols/renda2020.md``.
+    """
+    updates = (6472, 7191, 7910)  # "luong234": 5753 + 719 i of 8630
+    settings: dict[str, Any] = {
+        "network_options": {"shared_embedding": False} if network == "gnmt" else {},
+        "task": "translation",
+        "task_options": {
+            "subwords": 32_317,
+            "longest": 47,
+            "bucket_width": 10,
+            "shards": 8,
+            "sum_loss": True,
+            "beam_width": 5,
+            "length_penalty": 0.6,
+            "coverage_penalty": 0.1,
+            "longest_output": 150,
+            "bleu_lowercase": True,
+            "bleu_tokenizer": "intl",
+        },
+        "epochs": 10,
+        "steps_per_epoch": GNMT_UPDATES,
+        "schedule": Schedule(
+            lr=0.002,
+            drops=tuple(update / GNMT_UPDATES for update in updates),
+            factor=0.5,
+            warmup_epochs=200 / GNMT_UPDATES,
+            warmup_shape="exponential",
+            warmup_start=0.01,
+        ),
+        "batch_size": 2048,
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "label_smoothing": 0.1,
+        "max_gradient_norm": 5.0,
+        "initial_weights": "uniform",
+        "validation": "own",
+        "prunable": "*",
+        "precision": "bf16",
+    }
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+
+
+def multi30k(network: str = "gnmt_small", dataset: str = "multi30k", **changes: Any) -> Protocol:
+    """Ours: the shape of GNMT's training for a small network and 29,000 captions; 10 passes."""
+    settings: dict[str, Any] = {
+        "task": "translation",
+        "task_options": {
+            "subwords": 6000,
+            "longest": 80,
+            "bucket_width": 1,
+            "longest_output": 60,
+        },
+        "epochs": 10,
+        "schedule": Schedule(
+            lr=0.002,
+            drops=(7.5, 8.33, 9.17),
+            factor=0.5,
+            warmup_epochs=0.4,
+            warmup_shape="exponential",
+            warmup_start=0.01,
+        ),
+        "batch_size": 64,
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "label_smoothing": 0.1,
+        "max_gradient_norm": 5.0,
+        "initial_weights": "uniform",
+        "validation": "own",
+        "prunable": "*",
+    }
+    return Protocol(network=network, dataset=dataset, **_changed(settings, changes))
+
+
 WANG_BATCHES = {"vgg19": 256}
 """Of their VGG-19; 128 for the others."""
 TORCH_NORM = {"batch_norm_decay": 0.9, "batch_norm_epsilon": 1e-5}
@@ -251,8 +334,14 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "wang_imagenet100": wang_imagenet100,
     "wang_cifar": wang_cifar,
     "digits": digits,
+    "renda_gnmt": renda_gnmt,
+    "multi30k": multi30k,
     "plain": plain,
 }
+
+
+TASK_PROTOCOLS = {"translation": "multi30k"}
+"""Task -> name of the protocol that it is trained by unless another is given."""
 
 
 def protocol_named(name: str) -> Callable[..., Protocol]:

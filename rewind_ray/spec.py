@@ -52,6 +52,7 @@ INITIAL_WEIGHTS = {
     "he_normal": "kernels normal, of variance 2 / fan-in (Wang et al. 2023, their CIFAR code)",
     "torchvision_resnet": "convolutions normal, of variance 2 / fan-out; the dense kernel uniform "
     "in ±1 / sqrt(fan-in) (torchvision's ResNets, which Wang et al. 2023 trained)",
+    "uniform": "uniform in ±0.1 (Renda et al. 2020, their GNMT code)",
 }
 DECAYED = {
     "all": "every parameter (Mikler 2022; Renda et al. 2020, their CIFAR code)",
@@ -79,6 +80,7 @@ VALIDATION = {
     "none": "no validation set",
     "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
     "train": "a fixed random part of the training set",
+    "own": "the validation set that the data comes with (translation)",
 }
 
 
@@ -146,7 +148,11 @@ class Protocol:
     """Test on this many, before the validation part is taken from them; None: on all."""
     standardisation: str = "dataset"
     label_smoothing: float = 0.0
-    """Share of a label that is spread over all classes; 0 in all three papers' protocols."""
+    """Share of a label that is spread over all classes; 0 in all three papers' protocols for
+    images."""
+    max_gradient_norm: float | None = None
+    """Larger gradients are scaled down to this Euclidean norm, over all parameters together, pruned
+    weights left out; None: they stay as they are."""
 
     @property
     def optimizer_settings(self) -> dict[str, bool | int | float | str]:
@@ -175,6 +181,12 @@ class Protocol:
         for name in ("steps_per_epoch", "train_examples", "test_examples", "image_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        if self.max_gradient_norm is not None:
+            object.__setattr__(self, "max_gradient_norm", rounded(self.max_gradient_norm))
+            if not 0 < self.max_gradient_norm < math.inf:
+                raise UserError(
+                    f"max_gradient_norm is {self.max_gradient_norm}; allowed: numbers above 0"
+                )
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}; allowed: 0 up to below 1")
         _one_of("standardisation", self.standardisation, STANDARDISATIONS)
@@ -188,14 +200,16 @@ class Protocol:
         _one_of("decayed", self.decayed, DECAYED)
         _one_of("initial_weights", self.initial_weights, INITIAL_WEIGHTS)
         _one_of("validation", self.validation, VALIDATION)
-        if (self.validation == "none") != (self.validation_fraction == 0):
-            raise UserError(
-                f"validation {self.validation!r} with validation_fraction "
-                f"{self.validation_fraction}; give both, or neither"
-            )
         if not 0 <= self.validation_fraction < 1:
             raise UserError(
                 f"validation_fraction is {self.validation_fraction}; allowed: 0 up to below 1"
+            )
+        of_part = self.validation in ("test", "train")
+        if of_part != (self.validation_fraction > 0):
+            way_out = "give one above 0" if of_part else "leave it out"
+            raise UserError(
+                f"validation {self.validation!r} with validation_fraction "
+                f"{self.validation_fraction}; {way_out}"
             )
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
@@ -666,7 +680,8 @@ def stage_to_dict(stage: Stage) -> dict[str, Any]:
 def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     """Inverse of ``stage_to_dict``. Raises ValueError if the data is not a stage's."""
     try:
-        protocol = data["protocol"]
+        protocol = dict(data["protocol"])
+        protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
         for name in ("network_options", "optimizer_options", "task_options"):
             if len(protocol.get(name, ())) > OPTIONS_LIMIT:
                 raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
@@ -674,7 +689,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
             raise ValueError(f"more than {STEPS_LIMIT} steps")
         if not max(data["seed"], data["baseline_epochs"]) < WHOLE_LIMIT:
             raise ValueError(f"seed or baseline_epochs is not below {WHOLE_LIMIT}")
-        stage = _made_chain(data)
+        stage = _made_chain(data, protocol)
         claimed = data.get("stage_id", stage.stage_id)
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"this is no stage's description: {repr(error)[:500]}") from error
@@ -692,19 +707,17 @@ _known: dict[bytes, Stage] = {}
 is made and hashed once, and not again for each of its descendants."""
 
 
-def _made_chain(data: Mapping[str, Any]) -> Stage:
-    """The last stage of a description."""
+def _made_chain(data: Mapping[str, Any], protocol: Mapping[str, Any]) -> Stage:
+    """The last stage of a description. protocol: its protocol, with a Schedule."""
     digests = _digests_of_prefixes(data)
-    known = [(n, stage) for n, digest in enumerate(digests) if (stage := _known.get(digest))]
-    if known:
-        length, stage = known[-1]
-    else:
+    length = next((n for n in reversed(range(len(digests))) if digests[n] in _known), None)
+    if length is None:
         length = 0
-        protocol = dict(data["protocol"])
-        protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
         made = _made_from(Protocol, protocol)
         stage = dense_stage(made, data["seed"], data["baseline_epochs"])
         _remember(digests[0], stage)
+    else:
+        stage = _known[digests[length]]
     for step, digest in zip(data["steps"][length:], digests[length + 1 :], strict=True):
         prune = _made_from(Prune, step["prune"])
         stage = retrain_stage(stage, prune, _made_from(Retrain, step["retrain"]))

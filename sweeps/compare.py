@@ -12,6 +12,8 @@ Examples:
   python -m sweeps.compare --network my_models:resnet --init trained.pt --dataset folder:photos \\
       --split 0.2
   python -m sweeps.compare --dataset folder:/data/flowers --image-size 32 --epochs 30
+  python -m sweeps.compare --task translation --dataset multi30k --network gnmt_small \\
+      --data /data/multi30k --densities 0.2 --rewind-epoch 6 --restore-momentum
   python -m sweeps.compare --dataset cifar10 --network resnet56 --methods lr_rewind --levels 10
   python -m sweeps.compare --dataset cifar100 --structure filters --densities 0.5 0.25 --dry-run
 """
@@ -19,21 +21,19 @@ Examples:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from rewind_ray.datasets import resolve
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.models import check_network
 from rewind_ray.models.own import own_builder, read_weights
 from rewind_ray.network_options import Option
 from rewind_ray.optimizers import read_options
-from rewind_ray.protocols import protocol_named
+from rewind_ray.protocols import TASK_PROTOCOLS, protocol_named
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.retraining import method_named
@@ -69,8 +69,8 @@ class Training:
     """The dense network and its training."""
 
     network: str = "resnet20"
-    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..., or your own as
-    package.module:function."""
+    """digits_resnet, resnet20, resnet56, resnet110, wrn_16_8, vgg16, ..., gnmt_small for
+    translation, or your own as package.module:function."""
     network_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the network's builder."""
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
@@ -78,11 +78,12 @@ class Training:
     isn't trained. builder: your function returns it trained."""
     dataset: str = "cifar10"
     """digits, cifar10, cifar100, fashion_mnist, folder:PATH with train/<class>/* and
-    test/<class>/*, or your own as package.module:function."""
+    test/<class>/*, or your own as package.module:function; for translation multi30k, wmt16_en_de,
+    number_words, or folder:PATH with train.en, train.de, test.en, ..."""
     split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
     """Share that tests of a folder <class>/*, or of own data, without a test part."""
-    task: Annotated[str | None, tyro.conf.arg(metavar="package.module:Class")] = None
-    """Your own Task, for what isn't classification (docs/extending.md)."""
+    task: Annotated[str | None, tyro.conf.arg(metavar="translation|package.module:Class")] = None
+    """For what isn't classification: translation, or your own Task (docs/extending.md)."""
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """What only the task understands."""
     augmentation: str | None = None
@@ -95,7 +96,8 @@ class Training:
     """Side that a folder's images are resized to; that of its first image if left out."""
     protocol: str | None = None
     """Training protocol, for all that no other flag says: renda_cifar, mikler_resnet, mikler_wrn,
-    digits, ...; if left out renda_cifar, and plain for networks or data of your own."""
+    digits, ...; if left out renda_cifar, multi30k for translation, and plain for networks or data
+    of your own."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Length of the original training; the protocol's if left out, else its rate drops are
     moved along."""
@@ -259,10 +261,11 @@ def retrainings(name: str, epochs: int, comparison: Comparison) -> Iterator[Retr
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
     """The protocol as asked for, and where its data is."""
     own = (training.network, training.dataset, training.task or "")
-    usual = "plain" if any(map(is_import_path, own)) else "renda_cifar"
-    make_protocol = protocol_named(training.protocol or usual)
-    check_names(training)
-    dataset, folder, place = chosen_data(training, data, make_protocol(training.network, "cifar10"))
+    usual = "plain" if any(map(is_import_path, own)) else TASK_PROTOCOLS.get(training.task or "")
+    make_protocol = protocol_named(training.protocol or usual or "renda_cifar")
+    as_usual = make_protocol(training.network, "cifar10")
+    check_names(training, as_usual.task)
+    dataset, folder, place = chosen_data(training, data, as_usual)
     if training.validation is not None:
         place |= {
             "validation": "test" if training.validation else "none",
@@ -311,11 +314,11 @@ def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Sche
     )
 
 
-def check_names(training: Training) -> None:
+def check_names(training: Training, task: str) -> None:
     """Raises UserError for a network or task that there isn't, before anything is read."""
     if is_import_path(training.network):
         own_builder(training.network)
-    elif training.task is None:
+    elif task == "image_classification":
         check_network(training.network, named_options(training.network_option, "--network-option"))
     if training.task is not None:
         task_class(training.task)
@@ -328,27 +331,19 @@ def chosen_data(
     options = named_options(training.task_option, "--task-option")
     if training.split:
         options["split"] = training.split
-    if training.task is not None or is_import_path(training.dataset):
-        place: dict[str, Any] = {
-            "task": training.task or "classification",
-            "task_options": options,
-            "augmentation": training.augmentation or "none",
-        }
-        return training.dataset, None if data is None else os.path.abspath(data), place
-    augmentation = training.augmentation or usual.augmentation
-    dataset, folder, digest, image_size = resolve(
-        training.dataset, data, training.image_size, augmentation, training.split
-    )
-    return (
-        dataset,
-        folder,
-        {
-            "task_options": options,
-            "augmentation": augmentation,
-            "data_digest": digest,
-            "image_size": image_size,
-        },
-    )
+    task = training.task or usual.task
+    if is_import_path(training.dataset) and training.task is None:
+        task = "classification"
+    wanted: dict[str, Any] = {
+        "task": task,
+        "task_options": options,
+        "augmentation": training.augmentation or usual.augmentation,
+        "image_size": training.image_size,
+    }
+    dataset, folder, place = task_class(task).located(training.dataset, data, wanted)
+    if training.augmentation is not None:
+        place["augmentation"] = training.augmentation
+    return dataset, folder, {"task": task, "task_options": options, **place}
 
 
 def with_init(protocol: Protocol, init: str | None, folder: str | None) -> Protocol:

@@ -111,9 +111,9 @@ def table5(dense: Stage, retrainings: tuple[Retrain, ...]) -> Iterator[Stage]:
         yield from one_shot(dense, retrain, (0.107,), UNSTRUCTURED)
 
 
-Recipe = Callable[[Stage, tuple[Retrain, ...]], Iterator[Stage]]
-Experiment = tuple[Callable[[], Protocol], Recipe, tuple[str, ...]]
-"""The protocol's function, the chains of one dense network, the retraining methods."""
+Chains = Callable[[Stage, tuple[Retrain, ...]], Iterator[Stage]]
+Experiment = tuple[Callable[[], Protocol], Chains, tuple[str, ...]]
+"""Function of the protocol, chains of a dense network, retraining methods."""
 FIGURES: dict[str, Experiment] = {
     "fig1": (lambda: mikler_resnet("resnet20"), fig1, ALL_METHODS),
     "fig2": (lambda: mikler_resnet("resnet56"), fig2, ALL_METHODS),

@@ -1,8 +1,10 @@
-"""The vision experiments of Renda, Frankle & Carbin, ICLR 2020: figures 1 to 12 and table 1.
+"""The experiments of Renda, Frankle & Carbin, ICLR 2020: figures 1 to 12 and table 1.
 
 Three seeds, ten retraining times t spread over the original training, and for each compression the
 t with the best validation accuracy (§3). Networks: resnet20, resnet56, resnet110 on CIFAR-10;
-resnet34, resnet50 on ImageNet, whose images are looked for in DATA/imagenet. GNMT is not here yet.
+resnet34, resnet50 on ImageNet, whose images are looked for in DATA/imagenet; gnmt on WMT16, English
+to German, whose files are looked for in DATA/wmt16_en_de, or below DATA. Its epochs are half
+passes.
 
   fig1    one-shot, best t: unstructured and filters, fine-tuning and both rewindings
   fig2    iterative in steps of 20%, best t
@@ -33,7 +35,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rewind_ray.errors import UserError
-from rewind_ray.protocols import renda_cifar, renda_imagenet
+from rewind_ray.protocols import renda_cifar, renda_gnmt, renda_imagenet
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds
@@ -47,8 +49,12 @@ ALL = (*WITHOUT_REINIT, "reinit")
 # The published trials' retraining times and densities.
 CIFAR_TIMES = (10, 30, 50, 70, 90, 110, 130, 150, 170, 182)
 IMAGENET_TIMES = (9, 18, 27, 36, 45, 54, 63, 72, 81, 90)
-ONE_SHOT_DENSITIES = tuple(0.8**level for level in range(1, 11))
-ITERATIVE_LEVELS = {"resnet20": 10, "resnet56": 17, "resnet110": 10, "resnet50": 10}
+GNMT_TIMES = tuple(range(1, 11))  # half passes
+TIMES = {times[-1]: times for times in (CIFAR_TIMES, IMAGENET_TIMES, GNMT_TIMES)}
+"""T -> the times t."""
+LEVELS, GNMT_LEVELS = 10, 25
+"""One-shot densities are 0.8, 0.8^2, ..."""
+ITERATIVE_LEVELS = {"resnet20": 10, "resnet56": 17, "resnet110": 10, "resnet50": 10, "gnmt": 25}
 POWERS = (1, 2, 3, 4, 5)  # of the rates of Li et al. 2017; §2.2, footnote 6
 STEP = Prune(fraction=0.2)
 
@@ -70,35 +76,30 @@ class Figure:
     """Method -> share of T."""
 
 
+THREE = ("resnet56", "resnet50", "gnmt")
+FIVE = ("resnet20", "resnet56", "resnet110", "resnet50", "gnmt")
+
 FIGURES: dict[str, Figure] = {
-    "fig1": Figure(one_shot=("resnet56", "resnet50"), filters=("resnet56-B", "resnet34-A")),
-    "fig2": Figure(iterative=("resnet56", "resnet50")),
-    "fig3": Figure(one_shot=("resnet56", "resnet50")),
+    "fig1": Figure(one_shot=THREE, filters=("resnet56-B", "resnet34-A")),
+    "fig2": Figure(iterative=THREE),
+    "fig3": Figure(one_shot=THREE),
     "fig4": Figure(filters=("resnet56-B", "resnet34-A")),
-    "fig5": Figure(
-        iterative=("resnet56", "resnet50"), all_times=False, shares=(("lr_rewind", 1.0),)
-    ),
+    "fig5": Figure(iterative=THREE, all_times=False, shares=(("lr_rewind", 1.0),)),
     "fig6": Figure(
-        iterative=("resnet56", "resnet50"),
+        iterative=THREE,
         all_times=False,
         shares=(("weight_rewind", 0.9), ("lr_rewind", 1.0), ("finetune", 1.0)),
     ),
     "fig7": Figure(
-        one_shot=("resnet20", "resnet56", "resnet110", "resnet50"),
+        one_shot=FIVE,
         filters=(
             *("resnet56-A", "resnet56-B", "resnet110-A", "resnet110-B"),
             *("resnet34-A", "resnet34-B"),
         ),
         methods=ALL,
     ),
-    "fig8": Figure(
-        iterative=("resnet20", "resnet56", "resnet110", "resnet50"), methods=WITHOUT_REINIT
-    ),
-    "fig9": Figure(
-        one_shot=("resnet20", "resnet56", "resnet110", "resnet50"),
-        iterative=("resnet20", "resnet56", "resnet110", "resnet50"),
-        methods=ALL,
-    ),
+    "fig8": Figure(iterative=FIVE, methods=WITHOUT_REINIT),
+    "fig9": Figure(one_shot=FIVE, iterative=FIVE, methods=ALL),
     "fig10": Figure(
         filters=(
             *("resnet56-A", "resnet56-B", "resnet110-A", "resnet110-B"),
@@ -110,7 +111,7 @@ FIGURES: dict[str, Figure] = {
     "fig12": Figure(iterative=("resnet56", "resnet50")),
     "table1": Figure(),
 }
-TABLE1 = ("resnet20", "resnet56", "resnet110", "resnet34", "resnet50")
+TABLE1 = ("resnet20", "resnet56", "resnet110", "resnet34", "resnet50", "gnmt")
 
 
 def renda2020(
@@ -125,7 +126,7 @@ def renda2020(
             yield dense
             for retrain in retrainings(figure, full, protocol):
                 if network in figure.one_shot:
-                    yield from one_shot(dense, retrain, ONE_SHOT_DENSITIES, STEP)
+                    yield from one_shot(dense, retrain, one_shot_densities(network), STEP)
                 if network in figure.iterative and retrain.method in iterative_methods(network):
                     yield iterative(dense, retrain, ITERATIVE_LEVELS[network], STEP)
                 for rates in figure.filters:
@@ -133,8 +134,13 @@ def renda2020(
                         yield from filter_levels(dense, retrain, rates, options.smoke)
 
 
+def one_shot_densities(network: str) -> tuple[float, ...]:
+    levels = GNMT_LEVELS if network == "gnmt" else LEVELS
+    return tuple(0.8**level for level in range(1, levels + 1))
+
+
 def iterative_methods(network: str) -> tuple[str, ...]:
-    """As the published trials have them: low-LR weight rewinding on CIFAR only."""
+    """As the published trials have them: low-LR weight rewinding not on ImageNet."""
     return MAIN if network == "resnet50" else WITHOUT_REINIT
 
 
@@ -154,7 +160,7 @@ def filter_levels(dense: Stage, retrain: Retrain, rates: str, smoke: bool) -> It
 
 def retrainings(figure: Figure, full: Protocol, protocol: Protocol) -> Iterator[Retrain]:
     """Momentum is restored with the weights, as in the authors' code."""
-    times = CIFAR_TIMES if full.epochs == CIFAR_TIMES[-1] else IMAGENET_TIMES
+    times = TIMES[full.epochs]
     if not figure.all_times:
         for method, share in figure.shares:
             longest = max(t for t in times if t <= share * full.epochs)
@@ -172,7 +178,7 @@ def retraining(method: str, epochs: int) -> Retrain:
 def protocol_of(network: str) -> Protocol:
     if network in ("resnet34", "resnet50"):
         return renda_imagenet(network)
-    return renda_cifar(network)
+    return renda_gnmt(network) if network == "gnmt" else renda_cifar(network)
 
 
 def networks_of(name: str, figure: Figure) -> tuple[str, ...]:

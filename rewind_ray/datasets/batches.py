@@ -6,15 +6,14 @@ row lookups, one gather and the standardisation, on whichever device the data is
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from rewind_ray.datasets.draws import pass_order, random_state
 from rewind_ray.datasets.image_set import ImageSet, Part
 from rewind_ray.datasets.packing import unpack
 
@@ -57,24 +56,13 @@ def plan_epoch(
     orders = [pass_order(seed, number, num_train) for number in range(first, last + 1)]
     places = np.concatenate([order[:of_each_pass] for order in orders])
     skipped = start - first * of_each_pass
-    choices = _random(f"epoch {epoch} of seed {seed}").randint(
+    choices = random_state(f"epoch {epoch} of seed {seed}").randint(
         num_views, size=length, dtype=np.int64
     )
     return EpochPlan(
         order=torch.from_numpy(places[skipped : skipped + length]),
         choices=torch.from_numpy(choices),
     )
-
-
-def pass_order(seed: int, number: int, num_train: int) -> NDArray[np.int64]:
-    """Of the images in a pass, counted from 0. (num_train,)"""
-    return _random(f"pass {number} of seed {seed}").permutation(num_train)
-
-
-def _random(name: str) -> np.random.RandomState:
-    # numpy promises that RandomState's streams never change, so an epoch stays what it is.
-    words = hashlib.sha256(name.encode()).digest()
-    return np.random.RandomState(np.frombuffer(words, dtype="<u4"))
 
 
 def epoch_batches(data: ImageSet, seed: int, epoch: int) -> Iterator[Batch]:

@@ -38,6 +38,11 @@ def split_indices(protocol: Protocol, num_train: int, num_test: int) -> Split:
     test = _chosen("test", num_test, protocol.test_examples)
     if protocol.validation == "none":
         return Split(train, test, None)
+    if protocol.validation == "own":
+        raise UserError(
+            f"validation is 'own', and {protocol.dataset} comes without a validation set; allowed: "
+            "none, test, train"
+        )
     source = test if protocol.validation == "test" else train
     val, rest = validation_split(len(source), protocol.validation_fraction)
     if len(val) == 0 or len(rest) == 0:

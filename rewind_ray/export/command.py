@@ -40,7 +40,6 @@ from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.errors import DataError, UserError
 from rewind_ray.export.latency import compare
 from rewind_ray.importing import is_import_path
-from rewind_ray.models import build_network
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
 from rewind_ray.pruning.channels import follower_mask
 from rewind_ray.pruning.cut import Cut
@@ -52,7 +51,7 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.structures import with_option
-from rewind_ray.tasks import Task, planned_task
+from rewind_ray.tasks import Task, planned_task, task_class
 from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
@@ -327,7 +326,15 @@ def sizes(task: Task, stage: Stage, network: nn.Module, mask: Mask) -> dict[str,
 
 
 def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]:
-    """Against the dense network, in PyTorch without compilation."""
+    """Against the dense network, in PyTorch without compilation.
+
+    Raises UserError for networks that take no floating-point input.
+    """
+    if not exported.task.example()[0].is_floating_point():
+        raise UserError(
+            f"--latency of task {exported.task.name}, whose networks take no floating-point input; "
+            "leave it out"
+        )
     dense = exported.task.network(exported.stage.seed)
     measured = compare(dense, exported.network, tuple(exported.task.example()[0].shape[1:]), device)
     for one in measured:
@@ -350,8 +357,14 @@ def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]
 
 def as_safetensors(exported: Exported) -> bytes:
     """Weights and BatchNorm's statistics by name. Nothing in it is executed when it is read."""
-    tensors = {name: tensor.contiguous() for name, tensor in exported.network.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in own_tensors(exported.network).items()}
     return save(tensors, metadata={FACTS: json.dumps(exported.facts)})
+
+
+def own_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Its state, what two modules share under the first of its names only."""
+    names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    return {name: tensor for name, tensor in network.state_dict().items() if name in names}
 
 
 def as_pt2(exported: Exported) -> bytes:
@@ -397,6 +410,13 @@ def check_installed(format: str) -> None:
         )
 
 
+def check_format(task: Task, format: str) -> None:
+    if format not in task.formats:
+        raise UserError(
+            f"--format {format} for task {task.name}; allowed: {', '.join(task.formats)}"
+        )
+
+
 def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network that was exported to the file, in evaluation mode, and what is known of it.
 
@@ -412,19 +432,21 @@ def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise UserError(f"{path} was not written by rewind_ray.export: it doesn't say so")
     facts = json.loads(facts_text)
     protocol = facts["spec"]["protocol"]
-    if is_import_path(protocol["network"]):
+    own = [name for name in (protocol["network"], protocol["task"]) if is_import_path(name)]
+    if own:
         raise UserError(
-            f"{path} holds weights of {protocol['network']}, which is no network of this package; "
+            f"{path} holds weights of {own[0]}, which is no network of this package; "
             "build it yourself and give them to its load_state_dict, or export it as .pt2"
         )
-    network = build_network(
-        protocol["network"],
-        num_classes=facts["output"]["shape"][1],
-        in_channels=facts["input"]["shape"][1],
-        options=dict(protocol["network_options"]),
-    )
-    shrink_(network, cut_to_shapes(network.state_dict(), tensors))
-    network.load_state_dict(tensors)
+    network = task_class(protocol["task"]).rebuilt(facts)
+    shrink_(network, cut_to_shapes(own_tensors(network), tensors))
+    wanted = own_tensors(network).keys()
+    if tensors.keys() != wanted:
+        raise UserError(
+            f"{path} holds other tensors than a {protocol['network']} has: "
+            f"{', '.join(sorted(tensors.keys() ^ wanted)[:NEAR_MATCHES])}"
+        )
+    network.load_state_dict(tensors, strict=False)  # names of what is shared aren't in the file
     return network.eval(), facts
 
 
@@ -488,6 +510,7 @@ def export_command(
     on = chosen_device(device)
     ledger = Ledger(storage)
     exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data, trust)
+    check_format(exported.task, format)
     facts = dict(exported.facts)
     target = Path(out or default_name(facts, format)).absolute()
     if format != "json":
@@ -502,10 +525,15 @@ def export_command(
 
 
 def write_network(exported: Exported, target: Path, format: str) -> dict[str, Any]:
-    """The file. Its name and digest."""
+    """The file, and what the task puts beside it. Their names and digests."""
     content = WRITERS[format](exported)
     write(target, content)
-    return {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
+    facts: dict[str, Any] = {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
+    for ending, beside in exported.task.attachments().items():
+        path = Path(f"{target}.{ending}")
+        write(path, beside)
+        facts[ending] = {"file": path.name, "sha256": hashlib.sha256(beside).hexdigest()}
+    return facts
 
 
 def write_export(exported: Exported, target: Path, format: str) -> dict[str, Any]:

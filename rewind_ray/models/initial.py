@@ -54,11 +54,17 @@ def torchvision_resnet(kernel: Tensor, generator: Generator) -> Tensor:
     return drawn.normal_(0.0, deviation, generator=generator)
 
 
+def uniform(kernel: Tensor, generator: Generator) -> Tensor:
+    """Uniform in ±0.1, as Renda et al. 2020's GNMT starts (``gnmt/model/nmt/nmt.py``)."""
+    return torch.empty(kernel.shape, device="cpu").uniform_(-0.1, 0.1, generator=generator)
+
+
 DRAW: dict[str, Callable[[Tensor, Generator], Tensor]] = {
     "he_uniform": he_uniform,
     "truncated_normal": truncated_normal,
     "he_normal": he_normal,
     "torchvision_resnet": torchvision_resnet,
+    "uniform": uniform,
 }
 """The kinds of ``rewind_ray.spec.INITIAL_WEIGHTS``."""
 

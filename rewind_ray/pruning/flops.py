@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +23,7 @@ def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, 
     """
     was_training = network.training
     network.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=FUSED) as counter, torch.no_grad():
         network(*fitted(example, network))
     network.train(was_training)
     root = type(network).__name__
@@ -31,8 +35,39 @@ def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, 
     own = dict(counts)  # counted are those of the modules inside too
     for name, count in counts.items():
         if name:
-            own[name.rpartition(".")[0]] -= count
+            own[nearest(name, counts)] -= count
     return {name: count for name, count in own.items() if count}
+
+
+def nearest(name: str, counts: Mapping[str, int]) -> str:
+    """The module around it that is called itself; a ``ModuleList`` isn't."""
+    around = name.rpartition(".")[0]
+    while around not in counts:
+        around = around.rpartition(".")[0]
+    return around
+
+
+def fused_lstm_flops(
+    input_shape: torch.Size, ih: torch.Size, hh: torch.Size, *others: Any, **options: Any
+) -> int:
+    """Of oneDNN's layer on a CPU: every weight times every row of the input, (..., features)."""
+    rows = math.prod(input_shape[:-1])
+    return 2 * rows * (math.prod(ih) + math.prod(hh))
+
+
+def cudnn_rnn_flops(
+    input_shape: torch.Size, weights: list[torch.Size], *others: Any, **options: Any
+) -> int:
+    """Of cuDNN's layers: the same for all weight matrices; biases have one dimension."""
+    rows = math.prod(input_shape[:-1])
+    return 2 * rows * sum(math.prod(shape) for shape in weights if len(shape) == 2)
+
+
+FUSED: dict[Any, Any] = {
+    torch.ops.aten.mkldnn_rnn_layer: fused_lstm_flops,
+    torch.ops.aten._cudnn_rnn: cudnn_rnn_flops,
+}
+"""Operations that PyTorch's counter doesn't know."""
 
 
 def remaining_multiply_adds(dense: dict[str, int], mask: Mask) -> int:

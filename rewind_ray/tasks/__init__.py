@@ -2,6 +2,7 @@
 
 task          the seam: Task, Metric, Loss
 image         image classification
+translation   sentences into another language, scored by bleu
 own           classification of the user's own data
 classifying   what these two share
 identity      digests of what is the user's own, taken by the driver and checked by workers
@@ -23,11 +24,12 @@ from rewind_ray.importing import import_object, is_import_path
 from rewind_ray.models.own import load_weights_
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.identity import check_identity, check_network, own_digests
-from rewind_ray.tasks.task import Batch, Loss, Metric, Sizes, Task, as_loss
+from rewind_ray.tasks.task import Batch, Loss, LossOf, Metric, Sizes, Task, as_loss
 
 TASKS: dict[str, str] = {
     "image_classification": "rewind_ray.tasks.image:ImageClassification",
     "classification": "rewind_ray.tasks.own:Classification",
+    "translation": "rewind_ray.tasks.translation:Translation",
 }
 """Name -> import path of a ``Task``, imported only when it is used."""
 
@@ -106,6 +108,7 @@ __all__ = [
     "TASKS",
     "Batch",
     "Loss",
+    "LossOf",
     "Metric",
     "Sizes",
     "Task",

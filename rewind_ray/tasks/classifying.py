@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +29,17 @@ def fresh_network(protocol: Protocol, seed: int, num_classes: int, in_channels: 
 def own_network(protocol: Protocol, seed: int, num_classes: int, in_channels: int) -> nn.Module:
     from_data = {"num_classes": num_classes, "in_channels": in_channels}
     return build_own(protocol.network, dict(protocol.network_options), from_data, seed)
+
+
+def rebuilt_classifier(facts: Mapping[str, Any]) -> nn.Module:
+    """``Task.rebuilt`` of a built-in network."""
+    protocol = facts["spec"]["protocol"]
+    return build_network(
+        protocol["network"],
+        num_classes=facts["output"]["shape"][1],
+        in_channels=facts["input"]["shape"][1],
+        options=dict(protocol["network_options"]),
+    )
 
 
 def classification_loss(network: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Loss:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, stream
+from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, resolve, stream
 from rewind_ray.datasets.batches import Batch
 from rewind_ray.datasets.catalog import STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
@@ -17,11 +17,20 @@ from rewind_ray.datasets.split import split_indices
 from rewind_ray.datasets.stream import StreamSet
 from rewind_ray.importing import is_import_path
 from rewind_ray.models import build_network
-from rewind_ray.network_options import Option
+from rewind_ray.network_options import Option, options_of
 from rewind_ray.spec import Protocol
 from rewind_ray.task_options import TASK_OPTIONS
-from rewind_ray.tasks.classifying import accuracy, classification_loss, fresh_network, own_network
+from rewind_ray.tasks.classifying import (
+    accuracy,
+    classification_loss,
+    fresh_network,
+    own_network,
+    rebuilt_classifier,
+)
 from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
+
+SMALLEST = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
+"""Prefix of a network's name -> the smallest network of that kind."""
 
 
 class ImageClassification(Task):
@@ -101,7 +110,42 @@ class ImageClassification(Task):
         std = 1 / self.images.inv_std
         return self.images.mean.flatten().tolist(), std.flatten().tolist()
 
+    @classmethod
+    def located(
+        cls, dataset: str, data: str | None, wanted: Mapping[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        augmentation = wanted["augmentation"]
+        split = float(wanted["task_options"].get("split", cls.option_defaults["split"]))
+        name, folder, digest, image_size = resolve(
+            dataset, data, wanted["image_size"], augmentation, split
+        )
+        place = {"augmentation": augmentation, "data_digest": digest, "image_size": image_size}
+        return name, folder, place
+
+    @classmethod
+    def tiny(cls, protocol: Protocol) -> dict[str, Any]:
+        """The smallest network of its kind, and 64 of the built-in digits."""
+        kinds = [kind for kind in SMALLEST if protocol.network.startswith(kind)]
+        network = SMALLEST[kinds[0]] if kinds else protocol.network
+        given, known = dict(protocol.network_options), options_of(network)
+        return {
+            "network": network,
+            "network_options": {name: given[name] for name in known if name in given},
+            "dataset": "digits",
+            "data_digest": "",
+            "image_size": None,
+            "train_examples": 64,
+            "test_examples": 50,
+            "augmentation": "zero1",
+            "standardisation": "image" if protocol.standardisation == "image" else "dataset",
+            "batch_size": 32,
+        }
+
     # Networks
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        return rebuilt_classifier(facts)
 
     def network(self, seed: int) -> nn.Module:
         info = self.info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.network_options import Option
 from rewind_ray.task_options import TASK_OPTIONS
-from rewind_ray.tasks.classifying import accuracy, classification_loss, fresh_network
+from rewind_ray.tasks.classifying import (
+    accuracy,
+    classification_loss,
+    fresh_network,
+    rebuilt_classifier,
+)
 from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
 loaded = lru_cache(maxsize=1)(load_own)
@@ -30,6 +35,10 @@ class Classification(Task):
     metric = Metric("accuracy")
     option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["classification"]
     """split: share of data without a test part that tests."""
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        return rebuilt_classifier(facts)
 
     # Data
 

@@ -5,7 +5,8 @@ Training knows no more of a task than is written here. A batch is whatever the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import islice
@@ -55,6 +56,10 @@ class Loss:
     """How many of the examples were predicted right, an integer scalar; None: not a question."""
 
 
+LossOf = Callable[[Batch], Loss]
+"""``Task.loss`` of the network that is trained, in the protocol's precision."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
     """What can be said of a task's data before it is loaded."""
@@ -75,6 +80,8 @@ class Task:
     """
 
     metric: Metric
+    formats: ClassVar[tuple[str, ...]] = ("safetensors", "pt2", "onnx", "json")
+    """That ``rewind_ray.export`` can write its networks in."""
     option_defaults: ClassVar[Mapping[str, Option]] = {}
     """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
@@ -136,6 +143,54 @@ class Task:
     def _num_batches(self) -> int:
         return sum(1 for _ in self.batches("train", 0, 0))
 
+    def backward(
+        self, network: nn.Module, batch: Batch, loss_of: LossOf, clip: Callable[[], None]
+    ) -> Loss:
+        """Leave the batch's gradient in the parameters' ``grad``, which are empty, and return its
+        loss. ``clip`` makes the gradient that is there no larger than the protocol allows.
+
+        A task may take the batch in parts that fit into memory.
+        """
+        return whole_backward(network, batch, loss_of, clip)
+
+    @property
+    def metric_details(self) -> str:
+        """How the metric is measured, in words, for an epoch's metrics; empty: nothing to say."""
+        return ""
+
+    @property
+    def prepared_digest(self) -> str:
+        """Of what the data was made into, where the protocol leaves that open (a vocabulary that
+        was learnt): the stages of a chain must have the same. Empty: it leaves nothing open."""
+        return ""
+
+    @classmethod
+    def located(
+        cls, dataset: str, data: str | None, wanted: Mapping[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        """What the user wrote -> the data set's name in specs, the folder of its files (absolute,
+        because Ray's actors change their working directory), and the fields of the protocol that
+        follow from them. wanted: what was asked for or is usual of ``task_options``,
+        ``augmentation`` and ``image_size``. Raises UserError for data that can't be had."""
+        return dataset, None if data is None else os.path.abspath(data), {"augmentation": "none"}
+
+    @classmethod
+    def tiny(cls, protocol: Protocol) -> dict[str, Any]:
+        """Settings of the protocol that make its network and data tiny, for ``--smoke``."""
+        return {}
+
+    @classmethod
+    def rebuilt(cls, facts: Mapping[str, Any]) -> nn.Module:
+        """A network that an exported file describes, its weights yet to be loaded, without the
+        data. facts: what the file says of it. Raises UserError where it can't be built so."""
+        raise UserError(
+            f"networks of task {facts['spec']['protocol']['task']} can't be built from a file"
+        )
+
+    def attachments(self) -> dict[str, bytes]:
+        """Files that an exported network is of no use without: ending of the name -> content."""
+        return {}
+
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Parameters that may be pruned, by name, in the order of the modules."""
         return prunable_parameters(network, self.protocol.prunable)
@@ -183,6 +238,16 @@ class Task:
         without says so here."""
         self.load()
         return Sizes(steps_per_epoch=self.steps_per_epoch)
+
+
+def whole_backward(
+    network: nn.Module, batch: Batch, loss_of: LossOf, clip: Callable[[], None]
+) -> Loss:
+    """``Task.backward`` by a single pass."""
+    loss = loss_of(batch)
+    loss.mean.backward()  # type: ignore[no-untyped-call]
+    clip()
+    return loss
 
 
 def as_loss(loss: Loss | Tensor, batch: Batch) -> Loss:

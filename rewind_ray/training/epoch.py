@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from rewind_ray.errors import UserError
 from rewind_ray.pruning import Mask, apply_mask_
-from rewind_ray.tasks import Batch, Loss, Task, as_loss
+from rewind_ray.tasks import Batch, Loss, LossOf, Task, as_loss
+from rewind_ray.tasks.task import whole_backward
 
 BatchLoss = Callable[[nn.Module, Batch], Loss | Tensor]
 """See ``Task.loss``."""
+Backward = Callable[[nn.Module, Batch, LossOf, Callable[[], None]], Loss]
+"""See ``Task.backward``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +68,8 @@ def train_epoch(
     seed: int = 0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
+    backward: Backward = whole_backward,
+    max_gradient_norm: float | None = None,
 ) -> EpochMetrics:
     """Train on every batch once; on those that are left, where ``progress`` says how far it was.
 
@@ -72,7 +77,8 @@ def train_epoch(
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
     mask prunes nothing. seed: of what the network itself draws from PyTorch's global generators,
     such as dropout; each update has its own, so that an epoch can be gone on with. stop: asked
-    before every update whether to raise BrokenOff.
+    before every update whether to raise BrokenOff. backward, max_gradient_norm: see
+    ``Task.backward`` and the protocol.
     """
     network.train()
     device = next(network.parameters()).device
@@ -81,6 +87,15 @@ def train_epoch(
     examples, updates = progress.examples, progress.updates
     counted = False
     lr = 0.0
+
+    def loss_of(part: Batch) -> Loss:
+        with autocast(device, precision):
+            return as_loss(batch_loss(network, part), part)
+
+    def clip() -> None:
+        if max_gradient_norm is not None:
+            clip_gradients_(network, parameters, mask, max_gradient_norm)
+
     begun = time.perf_counter() - progress.seconds
     for batch in islice(batches, updates, None):
         if stop():
@@ -97,9 +112,7 @@ def train_epoch(
             group["lr"] = lr
         optimizer.zero_grad()
         torch.manual_seed(seed + updates)
-        with autocast(device, precision):
-            loss = as_loss(batch_loss(network, batch), batch)
-        loss.mean.backward()  # type: ignore[no-untyped-call]
+        loss = backward(network, batch, loss_of, clip)
         optimizer.step()
         if mask:
             apply_mask_(parameters, mask)
@@ -118,6 +131,18 @@ def train_epoch(
         train_seconds=seconds,
         examples_per_second=examples / seconds,
     )
+
+
+@torch.no_grad()
+def clip_gradients_(
+    network: nn.Module, parameters: dict[str, nn.Parameter], mask: Mask, norm: float
+) -> None:
+    """Scale the gradient down to ``norm``, if it is larger; that of pruned weights becomes 0."""
+    masked = {name: parameters[name].grad for name in mask}
+    there = {name: gradient for name, gradient in masked.items() if gradient is not None}
+    if there:
+        torch._foreach_mul_(list(there.values()), [mask[name] for name in there])
+    nn.utils.clip_grad_norm_(network.parameters(), norm, foreach=True)
 
 
 @torch.no_grad()

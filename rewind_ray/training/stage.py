@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewind_ray.errors import DataError
 from rewind_ray.models.own import load_weights_, weights_from_bytes
 from rewind_ray.pruning import (
     Mask,
@@ -37,7 +38,7 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
-from rewind_ray.tasks import as_loss, load_task
+from rewind_ray.tasks import Task, as_loss, load_task
 from rewind_ray.training.arithmetic import arithmetic, check_precision
 from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
@@ -123,6 +124,7 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
     )
     torch.set_num_threads(run.threads)
+    check_data(run)
     points = ledger.points(stage.stage_id)
     run.kept_epochs |= kept_before(run, points)
     if not resume_(run, points, no_later_than=min(missing, default=0)):
@@ -432,6 +434,8 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         progress=run.progress,
         seed=seed_of(f"network {stage.seed} {stage.level} {run.epoch}"),
         stop=run.stop,
+        backward=task.backward,
+        max_gradient_norm=stage.protocol.max_gradient_norm,
     )
 
 
@@ -485,6 +489,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
+        **{name: text for name, text in details_of(run.task).items() if text},
         "kept": keeps(run, run.epoch),
     }
     run.history[run.epoch] = metrics
@@ -496,6 +501,29 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
     drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
     return metrics
+
+
+def details_of(task: Task) -> dict[str, str]:
+    """What an epoch's metrics say of the task; empty texts say nothing."""
+    return {"metric_details": task.metric_details, "prepared_digest": task.prepared_digest}
+
+
+def check_data(run: StageRun) -> None:
+    """Raises DataError where this stage or its parent was trained on data that is another now:
+    other text, or the same text with another vocabulary."""
+    stage, here = run.stage, run.task.prepared_digest
+    earlier = [(stage, 0), *([(stage.parent, stage.parent.train_epochs)] if stage.parent else [])]
+    for one, epoch in earlier:
+        try:
+            there = run.ledger.read_metrics(one.stage_id, epoch).get("prepared_digest", "")
+        except (FileNotFoundError, ValueError):  # not yet begun, or damaged: nothing to compare
+            continue
+        if here and there and there != here:
+            raise DataError(
+                f"stage {one.stage_id} was trained on data of digest {there}, and the data of "
+                f"{stage.protocol.dataset} is {here} here: its text or its vocabulary differs; "
+                "give the same --data DIR and version of sentencepiece, or another --storage"
+            )
 
 
 def keeps(run: StageRun, epoch: int) -> bool:

@@ -25,7 +25,7 @@ from sweeps.plan.graph import build_graph, cost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class CatalogueEntry:
     command: str
     reproduces: str
     published: str
@@ -68,30 +68,30 @@ WANG_PUBLISHED = {
 }
 
 
-def recipes() -> Iterator[Recipe]:
+def catalogue() -> Iterator[CatalogueEntry]:
     """Ours first, then those of the papers, in their order."""
-    yield Recipe(
+    yield CatalogueEntry(
         command="sweeps.quickstart",
         reproduces="the three methods on handwritten digits",
         published="ours: see README",
         seeds=quickstart.SEEDS,
         stages=lambda seed: quickstart.quickstart(digits(), range(seed, seed + 1)),
     )
-    yield Recipe(
+    yield CatalogueEntry(
         command="sweeps.algorithm1",
         reproduces="Renda et al. 2020, Algorithms 1 and 2; ResNet-56 to 95% sparsity",
         published="Renda et al. 2020, figures 5 and 6",
         seeds=algorithm1.SEEDS,
         stages=algorithm1_stages,
     )
-    yield Recipe(
+    yield CatalogueEntry(
         command="sweeps.iterative_wrn",
         reproduces="Mikler 2022, figures 5 and 6, completed",
         published=MIKLER_PUBLISHED["fig5"],
         seeds=mikler2022.SEEDS,
         stages=iterative_wrn_stages,
     )
-    yield Recipe(
+    yield CatalogueEntry(
         command="sweeps.between_rewindings",
         reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
         published="ours: see docs/search.md",
@@ -105,7 +105,7 @@ def recipes() -> Iterator[Recipe]:
     )
     for module, published, stages in papers:
         for name, values in published.items():
-            yield Recipe(
+            yield CatalogueEntry(
                 command=f"{module.__name__} {name}",
                 reproduces=line_of(module.__doc__, name),
                 published=values,
@@ -157,11 +157,11 @@ HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 def table_lines() -> list[tuple[str, ...]]:
     """Command, what it reproduces, seeds, stages, epochs, published values."""
     lines = []
-    for recipe in recipes():
-        graph = build_graph(stage for s in range(recipe.seeds) for stage in recipe.stages(s))
+    for entry in catalogue():
+        graph = build_graph(stage for s in range(entry.seeds) for stage in entry.stages(s))
         whole = cost(graph)
-        numbers = (str(recipe.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
-        lines.append((f"python -m {recipe.command}", recipe.reproduces, *numbers, recipe.published))
+        numbers = (str(entry.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
+        lines.append((f"python -m {entry.command}", entry.reproduces, *numbers, entry.published))
     return lines
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from rewind_ray.command_line import DONE, FAILED
-from sweeps.commands.list import recipes
+from sweeps.commands.list import catalogue
 
 
 def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
@@ -21,12 +21,12 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
         only: run only recipes whose command contains this
     """
     outcomes = {}
-    for recipe in recipes():
-        if only in recipe.command:
-            module, *arguments = recipe.command.split()
+    for entry in catalogue():
+        if only in entry.command:
+            module, *arguments = entry.command.split()
             command = [sys.executable, "-m", module, *arguments, "--smoke", "--seeds", "1"]
-            print(f"\n== {recipe.command}", flush=True)
-            outcomes[recipe.command] = subprocess.call([*command, "--storage", storage])
+            print(f"\n== {entry.command}", flush=True)
+            outcomes[entry.command] = subprocess.call([*command, "--storage", storage])
     print()
     for name, code in outcomes.items():
         print(f"{'done  ' if code == 0 else 'FAILED'} {name}")

@@ -34,14 +34,14 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.text import printable
 
 SHOWN = 20
-"""Paths of a kind that are printed; --json prints all."""
+"""Most paths of a kind to print; --json prints all."""
 KINDS = {
     "tensors": "rewind points",
     "metrics": "metrics of epochs",
     "row": "result rows",
-    "spec": "descriptions",
-    "partial": "epochs broken off",
-    "partial tensors": "their tensors",
+    "spec": "stage descriptions",
+    "partial": "partial epochs",
+    "partial tensors": "tensors of partial epochs",
     "lease": "leases",
     "sweep": "sweeps' records",
     "driver": "drivers' heartbeats",
@@ -49,7 +49,7 @@ KINDS = {
     "tune": "Ray Tune's files",
     "figures": "figures",
     "temporary": "unfinished files",
-    "other": "others",
+    "other": "other files",
 }
 URI = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URI")]
 
@@ -119,7 +119,7 @@ def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
 
 
 def existing(uri: str) -> Ledger:
-    """Raises MissingFile where no storage is."""
+    """The storage's ledger. Raises MissingFile if there is none."""
     ledger = Ledger(uri)
     if not ledger.stage_ids() and not ledger.sweeps():
         raise MissingFile(f"no stages and no sweeps in {uri}; give the root of a storage")
@@ -232,7 +232,7 @@ def describe_garbage(item: Garbage) -> dict[str, Any]:
 
 def print_garbage(found: list[Garbage], deleted: bool) -> None:
     if not found:
-        print("Nothing that no sweep needs.")
+        print("Nothing to delete: sweeps need all that is here.")
         return
     for reason, title in REASONS.items():
         items = [item for item in found if item.reason == reason]
@@ -240,7 +240,7 @@ def print_garbage(found: list[Garbage], deleted: bool) -> None:
             print(f"{len(items):,} {title}, {decimal(sum(item.bytes for item in items))}")
             print_first(line_of(item) for item in items)
     size = decimal(sum(item.bytes for item in found))
-    print(f"{size} deleted." if deleted else f"{size} in all. --delete deletes it.")
+    print(f"{size} deleted." if deleted else f"{size} in all; --delete deletes it.")
 
 
 def line_of(item: Garbage) -> str:
@@ -292,7 +292,7 @@ def describe_damage(item: Damage) -> dict[str, str]:
     return asdict(item) | {"way_out": item.way_out}
 
 
-# progress, on stderr and only where somebody looks at it
+# progress, on stderr and only on a terminal
 
 
 def waiting(what: str) -> Any:

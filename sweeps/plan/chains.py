@@ -7,14 +7,12 @@ from dataclasses import replace
 
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
-from rewind_ray.network_options import options_of
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
+from rewind_ray.tasks import task_class
 from sweeps.options import Options
 
 SMOKE_EPOCHS = 10
-SMOKE_NETWORKS = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
-"""Prefix of a network's name -> the smallest network of that kind."""
 
 
 def one_shot(
@@ -47,7 +45,7 @@ def prepared(protocol: Protocol, options: Options) -> Protocol:
 
 
 def smoke(protocol: Protocol) -> Protocol:
-    """The same protocol for a tiny network, 64 of the built-in digits, and 10 epochs at most.
+    """The same protocol for a tiny network, a few built-in examples, and 10 epochs at most.
 
     What is the user's own stays, and only the training is shortened.
     """
@@ -57,21 +55,9 @@ def smoke(protocol: Protocol) -> Protocol:
     schedule = moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs))
     if any(map(is_import_path, (protocol.network, protocol.dataset, protocol.task))):
         return replace(protocol, epochs=epochs, steps_per_epoch=2, schedule=schedule)
-    kinds = [kind for kind in SMOKE_NETWORKS if protocol.network.startswith(kind)]
-    network = SMOKE_NETWORKS[kinds[0]] if kinds else protocol.network
-    options = dict(protocol.network_options)
     return replace(
         protocol,
-        network=network,
-        network_options={name: options[name] for name in options_of(network) if name in options},
-        dataset="digits",
-        data_digest="",
-        image_size=None,
-        train_examples=64,
-        test_examples=50,
-        augmentation="zero1",
-        standardisation="image" if protocol.standardisation == "image" else "dataset",
-        batch_size=32,
+        **task_class(protocol.task).tiny(protocol),
         epochs=epochs,
         steps_per_epoch=2,
         schedule=schedule,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from dataclasses import dataclass, fields, replace
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewind_ray import spec
 from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import digits, mikler_resnet, mikler_wrn, renda_cifar
 from rewind_ray.retraining import METHODS
@@ -68,14 +66,14 @@ def golden_stages() -> dict[str, Stage]:
 
 
 GOLDEN = {
-    "mikler resnet20": "b7cf6a8533c50ddd",
-    "digits": "a79dabb849819237",
-    "digits, rates rewound": "676f77b33331a7d2",
-    "mikler resnet20, a level": "101cb78bffd82566",
-    "mikler resnet20, two levels": "9cf217f572d34bb5",
-    "renda resnet56": "8e99e4403105c219",
-    "renda resnet56, filters": "7f7f88237b6e8b07",
-    "mikler wrn": "9f0365e4e9c727b9",
+    "mikler resnet20": "3b8c8561e7bdaec0",
+    "digits": "8b02222d86e3ca37",
+    "digits, rates rewound": "dfb352042625ec72",
+    "mikler resnet20, a level": "28f1fa4b88436bce",
+    "mikler resnet20, two levels": "ec089a757f072670",
+    "renda resnet56": "49b7f928bb5a1d75",
+    "renda resnet56, filters": "c7409c23c61cba35",
+    "mikler wrn": "ec99b024360f8399",
 }
 
 
@@ -149,6 +147,7 @@ PROTOCOL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "test_examples": st.sampled_from([None, 50]),
     "standardisation": st.sampled_from(list(STANDARDISATIONS)),
     "label_smoothing": st.sampled_from([0, 0.0, 0.1]),
+    "max_gradient_norm": st.sampled_from([None, 5, 5.0, 0.1]),
 }
 PRUNE_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fraction": st.sampled_from([0.2, 1 - 0.8, 0.25, 1 - 0.75, 0.2000001]),
@@ -399,7 +398,6 @@ REPEATED = {("parent_id",), ("baseline_id",), ("level",)}
 @pytest.mark.parametrize("path", [p for p in leaves(described_chain()) if p not in REPEATED])
 def test_an_edited_description_is_refused(path: tuple[Any, ...]) -> None:
     edited = described_chain()
-    stage_from_dict(edited)  # known from now on, with all of its ancestors
     place = edited
     for key in path[:-1]:
         place = place[key]
@@ -425,24 +423,6 @@ def test_an_edited_description_is_refused(path: tuple[Any, ...]) -> None:
 def test_what_is_no_description_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="this is no stage's description"):
         stage_from_dict(data)
-
-
-def test_descriptions_read_in_any_order_share_what_they_have_in_common() -> None:
-    """And none changes what another says."""
-    last = retrain_stage(
-        retrain_stage(
-            dense_stage(digits(), 5), Prune(fraction=0.5), Retrain(method="finetune", epochs=3)
-        ),
-        Prune(fraction=0.25),
-        Retrain(method="lr_rewind", epochs=2),
-    )
-    described = [json.loads(json.dumps(stage_to_dict(stage))) for stage in last.chain]
-    for order in itertools.permutations(range(3)):
-        spec._known.clear()
-        read = {number: stage_from_dict(described[number]) for number in order}
-        assert [read[n].stage_id for n in range(3)] == [stage.stage_id for stage in last.chain]
-        assert [stage_to_dict(read[n]) for n in range(3)] == [stage_to_dict(s) for s in last.chain]
-        assert read[2].parent is read[1] and read[1].parent is read[0]
 
 
 def test_dropping_a_step_is_refused() -> None:
@@ -490,12 +470,15 @@ NAN, INF = float("nan"), float("inf")
         ({"augmentation": "cutout"}, "unknown augmentation 'cutout'; known: none, reflect4_flip"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; known: fp32, tf32, bf16"),
         ({"prunable": "all"}, "unknown prunable 'all'; known: kernels, convolutions"),
-        ({"validation": "both"}, "unknown validation 'both'; known: none, test, train"),
-        ({"validation": "none"}, "validation 'none' with validation_fraction 0.2; give both"),
-        ({"validation_fraction": 0}, "validation 'test' with validation_fraction 0.0; give both"),
+        ({"validation": "both"}, "unknown validation 'both'; known: none, test, train, own"),
+        ({"validation": "none"}, "validation 'none' with validation_fraction 0.2; leave"),
+        ({"validation_fraction": 0}, "validation 'test' with validation_fraction 0.0; give one"),
         ({"validation_fraction": 1}, "validation_fraction is 1.0; allowed: 0 up to below 1"),
         ({"validation_fraction": -0.1}, "validation_fraction is -0.1; allowed: 0 up to below 1"),
         ({"validation_fraction": NAN}, "validation_fraction is nan; allowed: 0 up to below 1"),
+        ({"validation": "own"}, "validation 'own' with validation_fraction 0.2; leave it out"),
+        ({"max_gradient_norm": 0}, "max_gradient_norm is 0.0; allowed: numbers above 0"),
+        ({"max_gradient_norm": NAN}, "max_gradient_norm is nan; allowed: numbers above 0"),
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; known: sgd, adam, adamw"),
         ({"optimizer_options": {"beta1": 0.5}}, "beta1 is no option .* sgd; known: momentum, nest"),
         *(

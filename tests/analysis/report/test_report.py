@@ -382,7 +382,7 @@ def test_without_seeds_accuracies_or_pruned_networks_there_is_still_a_page(
 def test_what_a_lone_seed_or_a_missing_validation_means_is_said(make_row, make_table):
     rows = make_table(make_row(retrain_epochs=t, stage_id=str(t)) for t in (10, 20))
     facts = texts_of(section_of(material_of(rows, "rows.csv"), "summary"))
-    assert "With one seed, nothing tells how far another would differ." in facts
+    assert "With one seed, it is unknown how far another would differ." in facts
     assert any("chosen by test accuracy" in fact and "1 point " in fact for fact in facts)
 
 

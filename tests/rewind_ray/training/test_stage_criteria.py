@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rewind_ray.pruning import CRITERIA
 from rewind_ray.spec import Stage, dense_stage
@@ -52,6 +53,18 @@ def test_a_stage_is_pruned_and_trained(criterion: str, lab: Lab) -> None:
         assert row.density < 0.8
     for name, kept in point.mask.items():
         assert not point.weights[name][~kept].any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("criterion", PRUNED)
+def test_a_stage_on_a_gpu_is_the_same_twice(criterion: str, tmp_path: Path) -> None:
+    """No operation of a criterion's is refused where algorithms have to be deterministic."""
+    stage = child(start(), "lr_rewind", 1, criterion=criterion, **PRUNED[criterion])
+    labs = [Lab(tmp_path / name) for name in ("one", "other")]
+    for one in labs:
+        one.run_chain(stage, device="cuda")
+    assert labs[0].bytes(stage) == labs[1].bytes(stage)
 
 
 @pytest.mark.parametrize("criterion", ["synflow", "grasp"])

@@ -325,11 +325,11 @@ def test_gc_for_people(place: Place, capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     assert "1 stages that no sweep lists" in shown
     assert "1 result rows" in shown
-    assert "in all. --delete deletes it." in shown
+    assert "--delete deletes it." in shown
     assert run("gc", place.root, "--delete") == 0
     assert capsys.readouterr().out.endswith("deleted.\n")
     assert run("gc", place.root, "--delete") == 0
-    assert capsys.readouterr().out == "Nothing that no sweep needs.\n"
+    assert capsys.readouterr().out == "Nothing to delete: sweeps need all that is here.\n"
 
 
 def test_nothing_young_is_deleted(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,93 @@
+"""Networks, data and weights of the user's own by flags; their code on its way to workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rewind_ray.errors import UserError
+from rewind_ray.protocols import plain
+from rewind_ray.spec import dense_stage
+from rewind_ray.tasks import identified
+from sweeps.compare import Comparison, Training, chosen_protocol, compare
+from sweeps.prune import Target, chain
+from sweeps.run.own_code import runtime_env
+from tests.rewind_ray.own.test_identity import OWN
+from tests.rewind_ray.own.user_code import Perceptron
+
+FLAGS = {"network": f"{OWN}:perceptron", "dataset": f"{OWN}:wine", "epochs": 8, "batch_size": 16}
+
+
+def test_flags_and_python_make_the_same_stages() -> None:
+    by_flags, folder = chosen_protocol(Training(**FLAGS, network_option=("width=8",)), None)
+    by_python = plain(
+        f"{OWN}:perceptron",
+        f"{OWN}:wine",
+        task="classification",
+        epochs=8,
+        batch_size=16,
+        network_options={"width": 8},
+    )
+    assert folder is None
+    assert by_flags == identified(by_python, None)
+    assert by_flags.network_digest and by_flags.data_digest
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_short_runs_have_no_drops_that_do_not_fit(epochs: int) -> None:
+    protocol, _ = chosen_protocol(Training(**FLAGS | {"epochs": epochs}), None)
+    assert all(0 < drop < epochs for drop in protocol.schedule.drops)
+
+
+def test_given_weights_leave_weight_rewinding_out(tmp_path: Path) -> None:
+    torch.save(Perceptron().state_dict(), tmp_path / "trained.pt")
+    protocol, _ = chosen_protocol(Training(**FLAGS, init=str(tmp_path / "trained.pt")), None)
+    stages = list(compare(protocol, Comparison(), 1, range(1)))
+    assert {stage.method for stage in stages if stage.level} == {"finetune", "lr_rewind"}
+    assert all(stage.baseline.train_epochs == 0 for stage in stages)
+    assert dense_stage(protocol, 0).train_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"network": "resnet21"}, "unknown network 'resnet21'"),
+        ({"network": "nowhere:net"}, "no module 'nowhere'"),
+        ({"network_option": ("width",)}, r"--network-option is 'width'; write name=value"),
+        ({"init": "not-there.pt"}, r"not-there.pt: there is no such file"),
+    ],
+)
+def test_wrong_names_are_said_before_anything_is_read(flags: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        chosen_protocol(Training(**FLAGS | flags), None)  # type: ignore[arg-type]
+
+
+def test_steps_end_exactly_at_the_target() -> None:
+    protocol, _ = chosen_protocol(Training(**FLAGS), None)
+    end = chain(protocol, protocol, Target(target_compression=10))
+    kept = 1.0
+    for stage in end.chain[1:]:
+        assert stage.prune is not None and stage.prune.fraction is not None
+        assert stage.prune.fraction <= 0.2
+        kept *= 1 - stage.prune.fraction
+    assert kept == pytest.approx(0.1)
+
+
+def test_code_that_workers_cannot_see_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hidden_net").mkdir()
+    (tmp_path / "hidden_net" / "__init__.py").write_text("WIDTH = 3\n")
+    (tmp_path / "hidden_net" / "layers.py").write_text("DEPTH = 2\n")
+    (tmp_path / "hidden_net" / "weights.bin").write_bytes(bytes(100))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "hidden_net", __import__("hidden_net"))
+    sent = {Path(place).name: Path(place) for place in runtime_env("local")["py_modules"]}
+    names = {file.name for file in sent["hidden_net"].iterdir()}
+    assert names == {"__init__.py", "layers.py"}
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "hidden_net" not in str(runtime_env("local"))
+    assert "hidden_net" in str(runtime_env("auto"))
