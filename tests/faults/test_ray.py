@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.processes import descendants, find, listening_on, runs
+from benchmarks.soak.processes import descendants, find, listening_on, runs
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
 pytestmark = pytest.mark.slow  # each is a sweep, and most need one to compare with
