@@ -107,6 +107,8 @@ def main(
             if broken and shared:
                 cluster.shut_down()
                 cluster.build()
+            if broken:
+                print(f"\n{running.logs}: {broken}", flush=True)
             tally.add(running, verdict, time.monotonic() - begun, broken)
             tally.write(root / "tally.json")
             print(f"\n{running.logs}\n{table(tally)}", flush=True)

@@ -24,6 +24,8 @@ NODES = 2
 WORKER = "ray::StageTrainable"
 STUCK_SECONDS = 600.0
 """Without an epoch, whatever happened: then something is wrong."""
+BUILDS = 3
+"""Tries to start a cluster."""
 RESTARTS = 60
 """Of a sweep's command, at most."""
 
@@ -39,6 +41,14 @@ class OwnCluster:
         self.build()
 
     def build(self) -> None:
+        for tries_left in reversed(range(BUILDS)):
+            try:
+                return self._build()
+            except Exception:  # of Ray's, where a busy machine takes longer than it waits
+                if not tries_left:
+                    raise
+
+    def _build(self) -> None:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

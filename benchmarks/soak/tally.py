@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from benchmarks.soak.running import Running
@@ -42,7 +42,8 @@ class Tally:
         self.broken += [broken] * bool(broken)
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1))
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        path.write_text(json.dumps(values | {"verdict": asdict(self.verdict)}, indent=1))
 
     @property
     def clean(self) -> bool:
