@@ -340,12 +340,14 @@ def one_fault(running: Running) -> None:
     weights = [DAMAGE_SHARE, *(fault.share for fault in possible.values())]
     name = running.rng.choices(["", *possible], weights)[0]
     begun, names = time.time(), []
+    running.note(name or "files are damaged")
     if not name:
         names = list(damage_files(running))
     elif possible[name].do(running):
         names = [name]
     if not names:
         return
+    running.note(f"{', '.join(names)}; {time.time() - begun:.1f} s")
     running.counts.update(names)
     if running.wait_for_epoch(time.time()):
         for name in set(names):

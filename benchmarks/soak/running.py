@@ -141,10 +141,16 @@ class Running:
         if code in (None, 0):
             return
         self.restarts += 1
+        self.note(f"the driver has ended with {code}")
         self.tracebacks += "Traceback (most recent call last)" in self.last_log()
         if self.restarts > RESTARTS:
             raise Stuck(f"the command ended {self.restarts} times; see {self.logs}")
         self.driver = self.start()
+
+    def note(self, line: str) -> None:
+        """For whoever looks into what went wrong."""
+        with (self.logs / "faults.log").open("a") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     def last_log(self) -> str:
         return max(self.logs.glob("driver*.log")).read_text(errors="replace")

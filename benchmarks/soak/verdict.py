@@ -12,7 +12,7 @@ from rewind_ray.store.housekeeping import to_verify, verify
 from rewind_ray.store.ledger import Ledger
 from sweeps.commands.storage import KINDS
 
-OF_THE_RUN = ("train_seconds", "finished_at", "git_commit", "images_per_second", "kept", "epoch")
+OF_THE_RUN = ("train_seconds", "finished_at", "git_commit", "examples_per_second", "kept", "epoch")
 """What differs from run to run, or says what the run meant to keep."""
 AGAIN = 4
 """Times that the command may be given until all is sound."""
