@@ -43,7 +43,8 @@ class OwnCluster:
     def build(self) -> None:
         for tries_left in reversed(range(BUILDS)):
             try:
-                return self._build()
+                self._build()
+                return
             except Exception:  # of Ray's, where a busy machine takes longer than it waits
                 if not tries_left:
                     raise
