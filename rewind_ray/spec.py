@@ -633,8 +633,7 @@ def stage_to_dict(stage: Stage) -> dict[str, Any]:
 def stage_from_dict(data: Mapping[str, Any]) -> Stage:
     """Inverse of ``stage_to_dict``. Raises ValueError if the data is not a stage's."""
     try:
-        protocol = dict(data["protocol"])
-        protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
+        protocol = data["protocol"]
         for name in ("network_options", "optimizer_options", "task_options"):
             if len(protocol.get(name, ())) > OPTIONS_LIMIT:
                 raise ValueError(f"more than {OPTIONS_LIMIT} {name}")
@@ -642,7 +641,7 @@ def stage_from_dict(data: Mapping[str, Any]) -> Stage:
             raise ValueError(f"more than {STEPS_LIMIT} steps")
         if not max(data["seed"], data["baseline_epochs"]) < WHOLE_LIMIT:
             raise ValueError(f"seed or baseline_epochs is not below {WHOLE_LIMIT}")
-        stage = _made_chain(data, protocol)
+        stage = _made_chain(data)
         claimed = data.get("stage_id", stage.stage_id)
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"this is no stage's description: {repr(error)[:500]}") from error
@@ -660,17 +659,19 @@ _known: dict[bytes, Stage] = {}
 is made and hashed once, and not again for each of its descendants."""
 
 
-def _made_chain(data: Mapping[str, Any], protocol: Mapping[str, Any]) -> Stage:
-    """The last stage of a description. protocol: its protocol, with a Schedule."""
+def _made_chain(data: Mapping[str, Any]) -> Stage:
+    """The last stage of a description."""
     digests = _digests_of_prefixes(data)
-    length = next((n for n in reversed(range(len(digests))) if digests[n] in _known), None)
-    if length is None:
+    known = [(n, stage) for n, digest in enumerate(digests) if (stage := _known.get(digest))]
+    if known:
+        length, stage = known[-1]
+    else:
         length = 0
+        protocol = dict(data["protocol"])
+        protocol["schedule"] = _made_from(Schedule, protocol["schedule"])
         made = _made_from(Protocol, protocol)
         stage = dense_stage(made, data["seed"], data["baseline_epochs"])
         _remember(digests[0], stage)
-    else:
-        stage = _known[digests[length]]
     for step, digest in zip(data["steps"][length:], digests[length + 1 :], strict=True):
         prune = _made_from(Prune, step["prune"])
         stage = retrain_stage(stage, prune, _made_from(Retrain, step["retrain"]))

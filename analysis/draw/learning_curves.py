@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 
 METRICS = ("test_accuracy", "val_accuracy", "train_loss", "lr")
 EPOCHS_A_STAGE = 60  # read of a longer stage, evenly spread
-READERS = 16  # an object store answers slowly, but many at once
 
 Link = tuple[str, int]
 """A stage, and how many of its epochs the chain holds."""
@@ -45,18 +44,12 @@ def learning_curves(ledger: Ledger, ends: pd.DataFrame) -> pd.DataFrame:
 
     What can't be read is left out, with one warning that counts it.
     """
-    with ThreadPoolExecutor(READERS) as readers:
-        lengths = zip(ends["stage_id"], ends["train_epochs"], strict=True)
-        chains = dict(
-            zip(
-                ends["stage_id"],
-                readers.map(lambda end: _links(ledger, *end), lengths),
-                strict=True,
-            )
-        )
-        wanted = _epochs_to_read(chains.values())
-        read = readers.map(lambda key: _read(ledger, *key), wanted)
-        metrics = dict(zip(wanted, read, strict=True))
+    lengths = zip(ends["stage_id"], ends["train_epochs"], strict=True)
+    links = side_by_side(lambda end: _links(ledger, *end), lengths)
+    chains = dict(zip(ends["stage_id"], links, strict=True))
+    wanted = _epochs_to_read(chains.values())
+    read = side_by_side(lambda key: _read(ledger, *key), wanted)
+    metrics = dict(zip(wanted, read, strict=True))
     lost = sum(not links for links in chains.values()), sum(not found for found in metrics.values())
     if any(lost):
         log.warning("learning curves: %d chains and %d epochs can't be read", *lost)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,10 +31,10 @@ from rewind_ray.spec import Stage, canonical
 from rewind_ray.store.files import kind_of
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import open_storage
+from rewind_ray.store.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 
-READERS = 16
 MAX_CURVE_STAGES = 500
 """Whose curves are read: 60 small files each at most."""
 MAX_MISSING_STAGES = 2_000
@@ -245,7 +243,7 @@ def curve_ends(material: Material) -> pd.DataFrame:
 def protocols_of(ledger: Ledger, rows: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     """Of up to MAX_BASELINES dense networks, each protocol once."""
     first = rows.drop_duplicates(["network", "dataset", "protocol", "baseline_id"])
-    found = _together(
+    found = side_by_side(
         lambda stage_id: _spec(ledger, stage_id), first["baseline_id"][:MAX_BASELINES]
     )
     protocols = [canonical(stage.protocol)["Protocol"] for stage in found if stage]
@@ -266,7 +264,7 @@ def sweep_of(ledger: Ledger, name: str, present: set[tuple[str, int]]) -> Sweep 
         if (stage_id, length) not in present:
             longest[stage_id] = max(length, longest.get(stage_id, 0))
     missing = list(longest.items())
-    begun = _together(lambda item: _begun(ledger, *item), missing[:MAX_MISSING_STAGES])
+    begun = side_by_side(lambda item: _begun(ledger, *item), missing[:MAX_MISSING_STAGES])
     return Sweep(
         name=name,
         command=command,
@@ -290,9 +288,3 @@ def _spec(ledger: Ledger, stage_id: str) -> Stage | None:
         return ledger.read_spec(stage_id)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _together(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """An object store answers slowly, but many at once."""
-    with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(function, items))

@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from rewind_ray.result import COLUMNS, ResultRow, row_to_dict
 from rewind_ray.store.files import kind_of, read_bytes, write_atomically
 from rewind_ray.store.ledger import DamagedRecord, Ledger
 from rewind_ray.store.opening import open_storage
+from rewind_ray.store.side_by_side import side_by_side
 from rewind_ray.text import printable
 
 log = logging.getLogger(__name__)
 
 KEY = ["stage_id", "train_epochs"]
-READERS = 8  # an object store answers slowly, but many at once
 
 
 def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
@@ -141,12 +140,11 @@ def _from_ledger(ledger: Ledger, sweep: str | None) -> pd.DataFrame:
         for length in listed.row_epochs(stage_id)
         if wanted is None or (stage_id, length) in wanted
     ]
-    with ThreadPoolExecutor(READERS) as readers:
-        read = list(readers.map(lambda key: _read_row(ledger, *key), there))
-        rows = [row for row in read if row is not None]
-        known = list(dict.fromkeys(row.stage_id for row in rows))
-        found_details = readers.map(lambda stage_id: _read_details(ledger, stage_id), known)
-        details = dict(zip(known, found_details, strict=True))
+    read = side_by_side(lambda key: _read_row(ledger, *key), there)
+    rows = [row for row in read if row is not None]
+    known = list(dict.fromkeys(row.stage_id for row in rows))
+    found_details = side_by_side(lambda stage_id: _read_details(ledger, stage_id), known)
+    details = dict(zip(known, found_details, strict=True))
     if wanted is not None:
         missing = len(wanted) - len(rows)
         log.info("sweep %s: %d of its %d rows are there", sweep, len(rows), len(wanted))

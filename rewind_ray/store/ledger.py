@@ -22,6 +22,7 @@ from rewind_ray.store.files import (
     delete_folder,
     digest,
     discard,
+    is_file,
     list_names,
     read_bytes,
     read_sealed,
@@ -261,6 +262,15 @@ class Ledger:
         """Lengths that have a row, rising."""
         return layout.rows(list_names(self.filesystem, self.layout.rows(stage_id)))
 
+    # one by one, where a listing may be older than a file
+
+    def has_row(self, stage_id: str, train_epochs: int) -> bool:
+        return is_file(self.filesystem, self.layout.row(stage_id, train_epochs))
+
+    def has_point(self, stage_id: str, epoch: int) -> bool:
+        paths = self.layout.metrics(stage_id, epoch), self.layout.tensors(stage_id, epoch)
+        return all(is_file(self.filesystem, path) for path in paths)
+
     # many stages at once
 
     def listed(self, stage_ids: Iterable[str] | None = None) -> ListedLedger:
@@ -382,6 +392,12 @@ class ListedLedger(Ledger):
 
     def row_epochs(self, stage_id: str) -> list[int]:
         return self._row_epochs.get(stage_id, [])
+
+    def has_row(self, stage_id: str, train_epochs: int) -> bool:
+        return train_epochs in self.row_epochs(stage_id)
+
+    def has_point(self, stage_id: str, epoch: int) -> bool:
+        return epoch in self.points(stage_id)
 
     def drop_row(self, stage_id: str, train_epochs: int) -> None:
         super().drop_row(stage_id, train_epochs)

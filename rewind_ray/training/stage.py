@@ -64,12 +64,18 @@ def run_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> None:
 
 
 def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
-    """Epochs whose row or rewind point is wanted and not there, rising. Empty: done."""
+    """Epochs whose row or rewind point is wanted and not there, rising. Empty: done.
+
+    Those that aren't listed are looked for one by one: some object stores list late.
+    """
     stage_id = job.stage.stage_id
-    rows = set(ledger.row_epochs(stage_id)).intersection(job.row_epochs)
+    listed = ledger.row_epochs(stage_id)
+    rows = {n for n in job.row_epochs if n in listed or ledger.has_row(stage_id, n)}
     missing = set(job.row_epochs) - rows
     if job.rewind_epochs:
         unsaved = set(job.rewind_epochs).difference(ledger.points(stage_id))
+        if not missing:
+            unsaved = {epoch for epoch in unsaved if not ledger.has_point(stage_id, epoch)}
         if unsaved:
             found = {epoch: ledger.sound_row(stage_id, epoch) for epoch in rows}
             missing |= {epoch for epoch, row in found.items() if row is None}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -145,7 +146,7 @@ def stage_table(name: str, graph: Graph) -> Table:
         if len(known) == 1:
             spread = f"{1 / known[0]:.2f}×"
         numbers = (str(len(group.seeds)), f"{group.stages:,}", f"{group.epochs:,}")
-        table.add_row(*kind, spread, *numbers)
+        table.add_row(*map(escape, kind), spread, *numbers)
     return table
 
 

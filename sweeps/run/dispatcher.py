@@ -129,13 +129,13 @@ class Dispatcher:
             why = self.reasons[parent.stage_id]
             stopped = self.states[parent.stage_id] == State.STOPPED
             self._block(node, why, State.STOPPED if stopped else State.BLOCKED)
-        elif epochs in self.ledger.row_epochs(parent.stage_id) and self._has_dense_row(node.stage):
+        elif self.ledger.has_row(parent.stage_id, epochs) and self._has_dense_row(node.stage):
             row = self.ledger.sound_row(parent.stage_id, epochs)
             if row is not None:  # else its parent is about to be handed out again
                 self._release(node, row)
 
     def _has_dense_row(self, stage: Stage) -> bool:
-        return stage.protocol.epochs in self.ledger.row_epochs(stage.baseline.stage_id)
+        return self.ledger.has_row(stage.baseline.stage_id, stage.protocol.epochs)
 
     def next_ready(self) -> Node | None:
         """The ready stage with the longest chain behind it, now running; None if none is ready."""

@@ -61,6 +61,7 @@ class RayWatch:
         interrupt: Callable[[], None] = interrupt_main_thread,
         end: Callable[[], None] = end_process,
         look_seconds: float = LOOK_SECONDS,
+        silent_looks: int = SILENT_LOOKS,
     ) -> None:
         """trouble: what is wrong with Ray, None if nothing; it may block for ever where Ray is
         gone, or raise. last_words: shows how Ray has ended, where the main thread can't any more
@@ -72,6 +73,7 @@ class RayWatch:
         self._interrupt = interrupt
         self._end = end
         self._look_seconds = look_seconds
+        self._silent_looks = silent_looks
         self._answers = 0
         self._over = threading.Event()
         self._firing = threading.Lock()
@@ -102,7 +104,7 @@ class RayWatch:
         while not self._over.wait(self._look_seconds):
             silent = silent + 1 if answers == self._answers else 0
             answers = self._answers
-            if silent >= SILENT_LOOKS:
+            if silent >= self._silent_looks:
                 self.ended = self.ended or "its control service (GCS) doesn't answer"
             if self.ended:
                 break

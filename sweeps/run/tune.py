@@ -50,6 +50,8 @@ NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=Fals
 to it would take Tune seven requests to an object store, more than the epoch itself."""
 RESTARTS = 3
 """Restarts in a row, without a finished stage between them, of a Ray started for the sweep."""
+CONNECT_LOOKS = 40
+"""Seconds, about, in which a cluster has to answer; it takes a few."""
 MAX_FAILURES = 8
 """Tries of a stage after the first; generous, because a lost node counts as a failure."""
 
@@ -67,8 +69,31 @@ def start_ray(address: str) -> None:
     if address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
-        ray.init(address=address, **quiet)
+        connect(address, quiet)
     keep_token_private()
+
+
+def connect(address: str, quiet: dict[str, Any]) -> None:
+    """Raises UserError where no cluster answers; Ray alone would try for a quarter of an hour."""
+    advice = "start it (ray start --head), give another --address, or leave it out"
+    silence = f"no Ray answers at --address {address}; {advice}"
+    watch = RayWatch(
+        never, lambda _: print(f"error: {silence}", file=sys.stderr), silent_looks=CONNECT_LOOKS
+    )
+    try:
+        with watch:
+            ray.init(address=address, **quiet)
+    except KeyboardInterrupt:
+        if watch.ended is None:
+            raise
+        raise UserError(silence) from None
+    except ConnectionError as error:
+        raise UserError(f"can't connect to Ray at --address {address}: {error}; {advice}") from None
+
+
+def never() -> None:
+    """No sign of Ray's life, until it is connected to."""
+    raise TimeoutError
 
 
 def train_graph(

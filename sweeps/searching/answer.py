@@ -221,7 +221,7 @@ def show_answer(
     if search.points:
         figure = figure_path(name, options)
         draw_search(list(search.points.values()), search.front(), best, search.goal.cost, figure)
-        console.print(f"figure   {figure}", soft_wrap=True)
+        console.print(f"figure   {figure}", markup=False, soft_wrap=True)
     if best is None:
         console.print(f"[bold]{nearest_line(search)}[/]", soft_wrap=True)
         return False

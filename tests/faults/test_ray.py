@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.processes import descendants, find, listening_on, runs
+from benchmarks.soak.processes import descendants, find, listening_on, runs
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
 pytestmark = pytest.mark.slow  # each is a sweep, and most need one to compare with
@@ -83,6 +83,14 @@ def test_the_head_of_a_cluster_dies_and_the_sweep_ends_within_a_minute(storage):
     assert sweep.returncode == 1, stdout + stderr
     assert "once the cluster is up again, the same command continues" in stderr
     assert "Traceback" not in stderr
+
+
+def test_an_address_without_ray_is_refused_in_time(storage):
+    begun = time.monotonic()
+    refused = run(*QUICKSTART, "--storage", str(storage), "--address", "127.0.0.1:9")
+    assert time.monotonic() - begun < 3 * MINUTE  # Ray alone would try for 14
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "127.0.0.1:9" in refused.stderr and "ray start --head" in refused.stderr
 
 
 def test_a_local_sweep_listens_on_the_loopback_only(sweep):

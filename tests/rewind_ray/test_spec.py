@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, fields, replace
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_ray import spec
 from rewind_ray.optimizers import OPTIMIZERS, read_options
 from rewind_ray.protocols import digits, mikler_resnet, mikler_wrn, renda_cifar
 from rewind_ray.retraining import METHODS
@@ -398,6 +400,7 @@ REPEATED = {("parent_id",), ("baseline_id",), ("level",)}
 @pytest.mark.parametrize("path", [p for p in leaves(described_chain()) if p not in REPEATED])
 def test_an_edited_description_is_refused(path: tuple[Any, ...]) -> None:
     edited = described_chain()
+    stage_from_dict(edited)  # known from now on, with all of its ancestors
     place = edited
     for key in path[:-1]:
         place = place[key]
@@ -423,6 +426,24 @@ def test_an_edited_description_is_refused(path: tuple[Any, ...]) -> None:
 def test_what_is_no_description_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="this is no stage's description"):
         stage_from_dict(data)
+
+
+def test_descriptions_read_in_any_order_share_what_they_have_in_common() -> None:
+    """And none changes what another says."""
+    last = retrain_stage(
+        retrain_stage(
+            dense_stage(digits(), 5), Prune(fraction=0.5), Retrain(method="finetune", epochs=3)
+        ),
+        Prune(fraction=0.25),
+        Retrain(method="lr_rewind", epochs=2),
+    )
+    described = [json.loads(json.dumps(stage_to_dict(stage))) for stage in last.chain]
+    for order in itertools.permutations(range(3)):
+        spec._known.clear()
+        read = {number: stage_from_dict(described[number]) for number in order}
+        assert [read[n].stage_id for n in range(3)] == [stage.stage_id for stage in last.chain]
+        assert [stage_to_dict(read[n]) for n in range(3)] == [stage_to_dict(s) for s in last.chain]
+        assert read[2].parent is read[1] and read[1].parent is read[0]
 
 
 def test_dropping_a_step_is_refused() -> None:

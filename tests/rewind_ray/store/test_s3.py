@@ -31,7 +31,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable, open_storage, redact, storage_time
 from rewind_ray.store.patience import is_passing, patiently
 from rewind_ray.training.run import Job
-from rewind_ray.training.stage import run_stage
+from rewind_ray.training.stage import missing_epochs, run_stage
 from tests.rewind_ray.s3_store import BUCKET, OTHERS, Store, use
 from tests.rewind_ray.store.test_ledger import STAGE, TENSORS, a_row
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
@@ -276,6 +276,35 @@ def test_rows_are_read_side_by_side(s3: Store, uri: str) -> None:
     assert all(row.stage_id == stage_id for (stage_id, _), row in rows.items())
     with pytest.raises(FileNotFoundError):
         ledger.read_rows([*keys, (STAGE, 6)])
+
+
+def test_what_an_old_listing_lacks_is_there(s3: Store, uri: str) -> None:
+    """Of a stage that has just ended: else it would be said to have ended without its results."""
+    stage = dense_stage(tiny(), 0)
+    job = Job(stage=stage, row_epochs=(6,), rewind_epochs=(4,))
+    ledger = Ledger(uri)
+    assert missing_epochs(ledger, job) == [4, 6]
+    s3.lists_as_before = True
+    try:
+        ledger.write_point(stage.stage_id, 4, TENSORS, {})
+        assert missing_epochs(ledger, job) == [4, 6]
+        ledger.write_row(a_row(stage_id=stage.stage_id, baseline_id=stage.stage_id))
+        assert ledger.row_epochs(stage.stage_id) == ledger.points(stage.stage_id) == []
+        assert missing_epochs(ledger, job) == []
+    finally:
+        s3.lists_as_before = False
+    assert s3.old_answers > 0
+    assert ledger.row_epochs(stage.stage_id) == [6] and ledger.points(stage.stage_id) == [4]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(s3: Store, uri: str) -> None:
+    ledger = Ledger(uri)
+    ledger.write_row(a_row())
+    ledger.write_point(STAGE, 6, TENSORS, {})
+    s3.cuts = 3
+    assert ledger.read_row(STAGE, 6) == a_row()
+    assert ledger.read_point(STAGE, 6) == TENSORS
+    assert s3.cut == 3
 
 
 # Patience
