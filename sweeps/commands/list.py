@@ -57,7 +57,8 @@ RENDA_PUBLISHED = {
     "fig10": "reinitialisation best at few epochs, learning-rate rewinding at many",
     "fig11": "ResNet-50 4.8× fewer FLOPs at no accuracy drop, fine-tuning 1.7×",
     "fig12": "rewinding needs fewer FLOPs than fine-tuning",
-    "table1": "91.71, 93.46, 93.77 (ResNet-20, -56, -110), 73.60, 76.17 (ResNet-34, -50), 26.87 BLEU (GNMT)",
+    "table1": "91.71, 93.46, 93.77 (ResNet-20, -56, -110), 73.60, 76.17 (ResNet-34, -50), "
+    "26.87 BLEU (GNMT)",
 }
 WANG_PUBLISHED = {
     "table4": "84.56 dense; at 95%: 76.67 scratch, 79.57 P30F90 1e-1, 29.89 P90F30 1e-4",
