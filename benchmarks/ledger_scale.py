@@ -138,7 +138,8 @@ def make(folder: Path, seeds: int) -> None:
                 )
                 write(layout.row(stage_id, row.train_epochs), seal(asdict(row)))
             extra = seed % A_HUNDRED == A_HUNDRED - 1
-            asked[-1 if extra else seed * SWEEPS // seeds][stage_id] = [r.train_epochs for r in rows]
+            lengths = [row.train_epochs for row in rows]
+            asked[-1 if extra else seed * SWEEPS // seeds][stage_id] = lengths
     os.makedirs(layout.sweeps)
     for number, stages in enumerate(asked):
         record = {"sweep": f"sweep{number}", "command": [], "code": [], "stages": stages}

@@ -174,20 +174,23 @@ def test_pruning_in_the_middle_of_the_baseline(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "blend"}, "blend needs alpha: allowed: 0 to 1"),
+        ({"method": "blend"}, "blend needs alpha; allowed: 0 to 1"),
         ({"method": "blend", "alpha": 1.5}, "alpha is 1.5; allowed: 0 to 1"),
         ({"method": "blend", "alpha": -0.1}, "alpha is -0.1"),
         ({"method": "scratch_b"}, "scratch_b needs speedup"),
         ({"method": "scratch_b", "speedup": 0.5}, "speedup is 0.5; allowed: 1 and up"),
         ({"method": "step"}, "step needs lr"),
         ({"method": "cosine"}, "cosine needs lr"),
-        ({"method": "step", "lr": 0.1, "drops": (3,)}, "drops is .* between 0 and 3"),
+        (
+            {"method": "step", "lr": 0.1, "drops": (3,)},
+            "drops is .* epochs of a retraining of 3, before its end",
+        ),
         ({"method": "step", "lr": 0.1, "drops": (2, 1)}, "rising order"),
         ({"method": "step", "lr": 0.1, "factor": 2}, "factor is 2.0"),
         ({"method": "slr", "warmup": 1}, "warmup is 1.0; allowed: 0 up to below 1"),
         ({"method": "lr_rewind", "alpha": 0.5}, "lr_rewind doesn't use it; leave alpha out"),
         ({"method": "finetune", "drops": (1,)}, "finetune doesn't use it; leave drops out"),
-        ({"method": "reinit", "restore_momentum": True}, "fresh and have none"),
+        ({"method": "reinit", "restore_momentum": True}, "restore_momentum is True, but reinit"),
     ],
 )
 def test_knobs_that_are_missing_or_wrong_are_refused(settings, message: str) -> None:

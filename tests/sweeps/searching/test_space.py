@@ -144,7 +144,7 @@ def test_a_file_narrows_the_space(tmp_path):
         ("lrs = {low = 0, high = 1, log = true}", "0"),
         ("lrs = 0.1", "give a list"),
         ("momentum = [1]", "true or false"),
-        ("colours = [1]", "known: layers"),
+        ("colours = [1]", "known: methods"),
         ("max_compression = 1", "above 1"),
         ("fractions = [", "space.toml"),
     ],
