@@ -18,7 +18,7 @@ from tests.cluster.hosts import SHARED, Machine, machine, why_not
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(
         "REWIND_RAY_AUTOSCALING" not in os.environ,
         reason="23 s, but minutes on a busy machine; set REWIND_RAY_AUTOSCALING=1 to run it",

@@ -18,7 +18,7 @@ from analysis.table.rows import read_rows
 from tests.cluster.configs import load
 from tests.cluster.hosts import ADDRESSES, HOME, SHARED, Machine, machines, why_not
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 CLUSTER = f"{HOME}/cluster.yaml"
 CORES = 2

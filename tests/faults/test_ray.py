@@ -13,7 +13,7 @@ import pytest
 from benchmarks.soak.processes import descendants, find, listening_on, runs
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # each is a sweep, and most need one to compare with
+pytestmark = pytest.mark.alone  # each is a sweep, and most need one to compare with
 
 MINUTE = 60.0
 WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"

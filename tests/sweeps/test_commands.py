@@ -165,9 +165,9 @@ def test_the_same_command_again_trains_nothing(undisturbed):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.alone),
+        pytest.param(signal.SIGINT, marks=pytest.mark.alone),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.alone),
     ],
 )
 def test_an_interrupted_sweep_continues_to_the_same_bits(undisturbed, storage, how):
@@ -192,7 +192,7 @@ def test_an_interrupted_sweep_continues_to_the_same_bits(undisturbed, storage, h
     assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_stage_without_anything_left_fails_alone(storage):
     """Pruning 99.9999% leaves no weight: its stage fails at once, the others are trained."""
     result = run(
@@ -207,7 +207,7 @@ def test_a_stage_without_anything_left_fails_alone(storage):
     assert len(rows(storage)) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage):
     arguments = (
         *("sweeps.compare", "--protocol", "digits", "--network", "digits_resnet", "--smoke"),
@@ -225,7 +225,7 @@ def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage)
     assert again.returncode == 1 and "diverged" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
     """On a file system of 2 MB; with more room the same command finishes."""
     small = tmp_path / "small"
@@ -245,7 +245,7 @@ def test_a_full_storage_loses_nothing_that_was_done(tmp_path):
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_sweep_of_several_runs_of_tune(undisturbed, storage):
     """As a large one is; here of three stages each."""
     expected, _ = undisturbed

@@ -11,7 +11,7 @@ import pytest
 from tests.sweeps.failing import KINDS
 from tests.sweeps.running import run
 
-pytestmark = pytest.mark.slow  # a Ray, and failures of every kind
+pytestmark = pytest.mark.alone  # a Ray, and failures of every kind
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_no_terminal_is_written_to_by_a_message(found):
     assert "\x1b[2J" not in found["value"]["reason"] + found["value"]["shown"]
 
 
-@pytest.mark.slow  # another start of Ray; tests/faults fills a real disk
+@pytest.mark.alone  # another start of Ray; tests/faults fills a real disk
 def test_a_full_disk_ends_the_sweep_at_once(tmp_path):
     full = str(len(KINDS))
     done = run("tests.sweeps.failing", str(tmp_path), full, "5")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # each is three sweeps
+pytestmark = pytest.mark.alone  # each is three sweeps
 
 STAGES = 13
 

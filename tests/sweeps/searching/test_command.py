@@ -12,7 +12,7 @@ import pytest
 
 from tests.sweeps.running import rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # a Ray for each, and searches trained for real
+pytestmark = pytest.mark.alone  # a Ray for each, and searches trained for real
 
 DIGITS = ("--dataset", "digits", "--network", "digits_resnet", "--protocol", "digits")
 SMOKE = (
@@ -154,7 +154,7 @@ def test_a_study_of_something_else_is_left_alone(searched):
     assert "another space" in result.stderr and "now" in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_continues_as_if_nothing_had_happened(how, searched, storage):
     expected, undisturbed = searched
