@@ -38,6 +38,8 @@ class Options:
     """CPU cores for each stage, which also set its number of threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
     """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
+    tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
+    """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
     dry_run: bool = False
     """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None

@@ -33,7 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     listed = slow_functions()
     for item in items:
         function, bracket, case = item.nodeid.partition("[")
-        if item.get_closest_marker("alone"):
-            item.add_marker(pytest.mark.slow)
-        elif function in listed and not (bracket and listed[function] == f"{bracket}{case}"):
+        kept = bracket and listed.get(function) == f"{bracket}{case}"
+        if item.get_closest_marker("alone") or (function in listed and not kept):
             item.add_marker(pytest.mark.slow)

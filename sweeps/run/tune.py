@@ -37,6 +37,7 @@ from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import keep_token_private
 from sweeps.run.ray_watch import RayWatch, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
+from sweeps.run.trackers import trackers
 from sweeps.run.tune_searcher import WORKER_GONE, StageSource, TuneSearcher
 from trainables.stage_trainable import StageTrainable
 
@@ -107,6 +108,7 @@ def train_graph(
 ) -> None:
     """Train all missing stages, and those that ``source`` adds; return when nothing can run any
     more, or after Ctrl-C."""
+    following = trackers(options.tracker, view.note)
     start_ray(options.address)
     gpus = gpu_share(options.gpus_per_trial)
     resources = ray.cluster_resources()
@@ -135,7 +137,7 @@ def train_graph(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monitor = Monitor(searcher, view, tensorboard)
+    monitor = Monitor(searcher, view, tensorboard, following)
     with Heartbeat(dispatcher.ledger, driver):
         run_until_done(searcher, monitor, sweep, at_once, options.address)
     # takes a second, during which the results are shown; Python waits for it before it exits
@@ -223,7 +225,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
         checkpoint_config=NO_CHECKPOINTS,
-        callbacks=[monitor],
+        callbacks=[monitor, *monitor.trackers],
         verbose=0,
     )
 
@@ -277,10 +279,18 @@ def stage_folder(trial: Trial) -> str:
 class Monitor(tune.Callback):  # type: ignore[misc]
     """Passes Tune's events on to the live view and TensorBoard. Never raises."""
 
-    def __init__(self, searcher: TuneSearcher, view: LiveView, tensorboard: TensorBoard) -> None:
+    def __init__(
+        self,
+        searcher: TuneSearcher,
+        view: LiveView,
+        tensorboard: TensorBoard,
+        trackers: list[tune.Callback],
+    ) -> None:
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
+        self.trackers = trackers
+        """The user's own, which Tune calls after this one."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune saves it, and nothing restores it."""

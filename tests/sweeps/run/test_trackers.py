@@ -1,0 +1,93 @@
+"""Callbacks of the user's own: what they see, and what they can't break."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+from rewind_ray.errors import UserError
+from sweeps.run.trackers import HOOKS, trackers
+from tests.sweeps.running import QUICKSTART, rows, run
+
+HERE = "tests.sweeps.run.test_trackers"
+LOG = "TRACKER_LOG"
+
+
+class Lines(tune.Callback):
+    """Writes a line for each epoch that it is told."""
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        with open(os.environ[LOG], "a") as file:
+            for metrics in result.get("epochs", ()):
+                line = [trial.config["stage_id"], metrics["epoch"], metrics["train_loss"]]
+                file.write(json.dumps(line) + "\n")
+
+
+class Broken(tune.Callback):
+    calls = 0
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        Broken.calls += 1
+        raise RuntimeError("no service")
+
+
+def nothing() -> None:
+    """No callback."""
+
+
+def test_every_hook_of_tune_is_passed_on() -> None:
+    told = []
+
+    class Recorder(tune.Callback):
+        def __getattribute__(self, name):
+            if name in HOOKS:
+                return lambda *arguments, **named: told.append((name, arguments, named))
+            return super().__getattribute__(name)
+
+    globals()["Recorder"] = Recorder
+    (one,) = trackers([f"{HERE}:Recorder"], print)
+    for hook in HOOKS:
+        getattr(one, hook)(1, trial="t")
+    assert told == [(hook, (1,), {"trial": "t"}) for hook in HOOKS]
+    assert {"setup", "on_trial_result", "on_trial_error", "on_experiment_end"} <= set(HOOKS)
+
+
+def test_one_that_fails_is_told_once_and_called_no_more() -> None:
+    notes: list[str] = []
+    (one,) = trackers([f"{HERE}:Broken"], notes.append)
+    for _ in range(3):
+        one.on_trial_start(iteration=0, trials=[], trial=None)
+    assert Broken.calls == 1
+    assert len(notes) == 1 and "no service" in notes[0] and "without it" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("my_tracker", "write package.module:name"),
+        (f"{HERE}:Linse", "nearest: Lines"),
+        (f"{HERE}:nothing", "derived from ray.tune.Callback"),
+    ],
+)
+def test_what_is_none_is_refused_by_name(path: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        trackers([path], print)
+
+
+@pytest.mark.alone
+def test_a_sweep_tells_them_every_epoch(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(LOG, str(tmp_path / "log"))
+    storage = tmp_path / "storage"
+    paths = ("--tracker", f"{HERE}:Lines", f"{HERE}:Broken")
+    done = run(*QUICKSTART, "--storage", str(storage), *paths)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("no service") == 1
+    told = [json.loads(line)[:2] for line in (tmp_path / "log").read_text().splitlines()]
+    trained = dict(rows(storage))
+    assert max(epoch for _, epoch in told) == max(trained.values())
+    assert {stage for stage, _ in told} == set(trained)
+    assert len(told) == len({tuple(line) for line in told}) == 118
