@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from rewind_ray.command_line import FAILED
+
 LOOK_SECONDS = 1.0
 PAUSE_LOOKS = 3
 """Looks between an answer and the next question."""
@@ -40,10 +42,10 @@ def interrupt_main_thread() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def end_process() -> None:
+def end_process(code: int = FAILED) -> None:
     """End at once, without a call to Ray, whose processes here end with this one."""
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 class RayWatch:

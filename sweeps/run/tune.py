@@ -11,6 +11,7 @@ import threading
 import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the sweep has its own
@@ -24,6 +25,7 @@ from ray import tune
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
+from rewind_ray.command_line import WRONG_USAGE
 from rewind_ray.errors import UserError
 from rewind_ray.store.leases import Heartbeat, Watch, this_driver
 from rewind_ray.training.failures import is_full
@@ -35,7 +37,7 @@ from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.live_view import LiveView
 from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import keep_token_private
-from sweeps.run.ray_watch import RayWatch, own_node_trouble
+from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
 from sweeps.run.tune_searcher import WORKER_GONE, StageSource, TuneSearcher
@@ -79,7 +81,10 @@ def connect(address: str, quiet: dict[str, Any]) -> None:
     advice = "start it (ray start --head), give another --address, or leave it out"
     silence = f"no Ray answers at --address {address}; {advice}"
     watch = RayWatch(
-        never, lambda _: print(f"error: {silence}", file=sys.stderr), silent_looks=CONNECT_LOOKS
+        never,
+        lambda _: print(f"error: {silence}", file=sys.stderr),
+        end=partial(end_process, WRONG_USAGE),
+        silent_looks=CONNECT_LOOKS,
     )
     try:
         with watch:

@@ -1,5 +1,6 @@
 """A short soak run: nodes lost, workers and drivers killed, files damaged; the same numbers."""
 
+import re
 import subprocess
 import sys
 
@@ -21,5 +22,6 @@ def test_faults_change_nothing(tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 faults" in done.stdout
-    assert "missing: 0, different from the undisturbed run: 0" in done.stdout
+    (faults,) = re.findall(r"^(\d+) faults in \d+ sweeps?", done.stdout, re.MULTILINE)
+    assert int(faults) >= 4
+    assert "rows missing: 0, rows different: 0, weights different: 0" in done.stdout
