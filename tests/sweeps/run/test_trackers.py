@@ -87,7 +87,7 @@ def test_a_sweep_tells_them_every_epoch(tmp_path: Path, monkeypatch) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("no service") == 1
     told = [json.loads(line)[:2] for line in (tmp_path / "log").read_text().splitlines()]
-    trained = dict(rows(storage))
+    trained = dict(rows(storage).keys())
     assert max(epoch for _, epoch in told) == max(trained.values())
     assert {stage for stage, _ in told} == set(trained)
     assert len(told) == len({tuple(line) for line in told}) == 118
