@@ -415,7 +415,7 @@ def test_rows(ledger: Ledger) -> None:
 def assert_sound_row(row: ResultRow) -> None:
     assert (row.stage_id, row.train_epochs) == (STAGE, 6)
     for name, value in asdict(row).items():
-        assert value is None or type(value) in (str, int, float), name
+        assert value is None or type(value) in (str, int, float, bool), name
         if isinstance(value, float):
             assert math.isfinite(value), name
         if isinstance(value, int):
