@@ -2,7 +2,7 @@
 
 The stages of one seed are trained, tiny ones; those of all other seeds are copies of them under
 their own ids, so every file is what a sweep writes: its layout, its json, its checksum. Rewind
-points are a few hundred bytes.
+points are a few hundred bytes. A hundredth of the stages is in no sweep's record.
 
   python -m benchmarks.ledger_scale
   python -m benchmarks.ledger_scale --stages 10000 --folder /tmp/ledger
@@ -46,8 +46,8 @@ from sweeps.plan.graph import build_graph
 METHODS, FRACTIONS, LEVELS = ("finetune", "weight_rewind", "lr_rewind"), (0.2, 0.3, 0.4), 11
 A_SEED = 1 + len(METHODS) * len(FRACTIONS) * LEVELS
 SWEEPS = 10
-A_HUNDRED = 100
-"""One in so many seeds is in the record of the last sweep, which is then taken away."""
+UNLISTED = 100
+"""One in so many seeds is in no sweep's record."""
 HOURS_AGO = 3 * 3600.0
 """How old all files are; what is younger than one hour gc leaves alone."""
 
@@ -115,7 +115,7 @@ def make(folder: Path, seeds: int) -> None:
             file.write(data)
         os.utime(path, (then, then))
 
-    asked: list[dict[str, list[int]]] = [{} for _ in range(SWEEPS + 1)]
+    asked: list[dict[str, list[int]]] = [{} for _ in range(SWEEPS)]
     for seed in range(seeds):
         for stage, (metrics, points, rows) in zip(stages_of(seed), copied, strict=True):
             stage_id = stage.stage_id
@@ -137,9 +137,9 @@ def make(folder: Path, seeds: int) -> None:
                     seed=seed,
                 )
                 write(layout.row(stage_id, row.train_epochs), seal(asdict(row)))
-            extra = seed % A_HUNDRED == A_HUNDRED - 1
-            lengths = [row.train_epochs for row in rows]
-            asked[-1 if extra else seed * SWEEPS // seeds][stage_id] = lengths
+            if seed % UNLISTED != UNLISTED - 1:
+                lengths = [row.train_epochs for row in rows]
+                asked[seed * SWEEPS // seeds][stage_id] = lengths
     os.makedirs(layout.sweeps)
     for number, stages in enumerate(asked):
         record = {"sweep": f"sweep{number}", "command": [], "code": [], "stages": stages}

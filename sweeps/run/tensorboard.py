@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ SCALARS = {
 """Tag -> name in an epoch's metrics."""
 
 
+@cache
 def hush_writer_threads() -> None:
     """Print no traceback of TensorBoard's writing threads, for the rest of this process: what they
     fail with, such as a full disk, they also raise from the next call."""

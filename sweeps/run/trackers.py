@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partialmethod
 from typing import Any
 
 from ray import tune
@@ -55,12 +56,5 @@ class Tracker(tune.Callback):  # type: ignore[misc]
             self._note(f"--tracker {self._path} failed: {error!r}; the sweep continues without it")
 
 
-def _passing_on(hook: str) -> Callable[..., None]:
-    def call(self: Tracker, *arguments: Any, **named: Any) -> None:
-        self._pass_on(hook, *arguments, **named)
-
-    return call
-
-
 for _hook in HOOKS:
-    setattr(Tracker, _hook, _passing_on(_hook))
+    setattr(Tracker, _hook, partialmethod(Tracker._pass_on, _hook))
