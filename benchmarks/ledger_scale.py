@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import tyro
 from safetensors.torch import save
 
 from rewind_ray.protocols import digits
+from rewind_ray.result import row_to_dict
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import (
     Protocol,
@@ -136,7 +137,7 @@ def make(folder: Path, seeds: int) -> None:
                     baseline_id=stage.baseline.stage_id,
                     seed=seed,
                 )
-                write(layout.row(stage_id, row.train_epochs), seal(asdict(row)))
+                write(layout.row(stage_id, row.train_epochs), seal(row_to_dict(row)))
             if seed % UNLISTED != UNLISTED - 1:
                 lengths = [row.train_epochs for row in rows]
                 asked[seed * SWEEPS // seeds][stage_id] = lengths
