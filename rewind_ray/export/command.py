@@ -158,7 +158,7 @@ def recalled_task(ledger: Ledger, stage: Stage, data: str | None, trust: bool) -
             continue
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning("what stage %s has kept of its data is damaged: %s", step.stage_id, error)
     return loaded_task(stage, data, trust)
 

