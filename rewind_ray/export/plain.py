@@ -26,6 +26,7 @@ LAYERS_OF_OURS: dict[type[nn.Module], type[nn.Module]] = {
     SamePaddedConv2d: nn.Conv2d,
 }
 """Subclass in ``rewind_ray.models`` -> the layer of torch that stands for it."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 TORCHS = ("torch", "builtins", "_operator", "operator", "math")
 """Packages whose functions the source may call."""
 TOLERANCE = 1e-5
@@ -89,7 +90,7 @@ def _stands_for(module: nn.Module) -> type[nn.Module] | None:
     """The layer of torch that it is; None for what is made of others."""
     kind = LAYERS_OF_OURS.get(type(module), type(module))
     of_torch = kind.__module__.startswith("torch.nn.modules")
-    return kind if of_torch and not isinstance(module, nn.Sequential) else None
+    return kind if of_torch and not isinstance(module, CONTAINERS) else None
 
 
 def _traced(network: nn.Module, example: tuple[Tensor, ...]) -> tuple[fx.Graph, bool]:
@@ -172,7 +173,7 @@ def _layer(name: str, module: nn.Module) -> tuple[type[nn.Module], list[Argument
         if key in ("self", "device", "dtype") or key.startswith("_"):
             continue
         if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
-            raise NotPlain(f"{name} is a {kind.__name__}, made from a list")
+            raise NotPlain(f"{name} is a {kind.__name__}, whose arguments can't be read from it")
         if not hasattr(module, key):
             raise NotPlain(f"{name} is a {kind.__name__}, whose {key} can't be read from it")
         value = getattr(module, key)
@@ -238,7 +239,7 @@ def _import(name: str, thing: Any) -> str:
     if module is None and getattr(torch, kind, None) is thing:
         module = "torch"
     if module is None or module.partition(".")[0] not in TORCHS:
-        raise NotPlain(f"it calls {name}, which isn't torch's")
+        raise NotPlain(f"it calls {getattr(thing, '__name__', name)}, which isn't torch's")
     return f"from {module} import {kind} as {name}"
 
 
@@ -264,9 +265,9 @@ def _check(
             holder.register_parameter(name, nn.Parameter(torch.empty_like(tensor)))
         else:
             holder.register_buffer(name, torch.empty_like(tensor))
-    plain = fx.GraphModule(built, graph).eval()
     try:
-        plain.load_state_dict(network.state_dict())
+        built.load_state_dict(network.state_dict())
+        plain = fx.GraphModule(built, graph).eval()
         inputs = [
             torch.randn_like(given) if given.is_floating_point() else given for given in example
         ]
