@@ -1,4 +1,4 @@
-"""Code of a model card, run as a reader would: elsewhere, without this project."""
+"""Code of model cards, run as a reader would: elsewhere, without this project."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,11 +24,18 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 """
+RUN = """
+import runpy
+
+for path in sys.argv[1:]:
+    runpy.run_path(path)
+"""
 OUTPUTS = """
 with torch.no_grad():
-    torch.save(torch.as_tensor(network(standardised(torch.load("given.pt")))), "found.pt")
+    torch.save(torch.as_tensor(network({given})), {found!r})
 """
-OWN_OUTPUTS = OUTPUTS.replace('standardised(torch.load("given.pt"))', 'torch.load("given.pt")')
+FROM_PIXELS = "standardised(torch.load('given.pt'))"
+AS_THEY_ARE = "torch.load('given.pt')"
 
 
 def code_of(card: Path) -> str:
@@ -36,20 +44,27 @@ def code_of(card: Path) -> str:
     return found[1]
 
 
-def run_card(file: Path, given: Tensor, outputs: str = OUTPUTS) -> Tensor:
-    """What the loaded network makes of what is given, by the code of FILE.md; that code has to run
-    as it stands too."""
-    folder = file.parent
+def run_cards(files: Sequence[Path], given: Tensor, how: str = FROM_PIXELS) -> list[Tensor]:
+    """What each loaded network makes of what is given, by the code of FILE.md.
+
+    That code has to run as it stands too. All lie in one folder, and run in one fresh interpreter.
+    """
+    folder = files[0].parent
     torch.save(given, folder / "given.pt")
-    (folder / "run_card.py").write_text(BLOCK + code_of(Path(f"{file}.md")) + outputs)
+    (folder / "run_cards.py").write_text(BLOCK + RUN)
+    scripts, outputs = [], []
+    for file in files:
+        outputs.append(folder / f"{file.name}.found")
+        scripts.append(folder / f"{file.name}.card.py")
+        more = OUTPUTS.format(given=how, found=outputs[-1].name)
+        scripts[-1].write_text(code_of(Path(f"{file}.md")) + more)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "run_card.py"],
+        [sys.executable, "run_cards.py", *(script.name for script in scripts)],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    found: Tensor = torch.load(folder / "found.pt")
-    return found
+    return [torch.load(output) for output in outputs]
