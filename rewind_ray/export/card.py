@@ -34,7 +34,7 @@ def model_card(facts: Facts) -> str:
     sections = [
         ("", [described(facts)]),
         ("How it was made", made(facts)),
-        ("Accuracy", [*accuracies(facts), "", *accuracy_notes(facts)]),
+        ("Accuracy", [*accuracies(facts), *accuracy_notes(facts)]),
         ("Size", sizes(facts)),
         ("Latency", latencies(facts)),
         ("Input and output", inputs(facts)),
@@ -52,7 +52,7 @@ def model_card(facts: Facts) -> str:
 def shown(text: Any) -> str:
     """Names that others chose, in a line of Markdown."""
     escaped = printable(str(text)).replace("\\", "\\\\")
-    for sign in "`*_[]<>|#":
+    for sign in "`*[]<>|#":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped
 
@@ -105,10 +105,11 @@ def made(facts: Facts) -> list[str]:
     ]
     for number, step in enumerate(spec["steps"], 2):
         prune, retrain = step["prune"], step["retrain"]
-        amount = "" if prune["fraction"] is None else f"{100 * prune['fraction']:.3g}% of "
+        amount = "" if prune["fraction"] is None else f" {100 * prune['fraction']:.3g}% of the rest"
+        how = f"{shown(prune['structure'])} by {shown(prune['criterion'])}"
         lines.append(
-            f"{number}. {amount}{shown(prune['structure'])} pruned by {shown(prune['criterion'])}, "
-            f"then {retrain['epochs']} epochs of {shown(retrain['method'])}."
+            f"{number}. Pruned{amount}, {how}; retrained {retrain['epochs']} epochs, "
+            f"{shown(retrain['method'])}."
         )
     if facts["shrunk"]:
         lines.append(f"{len(lines) + 1}. Pruned filters cut out: the file holds a smaller network.")
@@ -147,7 +148,7 @@ def accuracies(facts: Facts) -> list[str]:
 
 def accuracy_notes(facts: Facts) -> list[str]:
     if facts["dtype"] != "fp32" and facts["test_accuracy_exported"] is None:
-        return ["The file's own accuracy wasn't measured: the test data weren't there."]
+        return ["", "The file's own accuracy wasn't measured: the test data weren't there."]
     return []
 
 

@@ -97,9 +97,8 @@ def check_form(form: Form) -> None:
             f"--masks with --format {form.format}; only --format state_dict has masks, as "
             "torch.nn.utils.prune reads them"
         )
-    needed = ONNX_PACKAGES if form.format == "onnx" else ()
-    if form.dtype == "int8":
-        needed += ("onnxruntime",)
+    needed = [*(ONNX_PACKAGES if form.format == "onnx" else ())]
+    needed += ["onnxruntime"] if form.dtype == "int8" else []
     if missing := [name for name in needed if find_spec(name) is None]:
         what = f"--format {form.format}" if form.dtype != "int8" else "--dtype int8"
         raise UserError(

@@ -126,7 +126,7 @@ def test_its_numbers_are_the_stage_s(
         f"{100 * row.baseline_test_accuracy:.2f}%",
         f"{file.stat().st_size:,}",
         stage.stage_id,
-        "60% of filters pruned by magnitude, then 2 epochs of lr\\_rewind",
+        "Pruned 60% of the rest, filters by magnitude; retrained 2 epochs, lr_rewind.",
     ):
         assert number in card, number
     assert "## Latency" not in card

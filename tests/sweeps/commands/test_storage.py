@@ -472,7 +472,14 @@ def test_a_damaged_record_stops_it(place: Place, capsys: pytest.CaptureFixture[s
 def test_a_sound_storage(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run_json(capsys, "verify", place.root)
     assert (code, found["damaged"]) == (0, [])
-    assert found["checked"] == {"tensors": 9, "metrics": 18, "row": 3, "spec": 3, "data": 3, "sweep": 1}
+    assert found["checked"] == {
+        "tensors": 9,
+        "metrics": 18,
+        "row": 3,
+        "spec": 3,
+        "data": 3,
+        "sweep": 1,
+    }
 
 
 def test_all_damage_is_found(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
