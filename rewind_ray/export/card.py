@@ -194,6 +194,8 @@ def inputs(facts: Facts) -> list[str]:
         lines.append(f"- channels: {given['channels']}")
     if given.get("resized"):
         lines.append(f"- images of another size: {given['resized']}")
+    if "vocabulary" in facts:
+        lines.append(f"- subwords: sentencepiece's model `{facts['vocabulary']['file']}`")
     if "shape" in output:
         lines.append(f"- output: {output['dtype']}, shape {shape(output)}")
     if names := given.get("classes"):
