@@ -73,6 +73,7 @@ def main(stages: int = 10_000, epochs: int = 4, part: int = 50) -> None:
 
 def keys_of(stage_id: str, epochs: int) -> Iterator[str]:
     yield f"{stage_id}/spec.json"
+    yield f"{stage_id}/data.json"
     for epoch in range(epochs + 1):
         yield f"{stage_id}/epochs/{epoch:04d}.json"
     for epoch in (0, epochs):

@@ -22,7 +22,8 @@ from rewind_ray.datasets.own import OwnData, load_own
 from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.export import command as exporting
-from rewind_ray.importing import give, path_of
+from rewind_ray.export.formats import Exported, form_of
+from rewind_ray.importing import GIVEN, give, path_of
 from rewind_ray.protocols import plain
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import BUILDER, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
@@ -181,7 +182,7 @@ def network_path(network: Network) -> str:
     if isinstance(network, nn.Module):
         kept = copy.deepcopy(network).cpu()
         digest = tensors_digest({**dict(kept.named_parameters()), **dict(kept.named_buffers())})
-        return give(f"given:{type(network).__name__}_{digest[:8]}", partial(copy.deepcopy, kept))
+        return give(f"{GIVEN}:{type(network).__name__}_{digest[:8]}", partial(copy.deepcopy, kept))
     if not callable(network):
         raise UserError(
             f"network is a {type(network).__name__}; give an nn.Module, a function that returns "
@@ -202,8 +203,8 @@ def data_path(train_data: Any, test_data: Any) -> tuple[str, int | None]:
             "{'train': ..., 'test': ...}"
         )
     parts = {"train": train_data, "test": test_data}
-    loaded: OwnData = load_own(give("given:data", parts), 0.0)
-    return give(f"given:data_{loaded.digest[:8]}", parts), len(loaded.train)
+    loaded: OwnData = load_own(give(f"{GIVEN}:data", parts), 0.0)
+    return give(f"{GIVEN}:data_{loaded.digest[:8]}", parts), len(loaded.train)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,17 +366,17 @@ class Best:
             "flops_remaining": self.row.flops_remaining,
         }
 
-    def export(self, out: str) -> dict[str, Any]:
-        """Write a .safetensors (a state_dict), .pt2 or .onnx, and what is known of it beside it."""
-        format = Path(out).suffix.removeprefix(".")
-        if format not in exporting.WRITERS:
-            raise UserError(
-                f"{out!r} has no known ending; allowed: .{', .'.join(exporting.WRITERS)}"
-            )
-        exporting.check_installed(format)
-        return exporting.write_export(self._exported(), Path(out).absolute(), format)
+    def export(self, out: str, dtype: str = "fp32", masks: bool = False) -> dict[str, Any]:
+        """Write a .safetensors (weights), .pt2, .onnx or .pt (a state_dict), and beside it what is
+        known of it as .json, and a model card as .md.
 
-    def _exported(self) -> exporting.Exported:
+        dtype: fp32, fp16 or, of ONNX, int8. masks: of a state_dict, as torch.nn.utils.prune has
+        them. Returns what is known. Raises UserError for what doesn't go together.
+        """
+        form = form_of(out, dtype, masks)
+        return exporting.write_export(self._exported(), Path(out).absolute(), form, trust=True)
+
+    def _exported(self) -> Exported:
         stage = self.stage
         cut = any(step.prunes_channels for step in stage.chain)
         return exporting.load_export(

@@ -27,6 +27,8 @@ def is_import_path(text: str) -> bool:
     )
 
 
+GIVEN = "given"
+"""Stands for the module of things that only this process has."""
 _given: dict[str, Any] = {}
 
 

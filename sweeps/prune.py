@@ -2,8 +2,8 @@
 
 Prunes 20% of the weights at a time and retrains after each step (Renda et al. 2020, Algorithm 1),
 until the target compression is reached or the accuracy has dropped too far. The last network before
-that is exported, with its facts in a json beside it. The drop is that of the validation accuracy
-below the dense network (of the test accuracy without a validation set).
+that is exported, with its facts in a json and a model card beside it. The drop is that of the
+validation accuracy below the dense network (of the test accuracy without a validation set).
 
 Examples:
   python -m sweeps.prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
@@ -21,7 +21,8 @@ from typing import Annotated, Literal
 import tyro
 
 from rewind_ray.errors import UserError
-from rewind_ray.export.command import check_installed, load_export, write_export
+from rewind_ray.export.command import load_export, write_export
+from rewind_ray.export.formats import Form, check_form
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -49,10 +50,16 @@ class Target:
     """Retraining method."""
     seed: int = 0
     """Seed of initial weights and batches."""
-    format: Literal["pt2", "onnx", "safetensors"] = "pt2"
-    """Format of the file: a program of torch.export, ONNX, or the weights alone."""
+    format: Literal["pt2", "onnx", "safetensors", "state_dict"] = "pt2"
+    """Format of the file: a program of torch.export, ONNX, or weights, as safetensors or .pt."""
+    dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Numbers in the file; int8 in ONNX only. The accuracy is measured again."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Path of the file; pruned.pt2 in the working directory if left out."""
+
+    @property
+    def form(self) -> Form:
+        return Form(format=self.format, dtype=self.dtype)
 
 
 def chain(full: Protocol, protocol: Protocol, target: Target) -> Stage:
@@ -91,8 +98,8 @@ def show(
     stage, row = found
     cut = any(step.prunes_channels for step in stage.chain)
     exported = load_export(ledger, stage.stage_id, stage.train_epochs, cut, data, trust=True)
-    file = Path(target.out or f"pruned.{target.format}").absolute()
-    facts = write_export(exported, file, target.format)
+    file = Path(target.out or f"pruned.{target.form.suffix}").absolute()
+    facts = write_export(exported, file, target.form, data, trust=True)
     if stage.stage_id == end.stage_id:
         print(f"reached   {row.compression_ratio:.2f}× as asked")
     else:
@@ -106,16 +113,19 @@ def show(
         f"size      {row.params_remaining:,} of {row.params_prunable:,} prunable weights are not "
         f"zero; the file has {facts['params_exported']:,} parameters, {file.stat().st_size:,} "
         f"bytes, {facts['flops_exported']:,} multiply-adds (dense {row.flops_dense:,})\n"
-        f"file      {file}, with its facts in {file}.json\n"
+        f"file      {file}, with its facts in {file}.json and a model card in {file}.md\n"
         f"stage     {stage.stage_id}\n"
         f"load      {HOW_TO_LOAD[target.format].format(file=file.name)}"
     )
+    if target.dtype != "fp32":
+        print(f"{target.dtype:9} test {percent(facts['test_accuracy_exported'])}")
 
 
 HOW_TO_LOAD = {
     "pt2": "torch.export.load('{file}').module()(inputs)",
     "onnx": "onnxruntime.InferenceSession('{file}')",
     "safetensors": "network.load_state_dict(safetensors.torch.load_file('{file}'))",
+    "state_dict": "network.load_state_dict(torch.load('{file}', weights_only=True))",
 }
 
 
@@ -126,9 +136,12 @@ def main(
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
     limit = drop_limit(target.max_accuracy_drop)
-    check_installed(target.format)
-    if target.out and Path(target.out).suffix != f".{target.format}":
-        raise UserError(f"--out is {target.out!r}; with --format {target.format} it ends so")
+    check_form(target.form)
+    ending = f".{target.form.suffix}"
+    if target.out and Path(target.out).suffix != ending:
+        raise UserError(
+            f"--out is {target.out!r}; with --format {target.format} its name ends in {ending}"
+        )
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
     end = chain(full, protocol, target)

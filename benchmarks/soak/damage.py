@@ -13,8 +13,8 @@ from rewind_ray.store.files import File
 from rewind_ray.store.layout import entry
 
 KINDS = (
-    *("row", "metrics", "spec", "tensors", "partial", "partial tensors", "lease", "driver"),
-    "sweep",
+    *("row", "metrics", "spec", "data", "tensors", "partial", "partial tensors", "lease"),
+    *("driver", "sweep"),
 )
 """Of files in a storage; see ``rewind_ray.store.layout.Entry.kind``."""
 CACHE = "decoded images"

@@ -118,6 +118,8 @@ class OwnData:
     """None: none of its own."""
     classes: int | None = None
     """Number of them, where the labels or the Dataset say so."""
+    names: tuple[str, ...] | None = None
+    """Of the classes, where the training Dataset has a list ``classes`` of them."""
     digest: str
 
 
@@ -207,6 +209,7 @@ def load_own(path: str, split: float) -> OwnData:
         test=parts["test"],
         val=parts.get("val"),
         classes=_classes(parts, raw["train"]),
+        names=_names(raw["train"]),
         digest=text_digest(" ".join(f"{name} {parts[name].digest()}" for name in sorted(parts))),
     )
 
@@ -327,6 +330,13 @@ def _classes(parts: Mapping[str, Part], train: Any) -> int | None:
     if len(found) == len(parts):
         return 1 + max(int(labels.max()) for labels in found)
     return len(named) if isinstance(named, Sequence) else None
+
+
+def _names(train: Any) -> tuple[str, ...] | None:
+    named = getattr(train, "classes", None)
+    if isinstance(named, Sequence) and not isinstance(named, str):
+        return tuple(map(str, named))
+    return None
 
 
 def _kind(dataset: Any) -> str:

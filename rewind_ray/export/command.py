@@ -12,15 +12,16 @@ Examples:
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +30,6 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from pyarrow import fs
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
@@ -38,13 +37,26 @@ from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.errors import DataError, UserError
+from rewind_ray.export.card import model_card
+from rewind_ray.export.formats import (
+    INPUT,
+    OUTPUT,
+    WRITERS,
+    Exported,
+    Form,
+    check_form,
+    check_task,
+    in_file,
+    stored_tensors,
+)
 from rewind_ray.export.latency import compare
+from rewind_ray.export.plain import NotPlain, plain_source
+from rewind_ray.export.quantise import quantised
 from rewind_ray.importing import is_import_path
 from rewind_ray.pruning import Mask, apply_mask_, unpruned
 from rewind_ray.pruning.channels import follower_mask
-from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.flops import multiply_adds, remaining_multiply_adds
-from rewind_ray.pruning.shrink import cut_of, kept_kernels, shrink_
+from rewind_ray.pruning.shrink import cut_of, cut_tensors, kept_kernels, shrink_
 from rewind_ray.pruning.trace import followers
 from rewind_ray.result import row_to_dict
 from rewind_ray.spec import Stage, stage_to_dict
@@ -52,23 +64,23 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.files import write_atomically
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.structures import with_option
-from rewind_ray.tasks import Task, planned_task, task_class
+from rewind_ray.tasks import Task, load_task, task_class
 from rewind_ray.tasks.image import ImageClassification
+from rewind_ray.tasks.own import Classification
+from rewind_ray.text import printable
 from rewind_ray.training.recalibrate import pruned_accuracies
 from rewind_ray.training.row import device_name
 
 log = logging.getLogger("rewind_ray.export")
 
-FACTS = "rewind_ray"
-"""Name, in every file, of the json with what is known of the network."""
-INPUT, OUTPUT = "images", "logits"
 NEAR_MATCHES = 5
 STANDARDISED = {
     "dataset": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
     "image": "(pixel - mean) / max(std, values ** -0.5), of all values of each image",
     "imagenet": "(pixel - mean) / std of each channel, of pixels from 0 to 255",
 }
-ONNX_PACKAGES = ("onnx", "onnxscript")
+Format = Literal["safetensors", "pt2", "onnx", "state_dict", "json"]
+Dtype = Literal["fp32", "fp16", "int8"]
 
 
 @contextmanager
@@ -78,18 +90,6 @@ def reading(what: str) -> Iterator[None]:
         yield
     except (CorruptRewindPoint, FileNotFoundError, ValueError) as error:
         raise DataError(f"can't read {what}: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
-    """A trained network, ready to be written."""
-
-    network: nn.Module
-    """On the CPU, in evaluation mode, its pruned weights zero or cut out."""
-    facts: dict[str, Any]
-    """What is known of it, as plain data."""
-    stage: Stage
-    task: Task
 
 
 def load_export(
@@ -102,29 +102,34 @@ def load_export(
 ) -> Exported:
     """The network of a stage and what is known of it.
 
-    epoch: None: that of the longest result row. data: folder of the data set's files. trust:
-    import the stage's own code, see ``task_for``. Raises UserError for an epoch without a rewind
-    point or a ``shrink`` that can't be, DataError where what is stored can't be read.
+    epoch: None: that of the longest result row. data: folder of the data set's files, needed only
+    where what was kept of it is damaged. trust: import the stage's own code, see ``check_trust``.
+    Raises UserError for an epoch without a rewind point or a ``shrink`` that can't be, DataError
+    where what is stored can't be read.
     """
     with reading(f"what stage {stage_id} is"):
         stage = ledger.read_spec(stage_id)
     epoch = chosen_epoch(ledger, stage_id, epoch)
     if shrink:
         check_filters(stage)
-    task = task_for(stage, data, trust)
+    task = recalled_task(ledger, stage, data, trust)
+    example = task.example()
     network, mask = masked_network(ledger, stage, epoch, task)
     facts = {
         "stage_id": stage_id,
         "epoch": epoch,
+        "num_inputs": len(example),
         "torch_version": torch.__version__,
         "input": image_facts(task) if isinstance(task, ImageClassification) else input_facts(task),
-        "output": output_facts(network, task),
+        "output": output_facts(network, example),
         **accuracies(ledger, stage_id, epoch),
         **sizes(task, stage, network, mask),
     }
     if shrink:
-        shrink_(network, cut_of(network, mask, task.example()))
-    computed = multiply_adds(network, task.example())
+        cut = cut_of(network, mask, example)
+        shrink_(network, cut)
+        mask = cut_tensors(mask, cut)
+    computed = multiply_adds(network, example)
     facts |= {
         "shrunk": shrink or any(step.prune.shrink for step in stage.chain if step.prune),
         "params_exported": sum(parameter.numel() for parameter in network.parameters()),
@@ -135,20 +140,45 @@ def load_export(
     if epoch in ledger.row_epochs(stage_id):
         with reading(f"the row of stage {stage_id}"):
             facts["row"] = row_to_dict(ledger.read_row(stage_id, epoch))
-    return Exported(network=network, facts=facts, stage=stage, task=task)
+    return Exported(
+        network=network, mask=mask, facts=facts, stage=stage, task=task, example=example
+    )
 
 
-def task_for(stage: Stage, data: str | None, trust: bool) -> Task:
-    """Raises UserError for a stage with code of its own, unless it is to be trusted: the storage
-    may be another's, and to import what it names is to run it."""
+def recalled_task(ledger: Ledger, stage: Stage, data: str | None, trust: bool) -> Task:
+    """From what was kept of the data with the stage, or with another of its chain, all of which
+    are trained on the same; else from the data itself."""
     protocol = stage.protocol
-    own = [n for n in (protocol.network, protocol.dataset, protocol.task) if is_import_path(n)]
+    check_trust(stage, trust, protocol.network, protocol.task)
+    kind = task_class(protocol.task)
+    for step in reversed(stage.chain):
+        try:
+            return kind.recalled(protocol, ledger.read_data(step.stage_id), data)
+        except FileNotFoundError:
+            continue
+        except UserError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("what stage %s has kept of its data is damaged: %s", step.stage_id, error)
+    return loaded_task(stage, data, trust)
+
+
+def loaded_task(stage: Stage, data: str | None, trust: bool) -> Task:
+    """With its data. Raises UserError or DataError where they can't be had."""
+    protocol = stage.protocol
+    check_trust(stage, trust, protocol.network, protocol.task, protocol.dataset)
+    return load_task(protocol, data, torch.device("cpu"))
+
+
+def check_trust(stage: Stage, trust: bool, *names: str) -> None:
+    """Raises UserError for code outside this package, unless it is to be trusted: the storage may
+    be another's, and to import what it names is to run it."""
+    own = [name for name in names if is_import_path(name)]
     if own and not trust:
         raise UserError(
             f"stage {stage.stage_id} is made by code outside this package: {', '.join(own)}; if "
             "it is yours, or you trust who wrote the storage, give --trust, which imports it"
         )
-    return planned_task(protocol, data)
 
 
 # Which stage, which epoch
@@ -239,9 +269,9 @@ def masked_network(ledger: Ledger, stage: Stage, epoch: int, task: Task) -> tupl
 # What is known of it
 
 
-def output_facts(network: nn.Module, task: Task) -> dict[str, Any]:
+def output_facts(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
     with torch.no_grad():
-        output = network(*task.example())
+        output = network(*example)
     if not isinstance(output, Tensor):
         return {"name": OUTPUT, "type": type(output).__name__}
     dtype = str(output.dtype).removeprefix("torch.")
@@ -252,7 +282,9 @@ def input_facts(task: Task) -> dict[str, Any]:
     """Shape and type; what else there is to know of own data, its user knows."""
     example = task.example()[0]
     dtype = str(example.dtype).removeprefix("torch.")
-    return {"name": INPUT, "shape": ["N", *example.shape[1:]], "dtype": dtype}
+    names = task.classes if isinstance(task, Classification) else None
+    known = {"name": INPUT, "shape": ["N", *example.shape[1:]], "dtype": dtype}
+    return known if names is None else known | {"classes": list(names)}
 
 
 def image_facts(task: ImageClassification) -> dict[str, Any]:
@@ -264,8 +296,7 @@ def image_facts(task: ImageClassification) -> dict[str, Any]:
     protocol, info = task.protocol, task.info
     try:
         classes = list(task.classes)
-        if protocol.standardisation != "image":
-            mean, std = task.pixel_moments()
+        mean, std = task.pixel_moments or (None, None)
     except (ValueError, OSError) as error:
         log.warning("without the data set no class names, mean and deviation: %s", error)
     return {
@@ -353,122 +384,6 @@ def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]
     }
 
 
-# Formats
-
-
-def as_safetensors(exported: Exported) -> bytes:
-    """Weights and BatchNorm's statistics by name. Nothing in it is executed when it is read."""
-    tensors = {name: tensor.contiguous() for name, tensor in own_tensors(exported.network).items()}
-    return save(tensors, metadata={FACTS: json.dumps(exported.facts)})
-
-
-def own_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Its state, what two modules share under the first of its names only."""
-    names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
-    return {name: tensor for name, tensor in network.state_dict().items() if name in names}
-
-
-def as_pt2(exported: Exported) -> bytes:
-    """A program of ``torch.export``, for batches of any size."""
-    buffer = io.BytesIO()
-    extra = {f"{FACTS}.json": json.dumps(exported.facts)}
-    torch.export.save(exported_program(exported), buffer, extra_files=extra)
-    return buffer.getvalue()
-
-
-def as_onnx(exported: Exported) -> bytes:
-    """By PyTorch's own exporter. Raises UserError without the packages that it needs."""
-    program = torch.onnx.export(
-        exported_program(exported), input_names=[INPUT], output_names=[OUTPUT], verbose=False
-    )
-    assert program is not None
-    program.model.metadata_props[FACTS] = json.dumps(exported.facts)
-    data: bytes = program.model_proto.SerializeToString()
-    return data
-
-
-def exported_program(exported: Exported) -> torch.export.ExportedProgram:
-    number = torch.export.Dim("N")
-    examples = tuple(torch.cat([given, given]) for given in exported.task.example())
-    shapes = tuple({0: number} for _ in examples)
-    return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
-
-
-WRITERS: dict[str, Callable[[Exported], bytes]] = {
-    "safetensors": as_safetensors,
-    "pt2": as_pt2,
-    "onnx": as_onnx,
-}
-Format = Literal["safetensors", "pt2", "onnx", "json"]
-
-
-def check_installed(format: str) -> None:
-    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-    if format == "onnx" and missing:
-        raise UserError(
-            f"--format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}; "
-            "safetensors and pt2 need nothing more"
-        )
-
-
-def check_format(task: Task, format: str) -> None:
-    if format not in task.formats:
-        raise UserError(
-            f"--format {format} for task {task.name}; allowed: {', '.join(task.formats)}"
-        )
-
-
-def read_safetensors(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that was exported to the file, in evaluation mode, and what is known of it.
-
-    Raises UserError if the file isn't one of ours.
-    """
-    try:
-        with safe_open(path, framework="pt") as opened:
-            facts_text = (opened.metadata() or {}).get(FACTS)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file: {error}") from error
-    if facts_text is None:
-        raise UserError(f"{path} was not written by rewind_ray.export: it doesn't say so")
-    facts = json.loads(facts_text)
-    protocol = facts["spec"]["protocol"]
-    own = [name for name in (protocol["network"], protocol["task"]) if is_import_path(name)]
-    if own:
-        raise UserError(
-            f"{path} holds weights of {own[0]}, which is no network of this package; "
-            "build it yourself and give them to its load_state_dict, or export it as .pt2"
-        )
-    network = task_class(protocol["task"]).rebuilt(facts)
-    shrink_(network, cut_to_shapes(own_tensors(network), tensors))
-    wanted = own_tensors(network).keys()
-    if tensors.keys() != wanted:
-        raise UserError(
-            f"{path} holds other tensors than a {protocol['network']} has: "
-            f"{', '.join(sorted(tensors.keys() ^ wanted)[:NEAR_MATCHES])}"
-        )
-    network.load_state_dict(tensors, strict=False)  # names of what is shared aren't in the file
-    return network.eval(), facts
-
-
-def cut_to_shapes(large: Mapping[str, Tensor], small: Mapping[str, Tensor]) -> Cut:
-    """One that leaves the small tensors' shapes, of whichever positions."""
-    shapes = {
-        name: (tuple(tensor.shape), tuple(small[name].shape))
-        for name, tensor in large.items()
-        if name in small and tensor.shape != small[name].shape
-    }
-    return Cut(
-        sizes={name: before for name, (before, _) in shapes.items()},
-        kept={
-            name: tuple(
-                None if a == b else tuple(range(b)) for b, a in zip(after, before, strict=True)
-            )
-            for name, (before, after) in shapes.items()
-        },
-    )
-
-
 # The command
 
 
@@ -482,10 +397,23 @@ def export_command(
     format: Annotated[
         Format,
         arg(
-            metavar="safetensors|pt2|onnx|json",
-            help="Weights; a program of torch.export; ONNX; or only what is known.",
+            metavar="safetensors|pt2|onnx|state_dict|json",
+            help="Weights; a program of torch.export; ONNX; what torch.save makes of a state_dict; "
+            "or only what is known.",
         ),
     ] = "safetensors",
+    dtype: Annotated[
+        Dtype,
+        arg(
+            metavar="fp32|fp16|int8",
+            help="Numbers in the file; int8 in ONNX only, by training data. The accuracy is "
+            "measured again.",
+        ),
+    ] = "fp32",
+    masks: Annotated[
+        bool,
+        arg(help="In a state_dict: NAME_orig and NAME_mask, as torch.nn.utils.prune has them."),
+    ] = False,
     shrink: Annotated[bool, arg(help="Cut pruned filters out physically.")] = False,
     latency: Annotated[
         bool, arg(help="Measure a forward pass against the dense network's.")
@@ -505,48 +433,173 @@ def export_command(
         arg(metavar="FILE", help="STAGE-EPOCH.FORMAT here if left out; json is printed then."),
     ] = None,
 ) -> None:
-    check_installed(format)
-    if out and Path(out).suffix != f".{format}":
-        raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{format}")
+    form = Form(format=format, dtype=dtype, masks=masks)
+    check_form(form)
+    if latency and dtype != "fp32":
+        raise UserError(
+            f"--latency with --dtype {dtype}; it is measured in PyTorch in fp32: leave one out"
+        )
+    if out and Path(out).suffix != f".{form.suffix}":
+        raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{form.suffix}")
     on = chosen_device(device)
     ledger = Ledger(storage)
     exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data, trust)
-    check_format(exported.task, format)
-    facts = dict(exported.facts)
-    target = Path(out or default_name(facts, format)).absolute()
-    if format != "json":
-        facts |= write_network(exported, target, format)
-    if latency:
-        facts["latency"] = measured_latency(exported, on)
-    text = json.dumps(facts, indent=1)
-    if format == "json" and out is None:
-        print(text, flush=True)
-    else:
-        write(target if format == "json" else Path(f"{target}.json"), text.encode())
+    check_task(exported.task, form)
+    if format == "json":
+        facts = exported.facts
+        if latency:
+            facts = facts | {"latency": measured_latency(exported, on)}
+        text = json.dumps(facts, indent=1)
+        if out is None:
+            print(text, flush=True)
+        else:
+            write(Path(out).absolute(), text.encode())
+        return
+    target = Path(out or default_name(exported.facts, form)).absolute()
+    write_export(exported, target, form, data, trust, on if latency else None)
 
 
-def write_network(exported: Exported, target: Path, format: str) -> dict[str, Any]:
-    """The file, and what the task puts beside it. Their names and digests."""
-    content = WRITERS[format](exported)
-    write(target, content)
-    facts: dict[str, Any] = {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
-    for ending, beside in exported.task.attachments().items():
-        path = Path(f"{target}.{ending}")
-        write(path, beside)
-        facts[ending] = {"file": path.name, "sha256": hashlib.sha256(beside).hexdigest()}
-    return facts
+def write_export(
+    exported: Exported,
+    target: Path,
+    form: Form,
+    data: str | None = None,
+    trust: bool = False,
+    latency_on: torch.device | None = None,
+) -> dict[str, Any]:
+    """The file, what the task and the format put beside it, FILE.json with what is known of it,
+    which is returned, and FILE.md, its model card.
 
-
-def write_export(exported: Exported, target: Path, format: str) -> dict[str, Any]:
-    """The file, and beside it as FILE.json what is known of the network; which is returned."""
-    facts = exported.facts | write_network(exported, target, format)
+    data, trust: see ``load_export``; the data are needed for other dtypes than fp32. Raises
+    UserError for masks that a dense network doesn't have, or int8 without data.
+    """
+    check_task(exported.task, form)
+    if form.masks and not exported.mask:
+        raise UserError(
+            f"--masks: stage {exported.stage.stage_id} is dense and has none; leave it out"
+        )
+    facts = in_file(exported, form) | {"masks": form.masks}
+    task = None if form.dtype == "fp32" else task_with_data(exported, form, data, trust)
+    content = WRITERS[form.format](exported, form)
+    if form.dtype == "int8":
+        assert task is not None
+        content = quantised(content, INPUT, training_inputs(task, exported))
+    if form.dtype != "fp32":
+        facts["test_accuracy_exported"] = accuracy_of(exported, form, content, task)
+    facts |= written(target, content) | beside(exported, target, form)
+    if latency_on is not None:
+        facts["latency"] = measured_latency(exported, latency_on)
     write(Path(f"{target}.json"), json.dumps(facts, indent=1).encode())
+    write(Path(f"{target}.md"), model_card(facts).encode())
     return facts
 
 
-def default_name(facts: dict[str, Any], format: str) -> str:
+def written(path: Path, content: bytes) -> dict[str, Any]:
+    write(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"file": path.name, "sha256": digest, "bytes": len(content)}
+
+
+def beside(exported: Exported, target: Path, form: Form) -> dict[str, Any]:
+    """Source for weights, where it can be had, and the task's attachments."""
+    facts: dict[str, Any] = {}
+    if form.format in ("safetensors", "state_dict"):
+        facts["source"] = None
+        try:
+            source = plain_source(exported.network, exported.example)
+            facts["source"] = written(Path(f"{target}.py"), source.encode())
+        except NotPlain as error:
+            facts["no_source"] = printable(str(error))[:200]
+    for ending, content in exported.task.attachments().items():
+        facts[ending] = written(Path(f"{target}.{ending}"), content)
+    return facts
+
+
+# Smaller numbers, measured on the data
+
+
+def task_with_data(exported: Exported, form: Form, data: str | None, trust: bool) -> Task | None:
+    """None, with a warning, where fp16 goes without. Raises UserError for int8."""
+    try:
+        return loaded_task(exported.stage, data, trust)
+    except (ValueError, OSError) as error:
+        if form.dtype == "int8":
+            raise UserError(
+                "--dtype int8 measures on training data how large activations get, and they can't "
+                f"be had: {error}; give --data DIR, or --dtype fp16, which needs none"
+            ) from error
+        log.warning("the accuracy in %s isn't measured without the data: %s", form.dtype, error)
+        return None
+
+
+def training_inputs(task: Task, exported: Exported) -> Iterator[Tensor]:
+    """Of the first epoch. Raises UserError where a batch isn't (inputs, ...) of the example's
+    shape."""
+    (example, *others) = exported.example
+    for batch in task.batches("train", exported.stage.seed, 0):
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        if others or not isinstance(inputs, Tensor) or inputs.shape[1:] != example.shape[1:]:
+            raise UserError(
+                f"--dtype int8 for task {task.name}, whose batches aren't (inputs, ...) of its "
+                "network's one input; take --dtype fp16"
+            )
+        yield inputs.cpu()
+
+
+@torch.no_grad()
+def accuracy_of(exported: Exported, form: Form, content: bytes, task: Task | None) -> float | None:
+    """The task's metric on the test data, of the network in the file."""
+    if task is None:
+        return None
+    run = running(exported, form, content)
+    if run is None:
+        log.warning("the accuracy in %s isn't measured without onnxruntime", form.dtype)
+        return None
+    return task.evaluate(run.eval(), "test")
+
+
+def running(exported: Exported, form: Form, content: bytes) -> nn.Module | None:
+    """The file's content as a module; None without what runs it."""
+    if form.format == "onnx":
+        return OfOnnx(content) if find_spec("onnxruntime") else None
+    if form.format == "pt2":
+        return Called(torch.export.load(io.BytesIO(content)).module())
+    network = copy.deepcopy(exported.network)
+    network.load_state_dict(stored_tensors(exported, form), strict=False)
+    return network
+
+
+class Called(nn.Module):
+    """A module that can't be put into evaluation mode, because it knows no other."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._call = module.__call__
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """As the module."""
+        return self._call(*inputs)
+
+
+class OfOnnx(nn.Module):
+    """ONNX Runtime, on the CPU."""
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__()
+        import onnxruntime
+
+        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs: of any batch size."""
+        (found,) = self._session.run(None, {INPUT: inputs.cpu().numpy()})
+        return torch.from_numpy(found).to(inputs.device)
+
+
+def default_name(facts: dict[str, Any], form: Form) -> str:
     shrunk = "-shrunk" if facts["shrunk"] else ""
-    return f"{facts['stage_id']}-{facts['epoch']:04d}{shrunk}.{format}"
+    dtype = "" if form.dtype == "fp32" else f"-{form.dtype}"
+    return f"{facts['stage_id']}-{facts['epoch']:04d}{shrunk}{dtype}.{form.suffix}"
 
 
 def write(path: Path, content: bytes) -> None:

@@ -19,9 +19,13 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """input: (N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
-        top, bottom = _same_padding(input.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = _same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
-        return super().forward(F.pad(input, (left, right, top, bottom)))
+        return super().forward(F.pad(input, self.padding_of(*input.shape[2:])))
+
+    def padding_of(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Pixels on the left, right, top and bottom of an input of this size."""
+        top, bottom = _same_padding(height, self.kernel_size[0], self.stride[0])
+        left, right = _same_padding(width, self.kernel_size[1], self.stride[1])
+        return left, right, top, bottom
 
 
 def _same_padding(side: int, kernel_size: int, stride: int) -> tuple[int, int]:

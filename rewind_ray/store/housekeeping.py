@@ -346,6 +346,7 @@ def _drop_unlisted(ledger: Ledger, stage_id: str, listed: Listed, now: float) ->
 
 CHECKS: dict[str, Callable[[Ledger, Entry], object]] = {
     "spec": lambda ledger, entry: ledger.read_spec(entry.owner),
+    "data": lambda ledger, entry: ledger.read_data(entry.owner),
     "tensors": lambda ledger, entry: ledger.check_point(entry.owner, entry.epoch),
     "metrics": lambda ledger, entry: ledger.read_metrics(entry.owner, entry.epoch),
     "row": lambda ledger, entry: ledger.read_row(entry.owner, entry.epoch),
@@ -356,6 +357,7 @@ CHECKS: dict[str, Callable[[Ledger, Entry], object]] = {
 }
 WAYS_OUT = {
     "spec": "delete it; a sweep that wants the stage writes it again",
+    "data": "delete it; export reads it from another stage of the chain, or the data set itself",
     "tensors": "delete it; what starts from it trains it again, from the rewind point before",
     "metrics": "delete it; a sweep that wants the stage trains it again from the epoch before",
     "row": "start its sweep again, which makes it from the rewind point",

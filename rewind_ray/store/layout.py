@@ -5,6 +5,7 @@
     <root>/
       stages/<stage_id>/
         spec.json, lease.json
+        data.json                               what export has to know of the data
         partial.safetensors, partial.json       an epoch broken off
         epochs/0004.safetensors, 0004.json      a rewind point, and the metrics that make it one
         rows/0182.json                          the result at a length that was asked for
@@ -37,6 +38,7 @@ EPOCH = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
 EPOCHS_LIMIT = 10**9
 STAGE_FILES = {
     "spec.json": "spec",
+    "data.json": "data",
     "lease.json": "lease",
     "partial.json": "partial",
     "partial.safetensors": "partial tensors",
@@ -64,6 +66,9 @@ class Layout:
 
     def spec(self, stage_id: str) -> str:
         return f"{self.stage(stage_id)}/spec.json"
+
+    def data(self, stage_id: str) -> str:
+        return f"{self.stage(stage_id)}/data.json"
 
     def lease(self, stage_id: str) -> str:
         return f"{self.stage(stage_id)}/lease.json"
@@ -215,7 +220,7 @@ class Entry:
     """A file of the storage, and what it is by its name."""
 
     kind: str
-    """spec, init, tensors, metrics, row, partial, partial tensors, lease, sweep, driver,
+    """spec, data, init, tensors, metrics, row, partial, partial tensors, lease, sweep, driver,
     tensorboard, tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""

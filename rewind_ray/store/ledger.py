@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from rewind_ray.errors import DataError, UserError
@@ -43,6 +43,8 @@ JSON_LIMIT = 2**20
 """Bytes of a spec, a row or an epoch's metrics; those written have a few thousand."""
 SWEEP_LIMIT = 2**24
 """Bytes of a sweep's record: enough for 300,000 stages."""
+DATA_LIMIT = 2**24
+"""Bytes of what is kept of the data: enough for a vocabulary of 100,000 subwords."""
 POINT_LIMIT = 2**34
 """Bytes of a rewind point's tensors: enough for two thousand million weights and momentum."""
 
@@ -122,6 +124,19 @@ class Ledger:
         if stage.stage_id != stage_id:
             raise DataError(f"{self.layout.shown(path)} describes stage {stage.stage_id}")
         return stage
+
+    def write_data(self, stage_id: str, facts: Mapping[str, Any]) -> None:
+        """What is kept of the data that the stage is trained on; see ``Task.kept_of_data``."""
+        path = self.layout.data(stage_id)
+        write_sealed(self.filesystem, path, {**facts, "stage_id": stage_id}, self.fence)
+
+    def read_data(self, stage_id: str) -> dict[str, Any]:
+        """Raises FileNotFoundError, or DataError where it isn't this stage's."""
+        path = self.layout.data(stage_id)
+        facts = self._read(path, DATA_LIMIT)
+        if facts.get("stage_id") != stage_id:
+            raise DataError(f"{self.layout.shown(path)} is of another stage's data")
+        return facts
 
     def stage_ids(self) -> list[str]:
         return layout.stage_ids(list_names(self.filesystem, self.layout.stages))

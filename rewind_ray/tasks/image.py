@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rewind_ray.datasets import batches, describe, image_set, is_streamed, load, resolve, stream
+from rewind_ray.datasets import (
+    DatasetInfo,
+    batches,
+    describe,
+    image_set,
+    is_streamed,
+    load,
+    resolve,
+    stream,
+)
 from rewind_ray.datasets.batches import Batch
 from rewind_ray.datasets.catalog import STREAMED_IMAGE_SIZE, list_streamed
 from rewind_ray.datasets.image_set import ImageSet
@@ -19,6 +29,7 @@ from rewind_ray.importing import is_import_path
 from rewind_ray.models import build_network
 from rewind_ray.network_options import Option, options_of
 from rewind_ray.spec import Protocol
+from rewind_ray.store.strict_json import check_fields
 from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.tasks.classifying import (
     accuracy,
@@ -31,6 +42,8 @@ from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
 
 SMALLEST = {"resnet": "resnet8", "wrn": "wrn_10_1", "vgg": "vgg8", "digits": "digits_resnet"}
 """Prefix of a network's name -> the smallest network of that kind."""
+LARGEST = {"num_classes": 10**5, "channels": 100, "image_size": 10**4}
+"""Of what is kept of a data set."""
 
 
 class ImageClassification(Task):
@@ -40,16 +53,22 @@ class ImageClassification(Task):
     option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["image_classification"]
     """split: share of a folder without test/ that tests."""
 
-    def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
-        """Raises ValueError or FileNotFoundError for a data set that is unknown, or a folder that
-        isn't there."""
+    def __init__(
+        self,
+        protocol: Protocol,
+        data: str | None,
+        device: torch.device,
+        info: DatasetInfo | None = None,
+    ) -> None:
+        """info: of the data set, where it is known. Raises ValueError or FileNotFoundError for a
+        data set that is unknown, or a folder that isn't there."""
         super().__init__(protocol, data, device)
         self.streamed = is_streamed(protocol.dataset, protocol.augmentation)
         size = protocol.image_size
         if self.streamed and size is None:
             size = STREAMED_IMAGE_SIZE
         self.split = float(self.options["split"])
-        self.info = describe(protocol.dataset, data, size, self.split)
+        self.info = info or describe(protocol.dataset, data, size, self.split)
 
     # Data
 
@@ -68,7 +87,7 @@ class ImageClassification(Task):
     def images(self) -> ImageSet | StreamSet:
         return self._loaded[0]
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of the logits."""
         return self._loaded[1]
@@ -104,11 +123,36 @@ class ImageClassification(Task):
         num_val = 0 if split.val is None else len(split.val)
         return Sizes(steps_per_epoch=steps, num_val=num_val, num_test=len(split.test))
 
-    def pixel_moments(self) -> tuple[list[float], list[float]]:
+    @cached_property
+    def pixel_moments(self) -> tuple[list[float], list[float]] | None:
         """Mean and standard deviation of each channel, of pixels from 0 to 255, that images are
-        standardised by where the protocol does so by the data set."""
+        standardised by; None: each by its own."""
+        if self.protocol.standardisation == "image":
+            return None
         std = 1 / self.images.inv_std
         return self.images.mean.flatten().tolist(), std.flatten().tolist()
+
+    def kept_of_data(self) -> dict[str, Any]:
+        mean, std = self.pixel_moments or (None, None)
+        of_data = {"info": asdict(self.info), "classes": list(self.classes)}
+        return {**super().kept_of_data(), **of_data, "mean": mean, "std": std}
+
+    @classmethod
+    def recalled(
+        cls, protocol: Protocol, kept: Mapping[str, Any], data: str | None
+    ) -> ImageClassification:
+        info, classes = checked_info(kept["info"]), kept["classes"]
+        if not is_list_of(str, classes, info.num_classes):
+            raise ValueError(f"names of {info.num_classes} classes: {repr(classes)[:60]}")
+        task = cls(protocol, data, torch.device("cpu"), info)
+        task.classes = tuple(classes)
+        task.pixel_moments = None
+        if protocol.standardisation != "image":
+            mean, std = kept["mean"], kept["std"]
+            if not all(is_list_of(float, each, info.channels) for each in (mean, std)):
+                raise ValueError(f"mean and deviation: {repr((mean, std))[:60]}")
+            task.pixel_moments = mean, std
+        return task
 
     @classmethod
     def located(
@@ -190,3 +234,17 @@ class ImageClassification(Task):
         if part == "val" and self.images.val is None:
             return None
         return accuracy(network, self.batches(part, 0, 0))
+
+
+def checked_info(values: Any) -> DatasetInfo:
+    """Of a json. Raises ValueError for a data set that nobody trains on."""
+    check_fields(DatasetInfo, values)
+    info = DatasetInfo(**values)
+    for name, most in LARGEST.items():
+        if not 0 < getattr(info, name) <= most:
+            raise ValueError(f"{name} is {getattr(info, name)}; allowed: 1 to {most:,}")
+    return info
+
+
+def is_list_of(kind: type, values: Any, length: int) -> bool:
+    return type(values) is list and len(values) == length and {*map(type, values)} <= {kind}

@@ -16,6 +16,7 @@ from rewind_ray.datasets.split import split_indices
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.network_options import Option
+from rewind_ray.spec import Protocol
 from rewind_ray.task_options import TASK_OPTIONS
 from rewind_ray.tasks.classifying import (
     accuracy,
@@ -23,7 +24,10 @@ from rewind_ray.tasks.classifying import (
     fresh_network,
     rebuilt_classifier,
 )
-from rewind_ray.tasks.task import Loss, Metric, Sizes, Task
+from rewind_ray.tasks.task import Loss, Metric, Sizes, Task, example_from
+
+CLASSES_LIMIT = 10**6
+"""Of what is kept of a data set."""
 
 loaded = lru_cache(maxsize=1)(load_own)
 """The last one is kept: several protocols of a sweep share it."""
@@ -117,9 +121,33 @@ class Classification(Task):
         inputs, _ = next(self._data.test.batches([torch.tensor([0])], ["evaluation"]))
         return inputs
 
-    @property
+    @cached_property
     def num_classes(self) -> int | None:
         return self._data.classes
+
+    @cached_property
+    def classes(self) -> tuple[str, ...] | None:
+        """Their names, where the user's Dataset says them."""
+        return self._data.names
+
+    def kept_of_data(self) -> dict[str, Any]:
+        names = None if self.classes is None else list(self.classes)
+        return {**super().kept_of_data(), "num_classes": self.num_classes, "classes": names}
+
+    @classmethod
+    def recalled(
+        cls, protocol: Protocol, kept: Mapping[str, Any], data: str | None
+    ) -> Classification:
+        number, names = kept["num_classes"], kept["classes"]
+        if number is not None and not (type(number) is int and 0 < number <= CLASSES_LIMIT):
+            raise ValueError(f"{repr(number)[:40]} classes")
+        if names is not None and not (type(names) is list and {*map(type, names)} <= {str}):
+            raise ValueError(f"names of classes: {repr(names)[:60]}")
+        task = cls(protocol, data, torch.device("cpu"))
+        (task._first_input,) = example_from(kept)
+        task.num_classes = number
+        task.classes = None if names is None else tuple(names)
+        return task
 
     def network(self, seed: int) -> nn.Module:
         shape = self._first_input.shape

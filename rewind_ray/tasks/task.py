@@ -5,6 +5,7 @@ Training knows no more of a task than is written here. A batch is whatever the t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -80,7 +81,7 @@ class Task:
     """
 
     metric: Metric
-    formats: ClassVar[tuple[str, ...]] = ("safetensors", "pt2", "onnx", "json")
+    formats: ClassVar[tuple[str, ...]] = ("safetensors", "pt2", "onnx", "state_dict", "json")
     """That ``rewind_ray.export`` can write its networks in."""
     option_defaults: ClassVar[Mapping[str, Option]] = {}
     """The ``Protocol.task_options`` that it takes, and what they are if not given."""
@@ -191,6 +192,23 @@ class Task:
         """Files that an exported network is of no use without: ending of the name -> content."""
         return {}
 
+    def kept_of_data(self) -> dict[str, Any]:
+        """What is kept with each stage, as plain data, so that its network can be built, described
+        and exported when the data are gone. The data is loaded."""
+        return {"example": [_shape_and_type(given) for given in self.example()]}
+
+    @classmethod
+    def recalled(cls, protocol: Protocol, kept: Mapping[str, Any], data: str | None) -> Task:
+        """The task, as far as it goes, from what ``kept_of_data`` returned: no data is read.
+
+        data: as of the task, for an own one that doesn't get by without its files.
+        Raises ValueError for what no task keeps.
+        """
+        task = cls(protocol, data, torch.device("cpu"))
+        example = example_from(kept)
+        task.example = lambda: example  # type: ignore[method-assign]
+        return task
+
     def prunable(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Parameters that may be pruned, by name, in the order of the modules."""
         return prunable_parameters(network, self.protocol.prunable)
@@ -253,6 +271,33 @@ def whole_backward(
 def as_loss(loss: Loss | Tensor, batch: Batch) -> Loss:
     """A bare tensor's examples are those of the batch's first tensor."""
     return loss if isinstance(loss, Loss) else Loss(loss, examples=len(_first_tensor(batch)))
+
+
+EXAMPLE_LIMIT = 2**26
+"""Numbers in an example of which a stage's file says how large it is."""
+EXAMPLE_TYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+}
+
+
+def _shape_and_type(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+
+
+def example_from(kept: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Zeros of the kept shapes. Raises ValueError."""
+    found = []
+    for given in kept["example"]:
+        shape, dtype = given["shape"], given["dtype"]
+        sizes = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+        if not sizes or math.prod(shape) > EXAMPLE_LIMIT or dtype not in EXAMPLE_TYPES:
+            raise ValueError(f"an example of shape {repr(shape)[:60]}, {repr(dtype)[:20]}")
+        found.append(torch.zeros(shape, dtype=EXAMPLE_TYPES[dtype]))
+    return tuple(found)
 
 
 def _tensors(batch: Batch, name: str) -> dict[str, Tensor]:

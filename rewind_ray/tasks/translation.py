@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +48,7 @@ class Translation(Task):
     """Sentences of ``datasets.text``, networks of ``models.gnmt``."""
 
     metric = Metric("bleu")
-    formats: ClassVar[tuple[str, ...]] = ("safetensors", "json")
+    formats: ClassVar[tuple[str, ...]] = ("safetensors", "state_dict", "json")
     option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["translation"]
 
     def __init__(self, protocol: Protocol, data: str | None, device: torch.device) -> None:
@@ -191,7 +192,22 @@ class Translation(Task):
         return build_gnmt(protocol["network"], int(options["subwords"]), given)
 
     def attachments(self) -> dict[str, bytes]:
-        return {"vocabulary": self.text.vocabulary.model}
+        return {"vocabulary": self.vocabulary_model}
+
+    @cached_property
+    def vocabulary_model(self) -> bytes:
+        """As sentencepiece wrote it."""
+        return self.text.vocabulary.model
+
+    def kept_of_data(self) -> dict[str, Any]:
+        vocabulary = base64.b64encode(self.vocabulary_model).decode()
+        return {**super().kept_of_data(), "vocabulary": vocabulary}
+
+    @classmethod
+    def recalled(cls, protocol: Protocol, kept: Mapping[str, Any], data: str | None) -> Translation:
+        task = cls(protocol, data, torch.device("cpu"))
+        task.vocabulary_model = base64.b64decode(kept["vocabulary"], validate=True)
+        return task
 
     def network(self, seed: int) -> nn.Module:
         network = self.empty_network()

@@ -25,7 +25,7 @@ from rewind_ray.pruning import (
 )
 from rewind_ray.retraining import METHODS, RATES, RateContext
 from rewind_ray.schedule import learning_rate
-from rewind_ray.seeding import seed_of
+from rewind_ray.seeding import seed_of, seeded
 from rewind_ray.spec import BUILDER, Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
@@ -98,6 +98,7 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
     task = load_task(stage.protocol, runtime.data, device)
+    keep_of_data(ledger, stage, task)
     network = task.network(stage.seed)
     parameters = task.prunable(network)
     run = StageRun(
@@ -126,6 +127,20 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
     drop_left_behind(run, points)
     write_late_row(run)
     return run
+
+
+def keep_of_data(ledger: Ledger, stage: Stage, task: Task) -> None:
+    """Write what export has to know of the data, unless it is there and sound."""
+    try:
+        ledger.read_data(stage.stage_id)
+        return
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        log.warning("written again: %s", error)
+    with seeded(0):  # an own task may draw its example
+        kept = task.kept_of_data()
+    ledger.write_data(stage.stage_id, kept)
 
 
 def kept_before(run: StageRun, points: list[int]) -> set[int]:

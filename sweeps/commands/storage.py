@@ -40,6 +40,7 @@ KINDS = {
     "metrics": "metrics of epochs",
     "row": "result rows",
     "spec": "stage descriptions",
+    "data": "facts about the data",
     "partial": "partial epochs",
     "partial tensors": "tensors of partial epochs",
     "lease": "leases",

@@ -78,6 +78,18 @@ def test_a_trained_model_made_smaller_and_exported(storage: str, tmp_path: Path)
     loaded = torch.export.load(tmp_path / "small.pt2").module()
     with torch.no_grad():
         assert torch.equal(loaded(inputs), small.model(inputs))
+    assert "Pruned" in (tmp_path / "small.pt2.md").read_text()
+    facts = small.export(str(tmp_path / "small.pt"), masks=True)
+    state = torch.load(tmp_path / "small.pt", weights_only=True)
+    assert (
+        int(sum(m.sum() for n, m in state.items() if n.endswith("_mask")))
+        == facts["params_remaining"]
+    )
+    assert small.export(str(tmp_path / "half.pt2"), "fp16")["test_accuracy_exported"] is not None
+    with pytest.raises(UserError, match=r"'x\.pth' has no known ending; allowed: .*\.pt2.*\.pt"):
+        small.export("x.pth")
+    with pytest.raises(UserError, match="--dtype int8 with --format pt2"):
+        small.export("x.pt2", "int8")
     accuracy = float((small.model(inputs).argmax(1) == wine()["test"][1]).float().mean())
     assert small.summary()["test_accuracy"] == pytest.approx(accuracy, abs=0.1)
 

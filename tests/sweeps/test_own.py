@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from rewind_ray.protocols import plain
 from rewind_ray.spec import dense_stage
 from rewind_ray.tasks import identified
 from sweeps.compare import Comparison, Training, chosen_protocol, compare
-from sweeps.prune import Target, chain
+from sweeps.prune import Target, chain, reached, show
 from sweeps.run.own_code import runtime_env
 from tests.rewind_ray.own.test_identity import OWN
 from tests.rewind_ray.own.user_code import Perceptron
+from tests.rewind_ray.tiny_stages import Lab
 
 FLAGS = {"network": f"{OWN}:perceptron", "dataset": f"{OWN}:wine", "epochs": 8, "batch_size": 16}
 
@@ -74,6 +76,28 @@ def test_steps_end_exactly_at_the_target() -> None:
         assert stage.prune.fraction <= 0.2
         kept *= 1 - stage.prune.fraction
     assert kept == pytest.approx(0.1)
+
+
+def test_it_ends_with_a_file_its_facts_and_a_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = Lab(tmp_path / "storage")
+    protocol, _ = chosen_protocol(Training(**FLAGS | {"epochs": 2}), None)
+    file = tmp_path / "small.pt"
+    target = Target(
+        target_compression=1.5, format="state_dict", dtype="fp16", out=str(file), retrain_epochs=1
+    )
+    end = chain(protocol, protocol, target)
+    lab.run_chain(end)
+    found = reached(end, lab.ledger, None)
+    assert found is not None and found[0] == end
+    show(end, found, target, lab.ledger, None)
+    printed = capsys.readouterr().out
+    facts = json.loads(Path(f"{file}.json").read_text())
+    assert f"{facts['params_exported']:,} parameters, {file.stat().st_size:,} bytes" in printed
+    assert f"fp16      test {100 * facts['test_accuracy_exported']:.2f}%" in printed
+    assert f"{file}.md" in printed and "torch.load('small.pt', weights_only=True)" in printed
+    assert f"{100 * facts['test_accuracy']:.2f}%" in Path(f"{file}.md").read_text()
 
 
 def test_code_that_workers_cannot_see_is_sent(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,16 @@ from torch import Tensor, nn
 from rewind_ray.datasets import load, resolve
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.export import command as export_module
-from rewind_ray.export.command import image_facts, main, read_safetensors
+from rewind_ray.export import formats, read_safetensors
+from rewind_ray.export.command import image_facts, main, recalled_task
 from rewind_ray.export.latency import compare
 from rewind_ray.models import build_network
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Stage, dense_stage, stage_to_dict
 from rewind_ray.store.checkpoint import RewindPoint
+from rewind_ray.store.housekeeping import to_verify, verify
+from rewind_ray.store.ledger import Ledger
+from rewind_ray.tasks import load_task
 from rewind_ray.tasks.image import ImageClassification
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
@@ -266,9 +272,12 @@ def test_zeros_are_applied(trained: Lab, export: Callable[..., Path]) -> None:
 def test_a_json_lies_beside_the_file(export: Callable[..., Path], format: str) -> None:
     path = export(STAGES["unstructured"], format)
     beside = json.loads(Path(f"{path}.json").read_text())
-    assert beside.pop("file") == path.name
-    assert beside.pop("sha256") == sha256(path.read_bytes()).hexdigest()
-    assert beside == facts_in(path)
+    assert beside["file"] == path.name
+    assert beside["bytes"] == path.stat().st_size
+    assert beside["sha256"] == sha256(path.read_bytes()).hexdigest()
+    inside = facts_in(path)
+    assert {name: beside[name] for name in inside} == inside
+    assert Path(f"{path}.md").exists()
 
 
 def test_the_same_stage_gives_the_same_bytes(export: Callable[..., Path]) -> None:
@@ -398,7 +407,7 @@ def test_an_unknown_stage_is_answered_with_near_ones(
 def test_onnx_without_its_packages_names_them(
     trained: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
     arguments = (STAGES["dense"].stage_id, "--storage", str(trained.storage))
     assert main((*arguments, "--format", "onnx")) == 2
     assert "pip install onnx onnxscript" in capsys.readouterr().err
@@ -490,6 +499,7 @@ def test_a_folder_s_stage(
     photos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset, data, digest, size = resolve(f"folder:{photos}", None, None)
     protocol = tiny(
@@ -504,9 +514,7 @@ def test_a_folder_s_stage(
     lab.run(stage, data=data)
     out = tmp_path / "x.safetensors"
     arguments = (stage.stage_id, "--storage", str(lab.storage), "--out", str(out))
-    assert main(arguments) == 2
-    assert "--data DIR" in capsys.readouterr().err
-    assert main((*arguments, "--data", str(photos))) == 0
+    assert main(arguments) == 0
     given = facts_in(out)["input"]
     train = np.stack([np.asarray(Image.open(p)) for p in photos.glob("train/*/*.png")])
     np.testing.assert_allclose(given["mean"], train.mean((0, 1, 2)), rtol=1e-5)
@@ -525,10 +533,64 @@ def test_a_folder_s_stage(
     np.testing.assert_allclose(by_constants["mean"], [123.675, 116.28, 103.53], rtol=1e-6)
     np.testing.assert_allclose(by_constants["std"], [58.395, 57.12, 57.375], rtol=1e-6)
     assert "8/40 of the shorter side" in by_constants["resized"]
-    # with its data changed, what is known of it stands with the stage
-    next(photos.glob("train/cat/*.png")).unlink()
+    shutil.rmtree(photos)
+    load_task.cache_clear()
+    before = out.read_bytes()
     assert main((*arguments, "--data", str(photos))) == 0
-    assert facts_in(out)["input"] == given
+    assert out.read_bytes() == before
+    # what the last stage of a chain has lost, another one has
+    small = child(stage, "finetune", 1)
+    (lab.storage / "stages" / small.stage_id).mkdir()
+    lab.ledger.write_spec(small)
+    found = recalled_task(lab.ledger, small, None, trust=False)
+    assert image_facts(found) == given  # type: ignore[arg-type]
+    # fp16 goes without its accuracy, int8 can't
+    assert main((*arguments, "--dtype", "fp16")) == 0
+    assert "isn't measured without the data" in caplog.text
+    assert json.loads(Path(f"{out}.json").read_text())["test_accuracy_exported"] is None
+    assert "wasn't measured" in Path(f"{out}.md").read_text()
+    onnx = (*arguments[:-1], str(tmp_path / "x.onnx"), "--format", "onnx")
+    if find_spec("onnxruntime"):
+        assert main((*onnx, "--dtype", "int8")) == 2
+        assert "--dtype int8 measures on training data" in capsys.readouterr().err
+    # with what is kept damaged, the data set itself is asked for
+    file = lab.storage / "stages" / stage.stage_id / "data.json"
+    file.write_text(file.read_text().replace("cat", "cut"))
+    assert [d.kind for d in verify(lab.ledger, to_verify(lab.ledger.entries()))] == ["data"]
+    assert main(arguments) == 2
+    assert "--data DIR" in capsys.readouterr().err and "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"info": {"num_classes": 10**9}},
+        {"info": {"image_size": 0}},
+        {"info": {"channels": "1"}},
+        {"info": None},
+        {"classes": ["0"]},
+        {"classes": [1] * 10},
+        {"mean": [1]},
+        {"std": None},
+    ],
+)
+def test_forged_facts_of_data_are_not_used(
+    trained: Lab, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    """The data set is read instead."""
+    stage = STAGES["dense"]
+    kept = trained.ledger.read_data(stage.stage_id)
+    for name, value in change.items():
+        both = isinstance(value, dict) and isinstance(kept[name], dict)
+        kept[name] = kept[name] | value if both else value
+
+    class Forged(Ledger):
+        def read_data(self, stage_id: str) -> dict[str, Any]:
+            return kept
+
+    task = recalled_task(Forged(str(trained.storage)), stage, None, trust=False)
+    assert "is damaged" in caplog.text
+    assert isinstance(task, ImageClassification) and task.classes == tuple("0123456789")
 
 
 def test_images_standardised_by_themselves_need_no_moments(lab: Lab, tmp_path: Path) -> None:

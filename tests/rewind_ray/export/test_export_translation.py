@@ -14,6 +14,7 @@ from rewind_ray.export.command import export_command
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import dense_stage
 from rewind_ray.store.checkpoint import load_network_
+from rewind_ray.tasks import translation
 from tests.rewind_ray.tasks.words import task, words
 from tests.rewind_ray.tiny_stages import Lab, child
 
@@ -28,7 +29,12 @@ def test_an_exported_network_translates_as_the_stage_does(
     for stage in (dense, pruned):
         lab.run(stage)
     file = tmp_path / "small.safetensors"
-    export_command(pruned.stage_id, storage=str(lab.storage), out=str(file))
+    with monkeypatch.context() as without_text:
+        without_text.setattr(translation, "prepare", None)
+        export_command(pruned.stage_id, storage=str(lab.storage), out=str(file))
+    card = Path(f"{file}.md").read_text()
+    assert "read_safetensors('small.safetensors')" in card and "bleu on test data" in card
+    assert "sentencepiece's model `small.safetensors.vocabulary`" in card
     network, facts = read_safetensors(file)
     assert facts["row"]["metric"] == "bleu"
     beside = json.loads(Path(f"{file}.json").read_text())["vocabulary"]

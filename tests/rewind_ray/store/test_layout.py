@@ -113,6 +113,7 @@ STAGE = "0123456789abcdef"
 def test_what_a_file_is_follows_from_the_path_it_was_given(epoch: int) -> None:
     written = {
         ROOT.spec(STAGE): ("spec", STAGE, 0),
+        ROOT.data(STAGE): ("data", STAGE, 0),
         ROOT.lease(STAGE): ("lease", STAGE, 0),
         ROOT.tensors(STAGE, epoch): ("tensors", STAGE, epoch),
         ROOT.metrics(STAGE, epoch): ("metrics", STAGE, epoch),
@@ -132,7 +133,7 @@ def test_what_a_file_is_follows_from_the_path_it_was_given(epoch: int) -> None:
 
 @pytest.mark.parametrize("stage_id", ["", "..", "../x", STAGE.upper(), STAGE + "0", "g" * 16])
 def test_what_is_no_stage_has_no_path(stage_id: str) -> None:
-    for path in (ROOT.stage, ROOT.spec, ROOT.lease, ROOT.epochs, ROOT.partial_facts):
+    for path in (ROOT.stage, ROOT.spec, ROOT.data, ROOT.lease, ROOT.epochs, ROOT.partial_facts):
         with pytest.raises(ValueError):
             path(stage_id)
 

@@ -135,6 +135,7 @@ def test_status_adds_up(place: Place, capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(kind["files"] for kind in found["kinds"].values()) == len(sizes)
     assert {kind: amount["files"] for kind, amount in found["kinds"].items()} == {
         "spec": 3,
+        "data": 3,
         "row": 3,
         "tensors": 7 + 1 + 1,  # every epoch of the baseline, and the ends
         "metrics": 7 + 5 + 6,
@@ -471,7 +472,14 @@ def test_a_damaged_record_stops_it(place: Place, capsys: pytest.CaptureFixture[s
 def test_a_sound_storage(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run_json(capsys, "verify", place.root)
     assert (code, found["damaged"]) == (0, [])
-    assert found["checked"] == {"tensors": 9, "metrics": 18, "row": 3, "spec": 3, "sweep": 1}
+    assert found["checked"] == {
+        "tensors": 9,
+        "metrics": 18,
+        "row": 3,
+        "spec": 3,
+        "data": 3,
+        "sweep": 1,
+    }
 
 
 def test_all_damage_is_found(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

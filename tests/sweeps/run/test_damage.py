@@ -117,7 +117,7 @@ def copied(sound: Path, tmp_path: Path) -> Path:
 def test_there_is_a_file_of_every_kind(sound: Path) -> None:
     ledger = Ledger(str(sound))
     kinds = {entry.kind for entry in ledger.entries()}
-    json_kinds = {"spec", "metrics", "row", "partial", "lease", "driver", "sweep"}
+    json_kinds = {"spec", "data", "metrics", "row", "partial", "lease", "driver", "sweep"}
     assert kinds == json_kinds | {"tensors", "partial tensors"}
     assert damaged_paths(sound) == set()
 
