@@ -23,12 +23,23 @@ from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.export import command as exporting
 from rewind_ray.importing import give, path_of
-from rewind_ray.protocols import plain
+from rewind_ray.models.history import history_files
+from rewind_ray.protocols import plain, usual_rewind_epoch
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import BUILDER, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import (
+    BUILDER,
+    Protocol,
+    Prune,
+    Retrain,
+    Stage,
+    dense_stage,
+    missing_origin,
+    retrain_stage,
+)
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks import identified, planned_task
+from rewind_ray.tasks import adopting_history, identified, planned_task
 from rewind_ray.tasks.identity import uncovered
+from rewind_ray.training.given import store_given
 from rewind_ray.training.graph import Graph, build_graph
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
@@ -55,9 +66,10 @@ def compare(
     densities: Iterable[float] = (0.2, 0.1, 0.05),
     prune: Prune | None = None,
     seeds: int = 3,
-    epochs: int = 30,
+    epochs: int | None = None,
     retrain_epochs: int | None = None,
     trained: bool | None = None,
+    init_history: str | Path | None = None,
     storage: str = "results",
     name: str = "compare",
     device: str = "auto",
@@ -69,16 +81,26 @@ def compare(
     train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
     alone an import path or function that returns both. methods: names, or ``Retrain``s; finetune,
     lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how, its
-    fraction aside. epochs: T. retrain_epochs: t, 9/10 of T if left out. trained: the network is
-    adopted as it comes; True of a module if left out. protocol: other fields of
-    ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
+    fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out. trained:
+    the network is adopted as it comes; True of a module if left out. init_history: folder of the
+    network's own checkpoints, such as 0000.pt to 0090.pt, adopted as its training: the last one is
+    the trained network and says T, and weights can be rewound to the others. protocol: other fields
+    of ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
 
     Raises UserError for what can't be trained so.
     """
-    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
+    described = described_protocol(
+        network,
+        train_data,
+        test_data,
+        total_epochs(epochs, 30, init_history),
+        trained,
+        init_history,
+        protocol,
+    )
     if retrain_epochs is None:
-        retrain_epochs = max(1, epochs - max(1, round(epochs / 10)))
-    usual = ("finetune", "lr_rewind") if described.init else METHODS
+        retrain_epochs = max(1, described.epochs - usual_rewind_epoch(described))
+    usual = [name for name in METHODS if not missing_origin(described, name)]
     retrains = [
         Retrain(method=method, epochs=retrain_epochs) if isinstance(method, str) else method
         for method in methods or usual
@@ -93,7 +115,7 @@ def compare(
                     raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
                 step = replace(how, fraction=1 - density)
                 stages.append(retrain_stage(dense, step, retrain))
-    results = Results(storage=storage, name=name, stages=stages)
+    results = Results(storage=storage, name=name, stages=stages, history=init_history)
     results.train(device, quiet)
     return results
 
@@ -108,10 +130,11 @@ def prune(
     *,
     target_compression: float = 10.0,
     max_accuracy_drop: float | None = None,
-    epochs: int = 20,
+    epochs: int | None = None,
     method: str = "lr_rewind",
     seed: int = 0,
     trained: bool | None = None,
+    init_history: str | Path | None = None,
     storage: str = "results",
     name: str = "prune",
     device: str = "auto",
@@ -123,23 +146,27 @@ def prune(
     Renda et al. 2020, Algorithm 1, with equal steps of at most 20% that end at
     ``target_compression``; the last network within ``max_accuracy_drop`` (a fraction, 0.005 is half
     a point; None: any) is the answer, with the target reached or not. epochs: of each retraining,
-    and T. Other arguments: see ``compare``.
+    and T, 20 if left out; with init_history T is that of its last file, and so is each retraining
+    if left out. Other arguments: see ``compare``.
 
     Raises UserError where not even the first step stays within the drop.
     """
     if not 1 < target_compression < math.inf:
         raise UserError(f"target_compression is {target_compression:g}; allowed: above 1")
-    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
+    total = total_epochs(None if init_history else epochs, 20, init_history)
+    described = described_protocol(
+        network, train_data, test_data, total, trained, init_history, protocol
+    )
     steps = math.ceil(math.log(target_compression) / -math.log(1 - STEP))
     fraction = 1 - target_compression ** (-1 / steps)
     stage = dense_stage(described, seed)
     best: Best | None = None
     stages = []
     for _ in range(steps):
-        retrain = Retrain(method=method, epochs=epochs)
+        retrain = Retrain(method=method, epochs=total if epochs is None else epochs)
         stage = retrain_stage(stage, Prune(fraction=fraction), retrain)
         stages.append(stage)
-        results = Results(storage=storage, name=name, stages=stages)
+        results = Results(storage=storage, name=name, stages=stages, history=init_history)
         results.train(device, quiet)
         found = results.row(stage)
         if found is None or found.status == "diverged":
@@ -162,9 +189,15 @@ def described_protocol(
     test_data: Any,
     epochs: int,
     trained: bool | None,
+    history: str | Path | None,
     changes: dict[str, Any],
 ) -> Protocol:
     """What the commands make of the same network, data and settings."""
+    if history is not None and trained:
+        raise UserError(
+            f"trained is True, and init_history is {str(history)!r}, whose last file is the "
+            "trained network; leave one of them out"
+        )
     if trained is None:
         trained = isinstance(network, nn.Module)
     dataset, size = data_path(train_data, test_data)
@@ -172,7 +205,16 @@ def described_protocol(
     if size is not None and "batch_size" not in changes:
         settings["batch_size"] = min(64, size)
     described = identified(plain(network_path(network), dataset, **settings), None)
+    if history is not None:
+        return adopting_history(described, None, history)
     return replace(described, init=BUILDER) if trained else described
+
+
+def total_epochs(epochs: int | None, usual: int, history: str | Path | None) -> int:
+    """T, by default that of the history, or ``usual``."""
+    if epochs is None:
+        return usual if history is None else max(history_files(history))
+    return epochs
 
 
 def network_path(network: Network) -> str:
@@ -215,6 +257,8 @@ class Results:
     """Of the record in the storage."""
     stages: list[Stage]
     """Ends of the chains."""
+    history: str | Path | None = None
+    """Folder of the weights that the dense networks are given, where they are."""
 
     @property
     def ledger(self) -> Ledger:
@@ -229,6 +273,7 @@ class Results:
         on = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         runtime = Runtime(storage=self.storage, device=on, threads=torch.get_num_threads())
         ledger, graph = self.ledger, self.graph
+        store_given(graph, ledger, folder=self.history)
         self._record(ledger, graph)
         columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
         with Progress(*columns, disable=quiet) as bar:

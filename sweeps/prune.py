@@ -26,7 +26,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.algorithm1 import accuracy_drop, drops_beyond
-from sweeps.compare import Training, chosen_protocol
+from sweeps.compare import Training, chosen_protocol, given
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, sweep_name
 from sweeps.plan.naming import percent
@@ -138,7 +138,7 @@ def main(
         name=sweep_name(NAME, options),
         stages=[end],
         data=folder,
-        init=training.init,
+        **given(training),
         stop=drops_beyond(limit, ledger),
     )
     code = run_sweep(sweep, options)
