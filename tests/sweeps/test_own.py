@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rewind_ray.errors import UserError
+from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.protocols import plain
 from rewind_ray.spec import dense_stage
 from rewind_ray.tasks import identified
 from sweeps.compare import Comparison, Training, chosen_protocol, compare
+from sweeps.plan.chains import smoke
+from sweeps.plan.graph import build_graph, cost, kept_points
 from sweeps.prune import Target, chain
 from sweeps.run.own_code import runtime_env
 from tests.rewind_ray.own.test_identity import OWN
@@ -91,3 +93,44 @@ def test_code_that_workers_cannot_see_is_sent(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert "hidden_net" not in str(runtime_env("local"))
     assert "hidden_net" in str(runtime_env("auto"))
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    for epoch in (0, 2, 8):
+        torch.save(Perceptron().state_dict(), tmp_path / f"{epoch:04d}.pt")
+    return tmp_path
+
+
+def test_a_history_says_the_epochs_and_is_rewound_to(history: Path) -> None:
+    flags = {name: value for name, value in FLAGS.items() if name != "epochs"}
+    protocol, _ = chosen_protocol(Training(**flags, init_history=str(history)), None)
+    assert (protocol.epochs, protocol.dense_epochs, list(protocol.given)) == (8, 8, [0, 2, 8])
+    stages = list(compare(protocol, Comparison(), 2, range(1)))
+    assert {stage.method for stage in stages if stage.level} == {
+        *("finetune", "weight_rewind", "lr_rewind")
+    }
+    graph = build_graph(stages)
+    dense = graph[dense_stage(protocol, 0).stage_id]
+    assert dense.job.row_epochs == (8,) and dense.job.rewind_epochs == (2, 8)
+    assert dense.epochs == 0 and kept_points(dense, "all") == 2
+    assert cost(graph).epochs == 9 * 6  # of three methods at three densities
+    assert cost(graph).epochs_unshared == cost(graph).epochs
+    short = smoke(protocol)
+    assert short.init == "" and short.epochs == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"epochs": 9}, r"--epochs is 9, .*epoch 8 \(0008.pt\); leave --epochs out"),
+        ({"init": "a.pt"}, r"--init a.pt and --init-history .*give one of them"),
+        ({"init_history": "nowhere"}, r"--init-history nowhere: there is no such folder"),
+    ],
+)
+def test_flags_that_do_not_go_with_a_history(
+    flags: dict[str, object], words: str, history: Path
+) -> None:
+    given = {**FLAGS, "init_history": str(history), **flags}
+    with pytest.raises((UserError, MissingFile), match=words):
+        chosen_protocol(Training(**given), None)  # type: ignore[arg-type]
