@@ -7,7 +7,6 @@ doesn't train again.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +24,8 @@ from rewind_ray.export import command as exporting
 from rewind_ray.importing import give, path_of
 from rewind_ray.models.history import history_files
 from rewind_ray.protocols import plain, usual_rewind_epoch
+from rewind_ray.pruning import check_prune
+from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import (
     BUILDER,
@@ -37,6 +38,15 @@ from rewind_ray.spec import (
     retrain_stage,
 )
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.structures import DEFAULT_STRUCTURE
+from rewind_ray.targets import (
+    Target,
+    chosen_target,
+    file_bytes,
+    latency_of,
+    planned,
+    step_of,
+)
 from rewind_ray.tasks import adopting_history, identified, planned_task
 from rewind_ray.tasks.identity import uncovered
 from rewind_ray.training.given import store_given
@@ -47,9 +57,6 @@ from rewind_ray.training.stage import run_stage
 if TYPE_CHECKING:
     import pandas as pd
 
-STEP = 0.2
-"""Share of the remaining weights that a step of ``prune`` removes, at most: Renda et al. 2020,
-Algorithm 1."""
 COLUMNS = ("method", "density", "compression_ratio", "n_seeds", "test_accuracy", "accuracy_change")
 
 Network = nn.Module | str | Any
@@ -128,8 +135,15 @@ def prune(
     train_data: Any,
     test_data: Any = None,
     *,
-    target_compression: float = 10.0,
+    target_compression: float | None = None,
+    target_size: str | None = None,
+    target_latency: str | None = None,
     max_accuracy_drop: float | None = None,
+    structure: str = DEFAULT_STRUCTURE,
+    criterion: str = DEFAULT_CRITERION,
+    scope: str = "global",
+    format: str = "pt2",
+    latency_device: str = "auto",
     epochs: int | None = None,
     method: str = "lr_rewind",
     seed: int = 0,
@@ -143,28 +157,34 @@ def prune(
 ) -> Best:
     """Prune step by step and retrain after each, until the target or the largest drop is reached.
 
-    Renda et al. 2020, Algorithm 1, with equal steps of at most 20% that end at
-    ``target_compression``; the last network within ``max_accuracy_drop`` (a fraction, 0.005 is half
-    a point; None: any) is the answer, with the target reached or not. epochs: of each retraining,
-    and T, 20 if left out; with init_history T is that of its last file, and so is each retraining
-    if left out. Other arguments: see ``compare``.
+    Renda et al. 2020, Algorithm 1, with equal steps of at most 20%. The target is one of:
+    target_compression, 10 if none is given; target_size, of the file of this ``format``, as
+    ``"500kB"`` or ``"1.5MB"``; target_latency, ``"2ms"``, of a forward pass of one example in fp32
+    on latency_device. The last two need structure ``"filters"``. The last network within
+    ``max_accuracy_drop`` (a fraction, 0.005 is half a point; None: any) is the answer, with the
+    target reached or not. epochs: of each retraining, and T, 20 if left out; with init_history T is
+    that of its last file, and so is each retraining if left out. Other arguments: see ``compare``.
 
-    Raises UserError where not even the first step stays within the drop.
+    Raises UserError where not even the first step stays within the drop, and, before anything is
+    trained, where the target can't be reached however much is pruned.
     """
-    if not 1 < target_compression < math.inf:
-        raise UserError(f"target_compression is {target_compression:g}; allowed: above 1")
+    target = chosen_target(target_compression, target_size, target_latency, structure, str)
+    step = step_of(structure, criterion, scope)
+    check_prune(step)
+    exporting.check_installed(check_ending(format))
     total = total_epochs(None if init_history else epochs, 20, init_history)
     described = described_protocol(
         network, train_data, test_data, total, trained, init_history, protocol
     )
-    steps = math.ceil(math.log(target_compression) / -math.log(1 - STEP))
-    fraction = 1 - target_compression ** (-1 / steps)
+    on = exporting.chosen_device(latency_device)
+    asked = f"target_{target.kind}"
+    plan = planned(target, step, described, seed, asked, history=init_history, device=on)
+    retrain = Retrain(method=method, epochs=total if epochs is None else epochs)
     stage = dense_stage(described, seed)
     best: Best | None = None
     stages = []
-    for _ in range(steps):
-        retrain = Retrain(method=method, epochs=total if epochs is None else epochs)
-        stage = retrain_stage(stage, Prune(fraction=fraction), retrain)
+    for number in range(1, plan.most + 1):
+        stage = retrain_stage(stage, plan.step, retrain)
         stages.append(stage)
         results = Results(storage=storage, name=name, stages=stages, history=init_history)
         results.train(device, quiet)
@@ -174,10 +194,18 @@ def prune(
         drop = results.drop(stage)
         if max_accuracy_drop is not None and drop > max_accuracy_drop:
             break
-        best = Best(storage=storage, stage=stage, row=found, drop=drop, steps=(len(stages), steps))
+        best = Best(storage=storage, stage=stage, row=found, drop=drop)
+        value, reached = found.compression_ratio, number == plan.steps
+        if target.is_measured:
+            value = best.latency(on) if target.kind == "latency" else best.file_bytes(format)
+            reached = target.reached(value)
+        best = replace(best, target=target, value=value, reached=reached)
+        if reached:
+            break
     if best is None:
+        assert plan.step.fraction is not None
         raise UserError(
-            f"the first step, to {1 / (1 - fraction):.2f}×, already costs more than "
+            f"the first step, to {1 / (1 - plan.step.fraction):.2f}×, already costs more than "
             f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
         )
     return best
@@ -378,13 +406,12 @@ class Best:
     row: ResultRow
     drop: float
     """Accuracy lost against the dense network, a fraction; of validation where there is one."""
-    steps: tuple[int, int] | None = None
-    """Steps done, and steps to the target."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether the target compression was."""
-        return self.steps is None or self.steps[0] == self.steps[1]
+    target: Target | None = None
+    """Of ``prune``."""
+    value: float | None = None
+    """What was reached of it: a compression ratio, bytes of the file, or milliseconds."""
+    reached: bool = True
+    """Whether the target was."""
 
     @property
     def model(self) -> nn.Module:
@@ -399,6 +426,7 @@ class Best:
             "stage_id": self.stage.stage_id,
             "compression_ratio": self.row.compression_ratio,
             "target_reached": self.reached,
+            **self._measured(),
             "test_accuracy": self.row.test_accuracy,
             "baseline_test_accuracy": self.row.baseline_test_accuracy,
             "params_total": self.row.params_total,
@@ -412,13 +440,25 @@ class Best:
 
     def export(self, out: str) -> dict[str, Any]:
         """Write a .safetensors (a state_dict), .pt2 or .onnx, and what is known of it beside it."""
-        format = Path(out).suffix.removeprefix(".")
-        if format not in exporting.WRITERS:
-            raise UserError(
-                f"{out!r} has no known ending; allowed: .{', .'.join(exporting.WRITERS)}"
-            )
+        format = check_ending(Path(out).suffix.removeprefix("."))
         exporting.check_installed(format)
         return exporting.write_export(self._exported(), Path(out).absolute(), format)
+
+    def file_bytes(self, format: str = "pt2") -> int:
+        """Of the file that ``export`` writes."""
+        exported = self._exported()
+        return file_bytes(lambda file: exporting.write_export(exported, file, format), format)
+
+    def latency(self, device: torch.device | str = "cpu") -> float:
+        """Milliseconds of a forward pass of one example, in fp32; the median of several rounds."""
+        exported = self._exported()
+        example = exported.task.example()[0]
+        return latency_of(exported.network, example, torch.device(device))
+
+    def _measured(self) -> dict[str, float]:
+        if self.target is None or self.value is None or not self.target.is_measured:
+            return {}
+        return {{"size": "file_bytes", "latency": "latency_ms"}[self.target.kind]: self.value}
 
     def _exported(self) -> exporting.Exported:
         stage = self.stage
@@ -426,3 +466,10 @@ class Best:
         return exporting.load_export(
             Ledger(self.storage), stage.stage_id, stage.train_epochs, cut, None, trust=True
         )
+
+
+def check_ending(format: str) -> str:
+    """Raises UserError unless it is a format of files."""
+    if format not in exporting.WRITERS:
+        raise UserError(f"format is {format!r}; allowed: {', '.join(exporting.WRITERS)}")
+    return format

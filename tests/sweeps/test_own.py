@@ -11,11 +11,12 @@ import torch
 from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.protocols import plain
 from rewind_ray.spec import dense_stage
+from rewind_ray.targets import Target, planned, step_of
 from rewind_ray.tasks import identified
 from sweeps.compare import Comparison, Training, chosen_protocol, compare
 from sweeps.plan.chains import smoke
 from sweeps.plan.graph import build_graph, cost, kept_points
-from sweeps.prune import Target, chain
+from sweeps.prune import Wanted, chain
 from sweeps.run.own_code import runtime_env
 from tests.rewind_ray.own.test_identity import OWN
 from tests.rewind_ray.own.user_code import Perceptron
@@ -69,7 +70,9 @@ def test_wrong_names_are_said_before_anything_is_read(flags: dict[str, object], 
 
 def test_steps_end_exactly_at_the_target() -> None:
     protocol, _ = chosen_protocol(Training(**FLAGS), None)
-    end = chain(protocol, protocol, Target(target_compression=10))
+    target = Target(limit=10.0)
+    plan = planned(target, step_of("unstructured", "magnitude", "global"), protocol, 0, "")
+    end = chain(protocol, protocol, Wanted(), plan)
     kept = 1.0
     for stage in end.chain[1:]:
         assert stage.prune is not None and stage.prune.fraction is not None
