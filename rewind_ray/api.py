@@ -44,6 +44,7 @@ from rewind_ray.targets import (
     chosen_target,
     file_bytes,
     latency_of,
+    out_of_reach,
     planned,
     step_of,
 )
@@ -200,7 +201,7 @@ def prune(
             value = best.latency(on) if target.kind == "latency" else best.file_bytes(format)
             reached = target.reached(value)
         best = replace(best, target=target, value=value, reached=reached)
-        if reached:
+        if reached or out_of_reach(target, value, best.model):
             break
     if best is None:
         assert plan.step.fraction is not None

@@ -255,7 +255,12 @@ class Cuts:
 # Measures
 
 
-def tensor_bytes(network: nn.Module, example: Tensor) -> float:
+def out_of_reach(target: Target, value: float, network: nn.Module) -> bool:
+    """Whether a file of this size has more beside the network's tensors than the target allows."""
+    return target.kind == "size" and value - tensor_bytes(network) > target.limit
+
+
+def tensor_bytes(network: nn.Module, example: Tensor | None = None) -> float:
     """Of parameters and buffers: what of a file there is to prune."""
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

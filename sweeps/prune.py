@@ -45,6 +45,7 @@ from rewind_ray.targets import (
     chosen_target,
     file_bytes,
     latency_of,
+    out_of_reach,
     planned,
     step_of,
 )
@@ -116,9 +117,12 @@ class Measured:
     """What stages reach of the target, each measured once."""
 
     def __init__(self, target: Target, wanted: Wanted, ledger: Ledger, data: str | None) -> None:
-        self.target, self._wanted, self._ledger, self._data = target, wanted, ledger, data
+        self.target, self.ledger = target, ledger
+        self._wanted, self._data = wanted, data
         self.device = chosen_device(wanted.latency_device)
         self._values: dict[str, float] = {}
+        self.out_of_reach = False
+        """Whether the file has more beside the weights than the target allows."""
 
     def value(self, stage: Stage, row: ResultRow) -> float:
         """Compression ratio, bytes or milliseconds."""
@@ -131,15 +135,20 @@ class Measured:
                 if self.target.kind == "latency"
                 else file_bytes(lambda file: write_export(exported, file, format), format)
             )
+            value = self._values[stage.stage_id]
+            self.out_of_reach |= out_of_reach(self.target, value, exported.network)
         return self._values[stage.stage_id]
 
-    def is_enough(self, stage: Stage, row: ResultRow) -> bool:
-        return stage.level > 0 and self.target.reached(self.value(stage, row))
+    def is_last(self, stage: Stage, row: ResultRow) -> bool:
+        """Whether the target is reached with it, or can't be."""
+        if stage.level == 0 or not self.target.is_measured:
+            return False
+        return self.target.reached(self.value(stage, row)) or self.out_of_reach
 
     def exported(self, stage: Stage) -> Exported:
         cut = any(step.prunes_channels for step in stage.chain)
         return load_export(
-            self._ledger, stage.stage_id, stage.train_epochs, cut, self._data, trust=True
+            self.ledger, stage.stage_id, stage.train_epochs, cut, self._data, trust=True
         )
 
 
@@ -156,7 +165,7 @@ def best_of(
         if limit is not None and accuracy_drop(ledger, stage, row) > limit:
             break
         found = stage, row
-        if measured.target.is_measured and measured.is_enough(stage, row):
+        if measured.is_last(stage, row):
             break
     return found
 
@@ -193,11 +202,11 @@ def reached_line(stage: Stage, row: ResultRow, end: Stage, measured: Measured) -
         line += f" ({measured.device.type}, {torch.get_num_threads()} threads)"
     if done:
         return f"{line}, {target.text()} asked"
-    why = (
-        "the chain ends there: ask for less, or give a smaller network"
-        if stage.stage_id == end.stage_id
-        else "the next step costs more accuracy than allowed, or diverged"
-    )
+    why = "the next step costs more accuracy than allowed, or diverged"
+    if measured.out_of_reach:
+        why = "the rest of the file alone has more: try --format safetensors, or ask for more"
+    elif stage.stage_id == end.stage_id:
+        why = "the chain ends there: ask for more, or begin with a smaller network"
     return f"{line} of the {target.text()} asked; {why}"
 
 
@@ -230,9 +239,7 @@ def main(
     drops = drops_beyond(limit, ledger)
 
     def stop(stage: Stage, row: ResultRow) -> bool:
-        if drops is not None and drops(stage, row):
-            return True
-        return target.is_measured and measured.is_enough(stage, row)
+        return bool(drops and drops(stage, row)) or measured.is_last(stage, row)
 
     sweep = Sweep(
         name=sweep_name(NAME, options), stages=[end], data=folder, **given(training), stop=stop
