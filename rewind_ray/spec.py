@@ -791,11 +791,6 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise UserError(f"{name} is {value!r}; allowed: whole numbers from {least} up")
 
 
-def _true_or_false(name: str, value: bool) -> None:
-    if not isinstance(value, bool):
-        raise UserError(f"{name} is {value!r}; allowed: True and False")
-
-
 def _whole(value: Any) -> Any:
     """1.0 and 1 are the same option, and must give the same id."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

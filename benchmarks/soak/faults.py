@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.soak.damage import damage_cache, damage_one
 from benchmarks.soak.places import Disk
@@ -188,7 +187,9 @@ def kill_own(words: str) -> Callable[[Running], bool]:
 def fill_disk(running: Running) -> bool:
     """The sweep has to end and say so."""
     assert isinstance(running.place, Disk)
-    ballast = Path(running.place.root) / "ballast"
+    if not running.place.root.exists():  # the sweep has just begun
+        return False
+    ballast = running.place.root / "ballast"
     with open(ballast, "wb", buffering=0) as file:
         for block in (2**20, 2**12, 1):
             try:

@@ -82,12 +82,14 @@ class Bucket:
         return f"s3://{BUCKET}/{self.name}"
 
     def files(self) -> dict[str, float]:
-        keys = dict(self._keys())
         root = f"{self.name}/"
-        return {
+        keys = {
+            name: self._keys().get(name) for name in list(self._keys()) if name.startswith(root)
+        }
+        return {  # without those that have been deleted meanwhile
             name.removeprefix(root): key.last_modified.timestamp()
             for name, key in keys.items()
-            if name.startswith(root)
+            if key is not None
         }
 
     def read(self, path: str) -> bytes:

@@ -402,7 +402,7 @@ def to_verify(entries: list[Entry]) -> list[Entry]:
 def verify(
     ledger: Ledger, entries: list[Entry], checked: Callable[[Entry], None] = lambda _: None
 ) -> list[Damage]:
-    """Read ``entries`` and check their content. checked: told of each, as it goes."""
+    """Read ``entries`` and check their content. checked: called with each, as it goes."""
 
     def damage(entry: Entry) -> Damage | None:
         try:

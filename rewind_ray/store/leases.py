@@ -163,7 +163,7 @@ def _created(path: str, content: bytes) -> bool:
 
 
 class Heartbeat:
-    """A context in which ``driver`` is known to live, told from a thread of its own."""
+    """A context in which ``driver`` is known to live, by a heartbeat from a thread of its own."""
 
     def __init__(self, ledger: Ledger, driver: Driver, seconds: float = HEARTBEAT_SECONDS) -> None:
         self._ledger = ledger

@@ -160,7 +160,7 @@ class Ledger:
         return self._checked(stage_id, epoch, read)
 
     def check_point(self, stage_id: str, epoch: int) -> None:
-        """As ``read_point``, a block at a time. Raises CorruptRewindPoint, likewise."""
+        """As ``read_point``, a block at a time. Raises CorruptRewindPoint as well."""
         self._checked(stage_id, epoch, lambda path, _: (None, *digest(self.filesystem, path)))
 
     def _checked(

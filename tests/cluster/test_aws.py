@@ -29,6 +29,8 @@ from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
 from tests.cluster.configs import FILES, ROOT, Config
 
+pytestmark = pytest.mark.slow  # moto as AWS, and Ray's own preparation of a cluster
+
 BUCKET = "somebodys-own-bucket"
 WORKERS = ("l4", "a10g")
 

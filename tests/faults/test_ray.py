@@ -1,4 +1,4 @@
-"""Ray's own processes: killed, left behind, and where they listen."""
+"""Ray's own processes, killed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.soak.processes import descendants, find, listening_on, runs
+from benchmarks.soak.processes import descendants, find
 from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
 
 pytestmark = pytest.mark.alone  # each is a sweep, and most need one to compare with
 
 MINUTE = 60.0
-WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"
+RAYLET, GCS = "/raylet/raylet", "/gcs/gcs_server"
 
 
 @pytest.fixture
@@ -58,14 +58,12 @@ def test_the_raylet_of_a_local_sweep_dies_and_the_sweep_goes_on(sweep, storage, 
 
 def test_the_control_service_dies_and_the_sweep_ends_within_a_minute(sweep, storage, undisturbed):
     expected, _ = undisturbed
-    processes = descendants(sweep.pid)
     kill(sweep, GCS)
     _, stderr = sweep.communicate(timeout=MINUTE)
     if sweep.returncode:  # the driver waited in a call of Ray's that never returns
         assert sweep.returncode == 1
         assert "GCS" in stderr and "the same command continues" in stderr
         assert "Traceback" not in stderr
-        wait_until(lambda: not any(map(runs, processes)), 2 * MINUTE)
         again = run(*QUICKSTART, "--storage", str(storage))
         assert again.returncode == 0, again.stdout + again.stderr
     assert_complete(storage, expected)
@@ -93,25 +91,3 @@ def test_an_address_without_ray_is_refused_in_time(storage):
     assert time.monotonic() - begun < 3 * MINUTE  # Ray alone would try for 14
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "127.0.0.1:9" in refused.stderr and "ray start --head" in refused.stderr
-
-
-def test_a_local_sweep_listens_on_the_loopback_only(sweep):
-    wait_until(lambda: find(descendants(sweep.pid), WORKER) != [])
-    processes = descendants(sweep.pid)
-    addresses = {pid: listening_on(pid) for pid in (sweep.pid, *processes)}
-    for words in (RAYLET, GCS, WORKER):
-        assert all(addresses[pid] for pid in find(processes, words)), "nothing listens?"
-    assert set().union(*addresses.values()) == {"127.0.0.1"}, addresses
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_process_is_left_behind(sweep, how):
-    """After SIGKILL two of Ray's helpers try for a minute to reach what is gone."""
-    processes = descendants(sweep.pid)
-    assert len(processes) >= 5
-    os.kill(sweep.pid, how)
-    sweep.communicate(timeout=MINUTE)
-    if how != signal.SIGKILL:
-        assert not any(map(runs, processes))
-    wait_until(lambda: not find(processes, WORKER), 15)
-    wait_until(lambda: not any(map(runs, processes)), 2 * MINUTE)

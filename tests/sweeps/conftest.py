@@ -3,18 +3,10 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sweeps.run.launch import command
-from tests.sweeps.running import QUICKSTART, run
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Path:
-    """Of a sweep; not there yet."""
-    return tmp_path / "storage"
 
 
 @pytest.fixture
@@ -29,10 +21,3 @@ def typed(monkeypatch, capsys):
         return subprocess.CompletedProcess(arguments, exit_.value.code, printed.out, printed.err)
 
     return call
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """A small sweep that nothing happened to: its storage and output."""
-    storage = tmp_path_factory.mktemp("undisturbed") / "storage"
-    return storage, run(*QUICKSTART, "--storage", str(storage))

@@ -194,7 +194,7 @@ def test_a_finished_stage_is_given_back(graph, tmp_path):
     assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_notice_saves_the_epoch_gives_the_stage_back_and_ends_the_process(tmp_path):
     """SIGTERM, as a spot machine sends it: in a process of its own."""
     code = (
@@ -232,7 +232,7 @@ def long_epochs():
     return build_graph([dense_stage(protocol, 0)])
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_want_of_memory_is_reported(tmp_path):
     """A real one: the process may not grow, and the network needs much more."""
     code = (
@@ -287,7 +287,7 @@ def some_epochs():
     return build_graph([dense_stage(protocol, 0)])
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_frozen_worker_that_comes_back_writes_nothing_and_leaves(tmp_path):
     """Two processes: one is stopped while it trains, the other takes over and finishes."""
     node = next(iter(some_epochs().values()))

@@ -36,7 +36,7 @@ def test_the_best_is_the_most_work_in_all():
     assert best_of([measured(1, 6.2), measured(2, 7.14), measured(8, 7.19)]).at_once == 2  # noise
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_two_trials_train_at_once():
     trial = Trial(
         network="resnet8",
@@ -53,7 +53,7 @@ def test_two_trials_train_at_once():
     assert found.peak_gib > 0.05
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
     """A batch of images this large doesn't fit anywhere: a real allocation fails."""
     trial = Trial(
@@ -69,7 +69,7 @@ def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
     assert found.failure and found.updates_per_second == 0
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_json_is_all_that_is_printed(capsys):
     arguments = {"network": "resnet8", "at_once": (1,), "seconds": 0.2, "device": "cpu"}
     assert calibrate_command(**arguments, json=True) == 0

@@ -108,7 +108,7 @@ def test_an_unknown_sweep_is_wrong_usage(tmp_path):
         doctor_command(storage=str(tmp_path), sweep="nothing")
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_every_node_of_a_real_cluster_is_examined(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 

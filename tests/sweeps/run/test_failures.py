@@ -11,7 +11,7 @@ import pytest
 from tests.sweeps.failing import KINDS
 from tests.sweeps.running import run
 
-pytestmark = pytest.mark.alone  # a Ray, and failures of every kind
+pytestmark = pytest.mark.slow  # a Ray, and failures of every kind
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,3 @@ def test_what_passes_is_tried_again_and_done(found):
 
 def test_no_terminal_is_written_to_by_a_message(found):
     assert "\x1b[2J" not in found["value"]["reason"] + found["value"]["shown"]
-
-
-@pytest.mark.alone  # another start of Ray; tests/faults fills a real disk
-def test_a_full_disk_ends_the_sweep_at_once(tmp_path):
-    full = str(len(KINDS))
-    done = run("tests.sweeps.failing", str(tmp_path), full, "5")
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert "No space left on device" in report["raised"] and "free some space" in report["raised"]
-    assert report["tries"][full] == 1

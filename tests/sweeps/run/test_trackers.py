@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray import tune
 
 from rewind_ray.errors import UserError
 from sweeps.run.trackers import HOOKS, trackers
-from tests.sweeps.running import QUICKSTART, rows, run
+from tests.sweeps.running import rows
 
 HERE = "tests.sweeps.run.test_trackers"
 LOG = "TRACKER_LOG"
@@ -78,15 +79,12 @@ def test_what_is_none_is_refused_by_name(path: str, words: str) -> None:
         trackers([path], print)
 
 
-@pytest.mark.alone
-def test_a_sweep_tells_them_every_epoch(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv(LOG, str(tmp_path / "log"))
-    storage = tmp_path / "storage"
-    paths = ("--tracker", f"{HERE}:Lines", f"{HERE}:Broken")
-    done = run(*QUICKSTART, "--storage", str(storage), *paths)
+@pytest.mark.slow
+def test_a_sweep_tells_them_every_epoch(undisturbed: tuple[Path, Any]) -> None:
+    storage, done = undisturbed
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("no service") == 1
-    told = [json.loads(line)[:2] for line in (tmp_path / "log").read_text().splitlines()]
+    told = [json.loads(line)[:2] for line in (storage.parent / "epochs").read_text().splitlines()]
     trained = dict(rows(storage).keys())
     assert max(epoch for _, epoch in told) == max(trained.values())
     assert {stage for stage, _ in told} == set(trained)

@@ -124,7 +124,7 @@ def test_the_figure_is_drawn(tmp_path):
     assert (tmp_path / "alpha.png").stat().st_size > 10_000
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_the_command_ends_with_figure_and_verdict(storage):
     result = run(
         *("sweeps.between_rewindings", "--smoke", "--seeds", "1", "--alphas", "0.5"),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.sweeps.running import rows, run, start, wait_until
 
-pytestmark = pytest.mark.alone  # a Ray for each, and searches trained for real
+pytestmark = pytest.mark.slow  # a Ray for each, and searches trained for real
 
 DIGITS = ("--dataset", "digits", "--network", "digits_resnet", "--protocol", "digits")
 SMOKE = (
@@ -160,11 +160,9 @@ def test_a_study_of_something_else_is_left_alone(searched):
     assert "another space" in result.stderr and "now" in result.stderr
 
 
-@pytest.mark.alone
-@pytest.mark.parametrize("how", [signal.SIGKILL])
-def test_a_killed_search_continues_as_if_nothing_had_happened(how, searched, storage):
+def test_a_killed_search_continues_as_if_nothing_had_happened(searched, storage):
     expected, undisturbed = searched
-    for finished in (1, 3):
+    for finished, how in ((1, signal.SIGINT), (3, signal.SIGKILL)):
         process = start(*SMOKE, "--storage", str(storage))
         wait_until(lambda n=finished: num_finished(storage) >= n)
         os.kill(process.pid, how)

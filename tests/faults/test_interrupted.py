@@ -1,0 +1,58 @@
+"""A sweep that is interrupted, again and again, and continued by the same command."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from benchmarks.soak.processes import descendants, find, listening_on, runs
+from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+
+pytestmark = pytest.mark.alone  # clocks and signals
+
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"
+
+
+def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
+    """No process is left behind, nothing that was done is done again."""
+    expected, _ = undisturbed
+    for how in SIGNALS:
+        before = rows(storage) if storage.exists() else {}
+        sweep = start(*QUICKSTART, "--storage", str(storage))
+        wait_until(lambda before=before: len(rows(storage)) > len(before))
+        wait_until(lambda pid=sweep.pid: find(descendants(pid), WORKER) != [])
+        processes = descendants(sweep.pid)
+        assert len(processes) >= 5
+        assert_on_the_loopback_only([sweep.pid, *processes])
+        os.kill(sweep.pid, how)
+        stdout, stderr = sweep.communicate(timeout=60)
+        if how == signal.SIGKILL:
+            assert sweep.returncode == -how
+        else:
+            assert sweep.returncode == 130, stdout + stderr
+            assert "same command continues" in stdout + stderr
+            assert not any(map(runs, processes))
+        wait_until(lambda left=processes: not find(left, WORKER), 15)
+        if how == signal.SIGKILL:  # two of Ray's helpers look for it for a minute
+            abandoned = processes
+    wait_until(lambda: not any(map(runs, abandoned)))
+
+    done = {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/rows/*.json")}
+    assert len(SIGNALS) <= len(done) < len(rows(expected))
+    finished = run(*QUICKSTART, "--storage", str(storage))
+    assert finished.returncode == 0, finished.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert rows(storage) == rows(expected)
+    ends = rows(storage).keys()
+    ours, theirs = points(storage), points(expected)
+    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
+
+
+def assert_on_the_loopback_only(processes: list[int]) -> None:
+    addresses = {pid: listening_on(pid) for pid in processes}
+    for words in (RAYLET, GCS, WORKER):
+        assert all(addresses[pid] for pid in find(processes, words)), "nothing listens?"
+    assert set().union(*addresses.values()) == {"127.0.0.1"}, addresses
