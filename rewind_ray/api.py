@@ -7,7 +7,6 @@ doesn't train again.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,14 +21,37 @@ from rewind_ray.datasets.own import OwnData, load_own
 from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.export import command as exporting
-from rewind_ray.export.formats import Exported, form_of
+from rewind_ray.export.formats import Exported, Form, check_form, form_of
 from rewind_ray.importing import GIVEN, give, path_of
-from rewind_ray.protocols import plain
+from rewind_ray.models.history import history_files
+from rewind_ray.protocols import plain, usual_rewind_epoch
+from rewind_ray.pruning import check_prune
+from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import BUILDER, Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import (
+    BUILDER,
+    Protocol,
+    Prune,
+    Retrain,
+    Stage,
+    dense_stage,
+    missing_origin,
+    retrain_stage,
+)
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.tasks import identified, planned_task
+from rewind_ray.structures import DEFAULT_STRUCTURE
+from rewind_ray.targets import (
+    Target,
+    chosen_target,
+    file_bytes,
+    latency_of,
+    out_of_reach,
+    planned,
+    step_of,
+)
+from rewind_ray.tasks import adopting_history, identified, planned_task
 from rewind_ray.tasks.identity import uncovered
+from rewind_ray.training.given import store_given
 from rewind_ray.training.graph import Graph, build_graph
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
@@ -37,9 +59,6 @@ from rewind_ray.training.stage import run_stage
 if TYPE_CHECKING:
     import pandas as pd
 
-STEP = 0.2
-"""Share of the remaining weights that a step of ``prune`` removes, at most: Renda et al. 2020,
-Algorithm 1."""
 COLUMNS = ("method", "density", "compression_ratio", "n_seeds", "test_accuracy", "accuracy_change")
 
 Network = nn.Module | str | Any
@@ -56,9 +75,10 @@ def compare(
     densities: Iterable[float] = (0.2, 0.1, 0.05),
     prune: Prune | None = None,
     seeds: int = 3,
-    epochs: int = 30,
+    epochs: int | None = None,
     retrain_epochs: int | None = None,
     trained: bool | None = None,
+    init_history: str | Path | None = None,
     storage: str = "results",
     name: str = "compare",
     device: str = "auto",
@@ -70,16 +90,26 @@ def compare(
     train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
     alone an import path or function that returns both. methods: names, or ``Retrain``s; finetune,
     lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how, its
-    fraction aside. epochs: T. retrain_epochs: t, 9/10 of T if left out. trained: the network is
-    adopted as it comes; True of a module if left out. protocol: other fields of
-    ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
+    fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out. trained:
+    the network is adopted as it comes; True of a module if left out. init_history: folder of the
+    network's own checkpoints, such as 0000.pt to 0090.pt, adopted as its training: the last one is
+    the trained network and says T, and weights can be rewound to the others. protocol: other fields
+    of ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
 
     Raises UserError for what can't be trained so.
     """
-    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
+    described = described_protocol(
+        network,
+        train_data,
+        test_data,
+        total_epochs(epochs, 30, init_history),
+        trained,
+        init_history,
+        protocol,
+    )
     if retrain_epochs is None:
-        retrain_epochs = max(1, epochs - max(1, round(epochs / 10)))
-    usual = ("finetune", "lr_rewind") if described.init else METHODS
+        retrain_epochs = max(1, described.epochs - usual_rewind_epoch(described))
+    usual = [name for name in METHODS if not missing_origin(described, name)]
     retrains = [
         Retrain(method=method, epochs=retrain_epochs) if isinstance(method, str) else method
         for method in methods or usual
@@ -94,7 +124,7 @@ def compare(
                     raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
                 step = replace(how, fraction=1 - density)
                 stages.append(retrain_stage(dense, step, retrain))
-    results = Results(storage=storage, name=name, stages=stages)
+    results = Results(storage=storage, name=name, stages=stages, history=init_history)
     results.train(device, quiet)
     return results
 
@@ -107,12 +137,20 @@ def prune(
     train_data: Any,
     test_data: Any = None,
     *,
-    target_compression: float = 10.0,
+    target_compression: float | None = None,
+    target_size: str | None = None,
+    target_latency: str | None = None,
     max_accuracy_drop: float | None = None,
-    epochs: int = 20,
+    structure: str = DEFAULT_STRUCTURE,
+    criterion: str = DEFAULT_CRITERION,
+    scope: str = "global",
+    format: str = "pt2",
+    latency_device: str = "auto",
+    epochs: int | None = None,
     method: str = "lr_rewind",
     seed: int = 0,
     trained: bool | None = None,
+    init_history: str | Path | None = None,
     storage: str = "results",
     name: str = "prune",
     device: str = "auto",
@@ -121,26 +159,36 @@ def prune(
 ) -> Best:
     """Prune step by step and retrain after each, until the target or the largest drop is reached.
 
-    Renda et al. 2020, Algorithm 1, with equal steps of at most 20% that end at
-    ``target_compression``; the last network within ``max_accuracy_drop`` (a fraction, 0.005 is half
-    a point; None: any) is the answer, with the target reached or not. epochs: of each retraining,
-    and T. Other arguments: see ``compare``.
+    Renda et al. 2020, Algorithm 1, with equal steps of at most 20%. The target is one of:
+    target_compression, 10 if none is given; target_size, of the file of this ``format``, as
+    ``"500kB"`` or ``"1.5MB"``; target_latency, ``"2ms"``, of a forward pass of one example in fp32
+    on latency_device. The last two need structure ``"filters"``. The last network within
+    ``max_accuracy_drop`` (a fraction, 0.005 is half a point; None: any) is the answer, with the
+    target reached or not. epochs: of each retraining, and T, 20 if left out; with init_history T is
+    that of its last file, and so is each retraining if left out. Other arguments: see ``compare``.
 
-    Raises UserError where not even the first step stays within the drop.
+    Raises UserError where not even the first step stays within the drop, and, before anything is
+    trained, where the target can't be reached however much is pruned.
     """
-    if not 1 < target_compression < math.inf:
-        raise UserError(f"target_compression is {target_compression:g}; allowed: above 1")
-    described = described_protocol(network, train_data, test_data, epochs, trained, protocol)
-    steps = math.ceil(math.log(target_compression) / -math.log(1 - STEP))
-    fraction = 1 - target_compression ** (-1 / steps)
+    target = chosen_target(target_compression, target_size, target_latency, structure, str)
+    step = step_of(structure, criterion, scope)
+    check_prune(step)
+    check_form(Form(format=format))
+    total = total_epochs(None if init_history else epochs, 20, init_history)
+    described = described_protocol(
+        network, train_data, test_data, total, trained, init_history, protocol
+    )
+    on = exporting.chosen_device(latency_device)
+    asked = f"target_{target.kind}"
+    plan = planned(target, step, described, seed, asked, history=init_history, device=on)
+    retrain = Retrain(method=method, epochs=total if epochs is None else epochs)
     stage = dense_stage(described, seed)
     best: Best | None = None
     stages = []
-    for _ in range(steps):
-        retrain = Retrain(method=method, epochs=epochs)
-        stage = retrain_stage(stage, Prune(fraction=fraction), retrain)
+    for number in range(1, plan.most + 1):
+        stage = retrain_stage(stage, plan.step, retrain)
         stages.append(stage)
-        results = Results(storage=storage, name=name, stages=stages)
+        results = Results(storage=storage, name=name, stages=stages, history=init_history)
         results.train(device, quiet)
         found = results.row(stage)
         if found is None or found.status == "diverged":
@@ -148,10 +196,18 @@ def prune(
         drop = results.drop(stage)
         if max_accuracy_drop is not None and drop > max_accuracy_drop:
             break
-        best = Best(storage=storage, stage=stage, row=found, drop=drop, steps=(len(stages), steps))
+        best = Best(storage=storage, stage=stage, row=found, drop=drop)
+        value, reached = found.compression_ratio, number == plan.steps
+        if target.is_measured:
+            value = best.latency(on) if target.kind == "latency" else best.file_bytes(format)
+            reached = target.reached(value)
+        best = replace(best, target=target, value=value, reached=reached)
+        if reached or out_of_reach(target, value, best.model):
+            break
     if best is None:
+        assert plan.step.fraction is not None
         raise UserError(
-            f"the first step, to {1 / (1 - fraction):.2f}×, already costs more than "
+            f"the first step, to {1 / (1 - plan.step.fraction):.2f}×, already costs more than "
             f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
         )
     return best
@@ -163,9 +219,15 @@ def described_protocol(
     test_data: Any,
     epochs: int,
     trained: bool | None,
+    history: str | Path | None,
     changes: dict[str, Any],
 ) -> Protocol:
     """What the commands make of the same network, data and settings."""
+    if history is not None and trained:
+        raise UserError(
+            f"trained is True, and init_history is {str(history)!r}, whose last file is the "
+            "trained network; leave one of them out"
+        )
     if trained is None:
         trained = isinstance(network, nn.Module)
     dataset, size = data_path(train_data, test_data)
@@ -173,7 +235,16 @@ def described_protocol(
     if size is not None and "batch_size" not in changes:
         settings["batch_size"] = min(64, size)
     described = identified(plain(network_path(network), dataset, **settings), None)
+    if history is not None:
+        return adopting_history(described, None, history)
     return replace(described, init=BUILDER) if trained else described
+
+
+def total_epochs(epochs: int | None, usual: int, history: str | Path | None) -> int:
+    """T, by default that of the history, or ``usual``."""
+    if epochs is None:
+        return usual if history is None else max(history_files(history))
+    return epochs
 
 
 def network_path(network: Network) -> str:
@@ -216,6 +287,8 @@ class Results:
     """Of the record in the storage."""
     stages: list[Stage]
     """Ends of the chains."""
+    history: str | Path | None = None
+    """Folder of the weights that the dense networks are given, where they are."""
 
     @property
     def ledger(self) -> Ledger:
@@ -230,6 +303,7 @@ class Results:
         on = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         runtime = Runtime(storage=self.storage, device=on, threads=torch.get_num_threads())
         ledger, graph = self.ledger, self.graph
+        store_given(graph, ledger, folder=self.history)
         self._record(ledger, graph)
         columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
         with Progress(*columns, disable=quiet) as bar:
@@ -334,13 +408,12 @@ class Best:
     row: ResultRow
     drop: float
     """Accuracy lost against the dense network, a fraction; of validation where there is one."""
-    steps: tuple[int, int] | None = None
-    """Steps done, and steps to the target."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether the target compression was."""
-        return self.steps is None or self.steps[0] == self.steps[1]
+    target: Target | None = None
+    """Of ``prune``."""
+    value: float | None = None
+    """What was reached of it: a compression ratio, bytes of the file, or milliseconds."""
+    reached: bool = True
+    """Whether the target was."""
 
     @property
     def model(self) -> nn.Module:
@@ -355,6 +428,7 @@ class Best:
             "stage_id": self.stage.stage_id,
             "compression_ratio": self.row.compression_ratio,
             "target_reached": self.reached,
+            **self._measured(),
             "test_accuracy": self.row.test_accuracy,
             "baseline_test_accuracy": self.row.baseline_test_accuracy,
             "params_total": self.row.params_total,
@@ -375,6 +449,24 @@ class Best:
         """
         form = form_of(out, dtype, masks)
         return exporting.write_export(self._exported(), Path(out).absolute(), form, trust=True)
+
+    def file_bytes(self, format: str = "pt2") -> int:
+        """Of the file that ``export`` writes."""
+        exported = self._exported()
+        return file_bytes(
+            lambda file: exporting.write_export(exported, file, Form(format=format)), format
+        )
+
+    def latency(self, device: torch.device | str = "cpu") -> float:
+        """Milliseconds of a forward pass of one example, in fp32; the median of several rounds."""
+        exported = self._exported()
+        example = exported.task.example()[0]
+        return latency_of(exported.network, example, torch.device(device))
+
+    def _measured(self) -> dict[str, float]:
+        if self.target is None or self.value is None or not self.target.is_measured:
+            return {}
+        return {{"size": "file_bytes", "latency": "latency_ms"}[self.target.kind]: self.value}
 
     def _exported(self) -> Exported:
         stage = self.stage

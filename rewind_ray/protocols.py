@@ -326,6 +326,13 @@ def drops_within(epochs: int, shares: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(drop) for drop in sorted(found) if 0 < drop < epochs)
 
 
+def usual_rewind_epoch(protocol: Protocol) -> int:
+    """A tenth of the original training; of a history that was given, the nearest that it has."""
+    tenth = max(1, round(protocol.epochs / 10))
+    earlier = [epoch for epoch in protocol.given if epoch < protocol.dense_epochs]
+    return min(earlier, key=lambda epoch: abs(epoch - tenth), default=tenth)
+
+
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "mikler_resnet": mikler_resnet,
     "mikler_wrn": mikler_wrn,

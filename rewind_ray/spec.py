@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ from rewind_ray.text import printable
 
 T = TypeVar("T")
 
+EPOCHS_SHOWN = 20
+"""Of a history of weights, in messages."""
 STEPS_LIMIT, OPTIONS_LIMIT = 1000, 100
 """Of a description that is read: pruning steps, and options of network, optimizer and task."""
 NUMERICS = 3
@@ -79,6 +82,10 @@ SCOPES = {
 }
 BUILDER = "builder"
 """``Protocol.init`` of a network whose builder gives it trained weights."""
+GIVEN = re.compile(
+    rf"{BUILDER}|[0-9a-f]{{16}}|\d{{1,9}}:[0-9a-f]{{16}}( \d{{1,9}}:[0-9a-f]{{16}})*", re.ASCII
+)
+"""``Protocol.init``, where it isn't empty."""
 VALIDATION = {
     "none": "no validation set",
     "test": "a fixed random part of the test set; the rest tests (Renda et al. 2020, §2.5)",
@@ -142,7 +149,9 @@ class Protocol:
     init: str = ""
     """Digest of trained weights that the dense network has from the start, or ``builder`` where
     the network is built with them. It is adopted then, not trained: its row is of epoch 0, and
-    ``epochs`` and ``schedule`` are those that retraining follows. Empty: it is trained."""
+    ``epochs`` and ``schedule`` are those that retraining follows. ``0:digest 30:digest``: weights
+    of several epochs of its original training, the last of them T; weights can be rewound to these,
+    and its row is of epoch T. Empty: it is trained."""
     image_size: int | None = None
     """Side in pixels that a folder's images are resized to."""
     train_examples: int | None = None
@@ -216,6 +225,7 @@ class Protocol:
             )
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay is {self.weight_decay}; allowed: 0 and up, and finite")
+        self._check_init()
         if self.weight_decay == 0:  # nothing decays, whatever is named
             object.__setattr__(self, "decayed", "all")
         if any(drop >= self.epochs for drop in self.schedule.drops):
@@ -230,9 +240,34 @@ class Protocol:
             )
 
     @property
+    def given(self) -> dict[int, str]:
+        """Of a dense network that is adopted: epoch of its training -> digest of the weights given
+        of it (``builder``: those it is built with), rising; empty where it is trained."""
+        if not self.init:
+            return {}
+        parts = [part.rpartition(":") for part in self.init.split(" ")]
+        return {int(epoch or 0): digest for epoch, _, digest in parts}
+
+    @property
     def dense_epochs(self) -> int:
-        """Epochs that the dense network is trained for: T, or 0 of one that is adopted."""
-        return 0 if self.init else self.epochs
+        """Epoch of the dense network that is pruned and compared with: T, or 0 of one that is
+        adopted without its history."""
+        return max(self.given, default=self.epochs)
+
+    def _check_init(self) -> None:
+        if self.init and not GIVEN.fullmatch(self.init):
+            raise UserError(
+                f"init is {self.init[:80]!r}; allowed: {BUILDER}, a digest of weights, or several "
+                "as epoch:digest"
+            )
+        given = list(self.given)
+        if given != sorted(set(given)):
+            raise UserError(f"init has the epochs {given}; allowed: each once, rising")
+        if ":" in self.init and given[-1] != self.epochs:
+            raise UserError(
+                f"the last weights given are of epoch {given[-1]}, and epochs is {self.epochs}; "
+                "the last are those of the trained network, so leave epochs out"
+            )
 
     def _drop_what_has_no_effect(self) -> None:
         """An own builder sets its weights itself, and own data are used as they are."""
@@ -418,6 +453,11 @@ class Stage:
         return stages[::-1]
 
     @property
+    def adopted(self) -> bool:
+        """Whether it is a dense network that was given trained."""
+        return self.parent is None and bool(self.protocol.init)
+
+    @property
     def method(self) -> str:
         return self.retrain.method if self.retrain else "dense"
 
@@ -448,14 +488,20 @@ class Stage:
 
 
 def dense_stage(protocol: Protocol, seed: int, train_epochs: int | None = None) -> Stage:
-    """The dense baseline, T epochs long (0 where it is adopted) unless said otherwise."""
+    """The dense baseline, T epochs long (0 where one is adopted without its history) unless said
+    otherwise."""
     _at_least("seed", seed, 0)
     train_epochs = protocol.dense_epochs if train_epochs is None else train_epochs
     _at_least("train_epochs", train_epochs, 0)
-    if protocol.init and train_epochs:
+    if protocol.init and train_epochs not in protocol.given:
+        if list(protocol.given) == [0]:
+            raise UserError(
+                f"the dense network has trained weights (init), and is to be trained for "
+                f"{train_epochs} epochs; leave one of them out"
+            )
         raise UserError(
-            f"the dense network has trained weights (init), and is to be trained for "
-            f"{train_epochs} epochs; leave one of them out"
+            f"the dense network is wanted at epoch {train_epochs}, and the history that was given "
+            f"of it has the epochs {some_epochs(protocol.given)}; choose one of these"
         )
     return Stage(protocol=protocol, seed=seed, train_epochs=train_epochs)
 
@@ -478,8 +524,8 @@ def retrain_stage(parent: Stage, prune: Prune, retrain: Retrain) -> Stage:
         )
     _check_alike(parent, prune)
     origin = method_named(retrain.method).weights
-    if parent.protocol.init:
-        _check_origin(origin, retrain.method, parent.protocol.init)
+    if missing := missing_origin(parent.protocol, retrain.method, retrain.epochs):
+        raise UserError(missing)
     from_baseline = origin in ("baseline", "blend")
     rewind_epoch = dense_epochs - retrain.epochs
     if from_baseline and rewind_epoch > parent.baseline.train_epochs:
@@ -516,24 +562,49 @@ def without_defaults(retrain: Retrain, protocol: Protocol, start: int | None) ->
     if retrain.rates_from == protocol.epochs - retrain.epochs:
         retrain = replace(retrain, rates_from=None)
     has_state = keeps_state(protocol.optimizer, dict(protocol.optimizer_options))
-    if not has_state or start == 0:  # there is none to restore
+    given = start is not None and bool(protocol.init)  # as weights alone
+    if not has_state or given or start == 0:  # there is none to restore
         retrain = replace(retrain, restore_momentum=False)
     return retrain
 
 
-def _check_origin(origin: str, method: str, init: str) -> None:
-    """Of a network that was given trained: there is nothing to rewind its weights to."""
+def missing_origin(protocol: Protocol, method: str, epochs: int | None = None) -> str | None:
+    """Why a method, retraining for t epochs (None: for as long as it may), has no weights to start
+    from, with the way out; None where it has. Only weights that were given trained lack any."""
+    origin, given = method_named(method).weights, protocol.given
+    if not given:
+        return None
     if origin in ("baseline", "blend"):
-        raise UserError(
-            f"{method} rewinds weights to an earlier epoch of the original training, and of a "
-            "network that was given trained only the end is there; choose lr_rewind, finetune or "
-            "another method that starts from the trained weights"
-        )
-    if origin == "fresh" and init == BUILDER:
-        raise UserError(
+        if list(given) == [0]:
+            return (
+                f"{method} rewinds weights to an earlier epoch of the original training, and of a "
+                "network that was given trained only the end is there; choose lr_rewind, finetune "
+                "or another method that starts from the trained weights, or give the training's "
+                "checkpoints by --init-history DIR"
+            )
+        rewind_epoch = protocol.epochs - epochs if epochs else min(given)
+        if rewind_epoch not in given or rewind_epoch == protocol.epochs:
+            return (
+                f"{method} rewinds weights to epoch {rewind_epoch} of the original training, and "
+                f"the history that was given of it has the epochs {some_epochs(given)}; choose an "
+                f"earlier one than {protocol.epochs} of these (--rewind-epoch, or retraining for "
+                f"{protocol.epochs} less that many epochs)"
+            )
+    if origin == "fresh" and protocol.init == BUILDER:
+        return (
             f"{method} starts from fresh random weights, and the network's builder gives trained "
             "ones; let it build without them, and give them by --init FILE"
         )
+    return None
+
+
+def some_epochs(epochs: Iterable[int]) -> str:
+    """``0, 10, 20``; the middle of many left out."""
+    names = [str(epoch) for epoch in epochs]
+    if len(names) > EPOCHS_SHOWN:
+        half = EPOCHS_SHOWN // 2
+        names = [*names[:half], "...", *names[-half:]]
+    return ", ".join(names)
 
 
 def _check_last_rate(retrain: Retrain, protocol: Protocol) -> None:

@@ -26,7 +26,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.compare import Training, chosen_protocol
+from sweeps.compare import Training, chosen_protocol, given
 from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, seeds, share_of, sweep_name
@@ -137,7 +137,7 @@ def main(
         name=sweep_name(NAME, options),
         stages=ends,
         data=folder,
-        init=training.init,
+        **given(training),
         stop=drops_beyond(limit, ledger),
     )
     code = run_sweep(sweep, options)

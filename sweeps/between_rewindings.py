@@ -34,7 +34,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.compare import Training, chosen_protocol
+from sweeps.compare import Training, chosen_protocol, given
 from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, seeds, share_of, sweep_name
@@ -146,7 +146,7 @@ def main(
     ]
     name = sweep_name(NAME, options)
     stages = [stage for _, _, stage in ends]
-    sweep = Sweep(name=name, stages=stages, data=folder, init=training.init)
+    sweep = Sweep(name=name, stages=stages, data=folder, **given(training))
     code = run_sweep(sweep, options)
     if options.dry_run:
         return code

@@ -32,10 +32,11 @@ import tyro
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.models import check_network
+from rewind_ray.models.history import history_files
 from rewind_ray.models.own import own_builder, read_weights
 from rewind_ray.network_options import Option
 from rewind_ray.optimizers import OPTIMIZERS, read_options
-from rewind_ray.protocols import TASK_PROTOCOLS, protocol_named
+from rewind_ray.protocols import TASK_PROTOCOLS, protocol_named, usual_rewind_epoch
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.schedule import SHAPES, Schedule
@@ -45,6 +46,7 @@ from rewind_ray.spec import (
     Retrain,
     Stage,
     dense_stage,
+    missing_origin,
     retrain_stage,
 )
 from rewind_ray.structures import (
@@ -53,9 +55,9 @@ from rewind_ray.structures import (
     structures_help,
     with_option,
 )
-from rewind_ray.tasks import adopting, identified, task_class
+from rewind_ray.tasks import adopting, adopting_history, identified, task_class
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, share_of, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
 from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
 from sweeps.run.launch import Sweep, command, run_sweep
 
@@ -75,6 +77,9 @@ class Training:
     """Arguments of the network's builder."""
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Trained weights: safetensors or a state_dict; or builder, if your function loads them."""
+    init_history: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of the training's own checkpoints, such as 0000.pt to 0090.pt, the last one trained;
+    weights can be rewound to these."""
     dataset: str = "cifar10"
     """digits, cifar10, multi30k, ..., folder:PATH, or your own as package.module:function."""
     split: Annotated[float, tyro.conf.arg(metavar="FRACTION")] = 0.0
@@ -122,7 +127,8 @@ class Comparison:
     methods: tuple[str, ...] = ()
     """Retraining methods; finetune, lr_rewind and, without --init, weight_rewind if left out."""
     rewind_epoch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Epoch that weights or rates rewind to; a tenth of the original training if left out."""
+    """Epoch that weights or rates rewind to; a tenth of the original training if left out (with
+    --init-history the nearest that is there)."""
     densities: tuple[float, ...] = (0.2, 0.1, 0.05)
     """One-shot pruning: shares of the prunable weights that are left."""
     fraction: float = 0.2
@@ -178,8 +184,8 @@ def pruned(dense: Stage, retrain: Retrain, comparison: Comparison) -> Iterator[S
 
 
 def default_methods(protocol: Protocol) -> tuple[str, ...]:
-    """A network that was given trained has no weights to rewind to."""
-    return ("finetune", "lr_rewind") if protocol.init else METHODS
+    """A network that was given trained, without its history, has no weights to rewind to."""
+    return tuple(method for method in METHODS if not missing_origin(protocol, method))
 
 
 def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str | None]:
@@ -203,6 +209,8 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
         place["network_options"] = named_options(training.network_option, "--network-option")
     protocol = make_protocol(training.network, dataset, **place)
     epochs = protocol.epochs if training.epochs is None else training.epochs
+    if training.init_history is not None:
+        epochs = history_epochs(training)
     if epochs < 1:
         raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
     if training.lr is not None and not 0 < training.lr < math.inf:
@@ -211,7 +219,31 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     changes = chosen_optimizer(training, protocol)
     protocol = replace(protocol, epochs=epochs, schedule=schedule, **changes)
     protocol = identified(protocol, folder)
+    if training.init_history is not None:
+        return adopting_history(protocol, folder, training.init_history), folder
     return with_init(protocol, training.init, folder), folder
+
+
+def history_epochs(training: Training) -> int:
+    """T, the last epoch of ``--init-history``; UserError for flags that it doesn't go with."""
+    assert training.init_history is not None
+    if training.init is not None:
+        raise UserError(
+            f"--init {training.init} and --init-history {training.init_history}; give one of them "
+            "(the last file of a history is the trained network)"
+        )
+    last, file = max(history_files(training.init_history).items())
+    if training.epochs not in (None, last):
+        raise UserError(
+            f"--epochs is {training.epochs}, and the last checkpoint of --init-history is of epoch "
+            f"{last} ({file.name}); leave --epochs out"
+        )
+    return last
+
+
+def given(training: Training) -> dict[str, str | None]:
+    """Fields of ``Sweep``: where trained weights are."""
+    return {"init": training.init, "history": training.init_history}
 
 
 def chosen_schedule(training: Training, protocol: Protocol, epochs: int) -> Schedule:
@@ -336,12 +368,12 @@ def main(
     full, folder = chosen_protocol(training, options.data_folder)
     rewind_epoch = comparison.rewind_epoch
     if rewind_epoch is None:
-        rewind_epoch = share_of(full.epochs, 1 / 10)
+        rewind_epoch = usual_rewind_epoch(full)
     protocol = prepared(full, options)
     rewind_epoch = scaled(rewind_epoch, full.epochs, protocol)
     stages = list(compare(protocol, comparison, rewind_epoch, seeds(options, SEEDS)))
     name = sweep_name(comparison.name, options)
-    return run_sweep(Sweep(name=name, stages=stages, data=folder, init=training.init), options)
+    return run_sweep(Sweep(name=name, stages=stages, data=folder, **given(training)), options)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,79 @@
 """Make a network smaller at nearly the same accuracy, and write it to a file.
 
 Prunes 20% of the weights at a time and retrains after each step (Renda et al. 2020, Algorithm 1),
-until the target compression is reached or the accuracy has dropped too far. The last network before
-that is exported, with its facts in a json and a model card beside it. The drop is that of the
-validation accuracy below the dense network (of the test accuracy without a validation set).
+until the target is reached or the accuracy has dropped too far. The target is a compression ratio,
+or the size of the file or the time of a forward pass, which take --structure filters: single
+weights that are zero make a file no smaller and a network no faster. The last network before that
+is exported, with its facts in a json and a model card beside
+it. The drop is that of the validation accuracy below
+the dense network (of the test accuracy without a validation set).
 
 Examples:
   python -m sweeps.prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
       --split 0.2 --target-compression 10 --max-accuracy-drop 0.5pt
-  python -m sweeps.prune --network resnet20 --dataset cifar10 --max-accuracy-drop 1pt
+  python -m sweeps.prune --network resnet20 --dataset cifar10 --structure filters \\
+      --target-size 500kB
+  python -m sweeps.prune --network my_models:resnet --dataset my_data:load --structure filters \\
+      --target-latency 2ms --max-accuracy-drop 1pt
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from rewind_ray.errors import UserError
-from rewind_ray.export.command import load_export, write_export
-from rewind_ray.export.formats import Form, check_form
+from rewind_ray.export.command import chosen_device, load_export, write_export
+from rewind_ray.export.formats import Exported, Form, check_form
+from rewind_ray.pruning import check_prune, criteria_help
+from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
+from rewind_ray.spec import SCOPES, Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.structures import DEFAULT_STRUCTURE
+from rewind_ray.targets import (
+    Plan,
+    Target,
+    chosen_target,
+    file_bytes,
+    latency_of,
+    out_of_reach,
+    planned,
+    step_of,
+)
 from sweeps.algorithm1 import accuracy_drop, drops_beyond
-from sweeps.compare import Training, chosen_protocol
+from sweeps.compare import Training, chosen_protocol, given
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, sweep_name
 from sweeps.plan.naming import percent
 from sweeps.run.launch import DONE, Sweep, command, run_sweep
 
 NAME = "prune"
-STEP = 0.2
-"""Largest share of the remaining weights that a step removes; Renda et al. 2020, Algorithm 1."""
+Scopes: Any = Literal[tuple(SCOPES)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    target_compression: Annotated[float, tyro.conf.arg(metavar="RATIO")] = 10.0
-    """Stop at this compression ratio."""
+class Wanted:
+    target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
+    """Stop at this compression ratio; 10 if no target is given."""
+    target_size: Annotated[str | None, tyro.conf.arg(metavar="500kB")] = None
+    """Stop once the file has no more bytes than this: 500kB, 1.5MB. Needs --structure filters."""
+    target_latency: Annotated[str | None, tyro.conf.arg(metavar="2ms")] = None
+    """Stop once a forward pass of one example takes no longer, in fp32 and on the device that the
+    command runs on: 2ms. Needs --structure filters."""
+    latency_device: Annotated[str, tyro.conf.arg(metavar="cpu|cuda|auto")] = "auto"
+    """Device that --target-latency is measured on; auto: a GPU if there is one."""
+    structure: str = DEFAULT_STRUCTURE
+    """What is removed: unstructured (single weights), or filters, which are cut out."""
+    criterion: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"What is removed first: {criteria_help()}.")
+    ] = DEFAULT_CRITERION
+    scope: Scopes = "global"
+    """Compare the weights of all layers, or take the same share of each."""
     max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
     """Stop before the accuracy drops by more than this: 0.5pt (points) or 0.005."""
     retrain_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -62,20 +94,71 @@ class Target:
         return Form(format=self.format, dtype=self.dtype)
 
 
-def chain(full: Protocol, protocol: Protocol, target: Target) -> Stage:
-    """Equal steps, the last of which reaches the target exactly."""
-    ratio = target.target_compression
-    if not 1 < ratio < math.inf:
-        raise UserError(f"--target-compression is {ratio:g}; allowed: above 1")
-    steps = math.ceil(math.log(ratio) / -math.log(1 - STEP))
-    epochs = scaled(target.retrain_epochs or full.epochs, full.epochs, protocol)
-    retrain = Retrain(method=target.method, epochs=epochs)
-    prune = Prune(fraction=1 - ratio ** (-1 / steps))
-    return iterative(dense_stage(protocol, target.seed), retrain, steps, prune)
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def reached(end: Stage, ledger: Ledger, limit: float | None) -> tuple[Stage, ResultRow] | None:
-    """The last network of the chain within the limit; None if not even the first is."""
+def target_of(wanted: Wanted) -> Target:
+    return chosen_target(
+        wanted.target_compression,
+        wanted.target_size,
+        wanted.target_latency,
+        wanted.structure,
+        option,
+    )
+
+
+def chain(full: Protocol, protocol: Protocol, wanted: Wanted, plan: Plan) -> Stage:
+    """The longest chain that may be needed."""
+    epochs = scaled(wanted.retrain_epochs or full.epochs, full.epochs, protocol)
+    retrain = Retrain(method=wanted.method, epochs=epochs)
+    return iterative(dense_stage(protocol, wanted.seed), retrain, plan.most, plan.step)
+
+
+class Measured:
+    """What stages reach of the target, each measured once."""
+
+    def __init__(self, target: Target, wanted: Wanted, ledger: Ledger, data: str | None) -> None:
+        self.target, self.ledger = target, ledger
+        self._wanted, self.data = wanted, data
+        self.device = chosen_device(wanted.latency_device)
+        self._values: dict[str, float] = {}
+        self.out_of_reach = False
+        """Whether the file has more beside the weights than the target allows."""
+
+    def value(self, stage: Stage, row: ResultRow) -> float:
+        """Compression ratio, bytes or milliseconds."""
+        if not self.target.is_measured:
+            return row.compression_ratio
+        if stage.stage_id not in self._values:
+            exported, form = self.exported(stage), self._wanted.form
+            self._values[stage.stage_id] = (
+                latency_of(exported.network, exported.task.example()[0], self.device)
+                if self.target.kind == "latency"
+                else file_bytes(lambda file: write_export(exported, file, form), form.suffix)
+            )
+            value = self._values[stage.stage_id]
+            self.out_of_reach |= out_of_reach(self.target, value, exported.network)
+        return self._values[stage.stage_id]
+
+    def is_last(self, stage: Stage, row: ResultRow) -> bool:
+        """Whether the target is reached with it, or can't be."""
+        if stage.level == 0 or not self.target.is_measured:
+            return False
+        return self.target.reached(self.value(stage, row)) or self.out_of_reach
+
+    def exported(self, stage: Stage) -> Exported:
+        cut = any(step.prunes_channels for step in stage.chain)
+        return load_export(
+            self.ledger, stage.stage_id, stage.train_epochs, cut, self.data, trust=True
+        )
+
+
+def best_of(
+    end: Stage, ledger: Ledger, limit: float | None, measured: Measured
+) -> tuple[Stage, ResultRow] | None:
+    """The last network of the chain within the limit, no farther than the target; None if not even
+    the first is."""
     found = None
     for stage in end.chain[1:]:
         row = ledger.sound_row(stage.stage_id, stage.train_epochs)
@@ -84,30 +167,19 @@ def reached(end: Stage, ledger: Ledger, limit: float | None) -> tuple[Stage, Res
         if limit is not None and accuracy_drop(ledger, stage, row) > limit:
             break
         found = stage, row
+        if measured.is_last(stage, row):
+            break
     return found
 
 
-def show(
-    end: Stage,
-    found: tuple[Stage, ResultRow],
-    target: Target,
-    ledger: Ledger,
-    data: str | None,
-) -> None:
+def show(end: Stage, found: tuple[Stage, ResultRow], wanted: Wanted, measured: Measured) -> None:
     """Export the network, and print what was reached and how to load it."""
     stage, row = found
-    cut = any(step.prunes_channels for step in stage.chain)
-    exported = load_export(ledger, stage.stage_id, stage.train_epochs, cut, data, trust=True)
-    file = Path(target.out or f"pruned.{target.form.suffix}").absolute()
-    facts = write_export(exported, file, target.form, data, trust=True)
-    if stage.stage_id == end.stage_id:
-        print(f"reached   {row.compression_ratio:.2f}× as asked")
-    else:
-        print(
-            f"reached   {row.compression_ratio:.2f}× of the {target.target_compression:g}× asked; "
-            "the next step costs more accuracy than allowed, or diverged"
-        )
+    exported = measured.exported(stage)
+    file = Path(wanted.out or f"pruned.{wanted.form.suffix}").absolute()
+    facts = write_export(exported, file, wanted.form, measured.data, trust=True)
     print(
+        f"{reached_line(stage, row, end, measured)}\n"
         f"accuracy  test {percent(row.test_accuracy)}, dense "
         f"{percent(row.baseline_test_accuracy)}\n"
         f"size      {row.params_remaining:,} of {row.params_prunable:,} prunable weights are not "
@@ -115,10 +187,31 @@ def show(
         f"bytes, {facts['flops_exported']:,} multiply-adds (dense {row.flops_dense:,})\n"
         f"file      {file}, with its facts in {file}.json and a model card in {file}.md\n"
         f"stage     {stage.stage_id}\n"
-        f"load      {HOW_TO_LOAD[target.format].format(file=file.name)}"
+        f"load      {HOW_TO_LOAD[wanted.format].format(file=file.name)}"
     )
-    if target.dtype != "fp32":
-        print(f"{target.dtype:9} test {percent(facts['test_accuracy_exported'])}")
+    if wanted.dtype != "fp32":
+        print(f"{wanted.dtype:9} test {percent(facts['test_accuracy_exported'])}")
+
+
+def reached_line(stage: Stage, row: ResultRow, end: Stage, measured: Measured) -> str:
+    target, value = measured.target, measured.value(stage, row)
+    ratio = f"{row.compression_ratio:.2f}×"
+    if not target.is_measured:
+        line = f"reached   {ratio}"
+        done = stage.stage_id == end.stage_id
+    else:
+        line = f"reached   {target.text(value)} at {ratio}"
+        done = target.reached(value)
+    if target.kind == "latency":
+        line += f" ({measured.device.type}, {torch.get_num_threads()} threads)"
+    if done:
+        return f"{line}, {target.text()} asked"
+    why = "the next step costs more accuracy than allowed, or diverged"
+    if measured.out_of_reach:
+        why = "the rest of the file alone has more: try --format safetensors, or ask for more"
+    elif stage.stage_id == end.stage_id:
+        why = "the chain ends there: ask for more, or begin with a smaller network"
+    return f"{line} of the {target.text()} asked; {why}"
 
 
 HOW_TO_LOAD = {
@@ -132,37 +225,77 @@ HOW_TO_LOAD = {
 def main(
     *,
     training: Annotated[Training, tyro.conf.arg(name="")],
-    target: Annotated[Target, tyro.conf.arg(name="")],
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")],
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
-    limit = drop_limit(target.max_accuracy_drop)
-    check_form(target.form)
-    ending = f".{target.form.suffix}"
-    if target.out and Path(target.out).suffix != ending:
+    limit = drop_limit(wanted.max_accuracy_drop)
+    target = target_of(wanted)
+    step = step_of(wanted.structure, wanted.criterion, wanted.scope)
+    check_prune(step)
+    check_form(wanted.form)
+    ending = f".{wanted.form.suffix}"
+    if wanted.out and Path(wanted.out).suffix != ending:
         raise UserError(
-            f"--out is {target.out!r}; with --format {target.format} its name ends in {ending}"
+            f"--out is {wanted.out!r}; with --format {wanted.format} its name ends in {ending}"
         )
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
-    end = chain(full, protocol, target)
     ledger = Ledger(options.storage)
+    measured = Measured(target, wanted, ledger, folder)
+    plan = planned_steps(target, step, protocol, wanted, training, measured, folder, options)
+    end = chain(full, protocol, wanted, plan)
+    drops = drops_beyond(limit, ledger)
+
+    def stop(stage: Stage, row: ResultRow) -> bool:
+        return bool(drops and drops(stage, row)) or measured.is_last(stage, row)
 
     sweep = Sweep(
-        name=sweep_name(NAME, options),
-        stages=[end],
-        data=folder,
-        init=training.init,
-        stop=drops_beyond(limit, ledger),
+        name=sweep_name(NAME, options), stages=[end], data=folder, **given(training), stop=stop
     )
     code = run_sweep(sweep, options)
     if options.dry_run or code != DONE:
         return code
-    found = reached(end, ledger, limit)
+    found = best_of(end, ledger, limit, measured)
     if found is None:
         print("not even the first step stays within --max-accuracy-drop; allow more, or --epochs")
         return DONE
-    show(end, found, target, ledger, folder)
+    show(end, found, wanted, measured)
     return DONE
+
+
+def planned_steps(
+    target: Target,
+    step: Prune,
+    protocol: Protocol,
+    wanted: Wanted,
+    training: Training,
+    measured: Measured,
+    folder: str | None,
+    options: Options,
+) -> Plan:
+    """Of the network itself; with --smoke, whose network is another one, a single step."""
+    if target.is_measured and options.smoke:
+        return Plan(step=step, steps=1, most=1)
+    asked = next((name for name in ("target_size", "target_latency") if getattr(wanted, name)), "")
+    plan = planned(
+        target,
+        step,
+        protocol,
+        wanted.seed,
+        option(asked),
+        data=folder,
+        **given(training),
+        device=measured.device,
+    )
+    if target.is_measured:
+        assert plan.step.fraction is not None
+        ratio = (1 - plan.step.fraction) ** -plan.steps
+        print(
+            f"plan      {target.text()} takes about {ratio:.1f}×: {plan.steps} steps of "
+            f"{plan.step.fraction:.1%}, and up to {plan.most - plan.steps} more where the trained "
+            "network needs them"
+        )
+    return plan
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ Examples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
@@ -29,11 +30,12 @@ from rewind_ray.spec import Protocol, Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.tasks import planned_task
-from sweeps.compare import Training, chosen_protocol
+from rewind_ray.training.given import store_given
+from sweeps.compare import Training, chosen_protocol, given
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
-from sweeps.plan.graph import build_graph
+from sweeps.plan.graph import build_graph, trained
 from sweeps.run.launch import (
     Sweep,
     command,
@@ -42,7 +44,6 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
-    store_init,
 )
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal
@@ -64,6 +65,7 @@ from sweeps.searching.space import (
     read_space,
     takes_fraction,
     values_of,
+    without_weights,
 )
 from sweeps.searching.study import SearchStudy, StudySpec
 
@@ -150,14 +152,25 @@ def goal_of(wanted: Wanted) -> Goal:
     )
 
 
-def space_of(knobs: Knobs, protocol: Protocol) -> Space:
-    """The default space, narrowed by the file and then by the flags."""
-    space = default_space(protocol)
-    if knobs.space is not None:
-        space = read_space(knobs.space, space)
+def space_of(knobs: Knobs, protocol: Protocol) -> tuple[Space, str | None]:
+    """The default space, narrowed by the file and then by the flags; and what had to be left out.
+
+    Raises UserError where a method is asked for that has no weights to start from.
+    """
+    default = default_space(protocol)
+    space = default if knobs.space is None else read_space(knobs.space, default)
     given = {item.name: getattr(knobs, item.name) for item in fields(Knobs)}
     del given["space"]
-    return narrowed(space, given)
+    space = narrowed(space, given)
+    missing = without_weights(space, protocol)
+    if not missing:
+        return space, None
+    name, reason = next(iter(missing.items()))
+    if space.methods != default.methods:
+        raise UserError(f"--methods has {name}: {reason}")
+    left = tuple(method for method in values_of(space.methods) if method not in missing)
+    note = f"without {', '.join(missing)}: {reason}"
+    return replace(space, methods=left), note
 
 
 def check_possible(spec: StudySpec, sampler: str, data: str | None) -> None:
@@ -211,6 +224,7 @@ def describe_search(spec: StudySpec, effort: Effort, sampler: str) -> list[Table
         table.add_row(name, knob_text(getattr(space, name)))
     target = goal.target_compression
     recipes = num_recipes(space, target is not None)
+    baselines, each = effort.seeds + effort.confirm_seeds, trained(dense_stage(protocol, seed=0))
     cheapest, dearest = epochs_between(space, protocol, target)
     limits = [f"up to {space.max_compression:g}×" if target is None else f"from {target:g}× on"]
     if goal.max_accuracy_drop is not None:
@@ -223,7 +237,7 @@ def describe_search(spec: StudySpec, effort: Effort, sampler: str) -> list[Table
         f"recipes     {recipes:,.0f} in the space" if recipes < 1e15 else "recipes     endless",
         f"search      {effort.suggestions} suggestions by {sampler}, up to {effort.seeds} seeds "
         f"each; {effort.confirm_seeds} fresh seeds for the comparison",
-        f"epochs      {protocol.epochs} a baseline, {effort.seeds + effort.confirm_seeds} of them; "
+        f"epochs      {each} a baseline, {baselines} of them; "
         f"a recipe {cheapest:,} to {min(dearest, goal.budget_epochs or dearest):,} a seed",
     ]
 
@@ -255,10 +269,8 @@ def run_search(
         markup=False,
     )
     check_disk(search.dispatcher.graph, ledger, options.keep, folder)
-    sweep = Sweep(
-        name=name, stages=[dense_stage(protocol, seed=0)], data=folder, init=training.init
-    )
-    store_init(sweep, ledger)
+    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder, **given(training))
+    store_given(search.dispatcher.graph, ledger, sweep.init, sweep.history)
     prepare_data(sweep)
     record_sweep(sweep, search.wanted(), ledger, console)
     code = DONE
@@ -327,7 +339,10 @@ def main(
     goal = goal_of(wanted)
     full, folder = chosen_protocol(training, options.data_folder)
     protocol = prepared(full, options)
-    spec = StudySpec(protocol=protocol, space=space_of(knobs, protocol), goal=goal)
+    space, note = space_of(knobs, protocol)
+    spec = StudySpec(protocol=protocol, space=space, goal=goal)
+    if note:
+        make_console().print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     check_possible(spec, searching.sampler, folder)
     effort = Effort(
         suggestions=searching.suggestions,

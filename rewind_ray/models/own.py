@@ -93,40 +93,47 @@ def _check_arguments(path: str, builder: Any, arguments: Mapping[str, Any]) -> N
 # Trained weights
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, flag: str = "--init") -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a ``state_dict`` that ``torch.save`` wrote, by name.
 
-    Nothing in the file is executed: a pickled one is read with ``weights_only=True``. Raises
-    MissingFile, or UserError for what is neither.
+    Nothing in the file is executed: a pickled one is read with ``weights_only=True``. flag: by
+    which the path was given, for messages. Raises MissingFile, or UserError for what is neither,
+    and for weights that are NaN or infinite.
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        raise MissingFile(f"--init {path}: there is no such file")
+        raise MissingFile(f"{flag} {path}: there is no such file")
     try:
         if place.suffix == ".safetensors":
             found: Any = load_safetensors(place.read_bytes())
         else:
             found = torch.load(place, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise UserError(f"--init {path} is no whole safetensors file: {error}") from error
+        raise UserError(f"{flag} {path} is no whole safetensors file: {error}") from error
     except Exception as error:  # torch.load raises errors of many types
         reason = printable(str(error).partition("\n")[0])[:200]
         raise UserError(
-            f"--init {path} can't be read as weights alone ({reason}); save them by "
+            f"{flag} {path} can't be read as weights alone ({reason}); save them by "
             "torch.save(network.state_dict(), file), or as safetensors"
         ) from error
     for key in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not found:
-        raise UserError(f"--init {path} holds a {type(found).__name__}; give a state_dict")
+        raise UserError(f"{flag} {path} holds a {type(found).__name__}; give a state_dict")
     odd = [name for name, value in found.items() if not isinstance(value, Tensor)]
     if odd:
         raise UserError(
-            f"--init {path} holds more than tensors: {_some(map(str, odd))}; give a state_dict"
+            f"{flag} {path} holds more than tensors: {_some(map(str, odd))}; give a state_dict"
         )
     if all(name.startswith(PARALLEL) for name in found):
         found = {name.removeprefix(PARALLEL): value for name, value in found.items()}
+    bad = [n for n, t in found.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if bad:
+        raise UserError(
+            f"{flag} {path} has values that are NaN or infinite in {_some(map(str, bad))}; give "
+            "weights of an earlier epoch"
+        )
     return {str(name): value.detach() for name, value in found.items()}
 
 

@@ -185,6 +185,11 @@ def check_fits(prune: Prune, parameters: Mapping[str, Tensor]) -> None:
         check_rates_fit(prune.rates, shapes)
         return
     fitting = [n for n, s in shapes.items() if structure.dims is None or len(s) in structure.dims]
+    if not fitting:
+        raise UserError(
+            f"structure {prune.structure!r} prunes {structure.layers}s, and the network has none "
+            f"among what may be pruned ({some_layers(list(shapes))}); choose another structure"
+        )
     names = matching(fitting, prune.layers)
     if not names:
         raise UserError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor
 from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.importing import import_object, is_import_path
-from rewind_ray.models.own import load_weights_
+from rewind_ray.models.history import FLAG, history_files
+from rewind_ray.models.own import load_weights_, read_weights
 from rewind_ray.spec import Protocol
 from rewind_ray.tasks.identity import check_identity, check_network, own_digests
 from rewind_ray.tasks.task import Batch, Loss, LossOf, Metric, Sizes, Task, as_loss
@@ -104,6 +106,27 @@ def adopting(
     return replace(protocol, init=tensors_digest(weights))
 
 
+def adopting_history(protocol: Protocol, data: str | None, folder: str | Path) -> Protocol:
+    """For a dense network with weights of several epochs of its training, those in the folder
+    (see ``models.history``), of which T is the last.
+
+    Raises MissingFile, or UserError, naming the file, for what can't be read or doesn't fit.
+    """
+    files = history_files(folder)
+    if protocol.epochs != max(files):
+        raise UserError(
+            f"epochs is {protocol.epochs}, and the last weights in {folder} are of epoch "
+            f"{max(files)} ({files[max(files)].name}); leave epochs out, or give {max(files)}"
+        )
+    network = planned_task(protocol, data).network(0)
+    digests = []
+    for epoch, file in files.items():  # one at a time: there may be hundreds
+        weights = read_weights(file, FLAG)
+        load_weights_(network, weights, f"{FLAG} {file}")
+        digests.append(f"{epoch}:{tensors_digest(weights)}")
+    return replace(protocol, init=" ".join(digests))
+
+
 __all__ = [
     "TASKS",
     "Batch",
@@ -113,6 +136,7 @@ __all__ = [
     "Sizes",
     "Task",
     "adopting",
+    "adopting_history",
     "as_loss",
     "identified",
     "load_task",

@@ -30,8 +30,8 @@ class Node:
 
     @property
     def epochs(self) -> int:
-        """Length it is trained for."""
-        return max(self.row_epochs | self.rewind_epochs)
+        """Length it is trained for; 0 where it is adopted."""
+        return 0 if self.stage.adopted else max(self.row_epochs | self.rewind_epochs)
 
     @property
     def job(self) -> Job:

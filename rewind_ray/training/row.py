@@ -27,7 +27,8 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     stage, ledger, task = run.stage, run.ledger, run.task
     parent = stage.parent
     parent_row = ledger.read_row(parent.stage_id, parent.train_epochs) if parent else None
-    history = [run.metrics(epoch) for epoch in range(1, metrics["epoch"] + 1)]
+    trained = 0 if stage.adopted else metrics["epoch"]
+    history = [run.metrics(epoch) for epoch in range(1, trained + 1)]
     dense = task.meta_network()
     flops_dense = sum(multiply_adds(dense, task.example()).values())
     flops = multiply_adds(run.network, task.example())
@@ -70,7 +71,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         train_seconds=sum(epoch["train_seconds"] for epoch in history),
         val_accuracy=metrics["val_accuracy"],
         test_accuracy=metrics["test_accuracy"],
-        pruned_accuracy=run.metrics(0)["pruned_accuracy"],
+        pruned_accuracy=run.metrics(0)["pruned_accuracy"] if parent else None,
         trainability_accuracy=trainability(history) if has_first_rate(stage) else None,
         baseline_test_accuracy=dense_accuracy(ledger, stage, train_epochs, metrics),
         params_total=sum(parameter.numel() for parameter in dense.parameters()),
@@ -103,9 +104,9 @@ def retrain_epochs_of(stage: Stage, train_epochs: int) -> int | None:
 def dense_accuracy(
     ledger: Ledger, stage: Stage, train_epochs: int, metrics: dict[str, Any]
 ) -> float | None:
-    """Test accuracy of the chain's dense network after all T epochs (0 where it was given trained),
-    at whatever epoch it was pruned; None as long as it has no row of that length. A sweep trains it
-    before what is pruned.
+    """Test accuracy of the chain's dense network after all T epochs (0 where it was given trained,
+    without its history), at whatever epoch it was pruned; None as long as it has no row of that
+    length. A sweep trains it before what is pruned.
     """
     dense, whole = stage.baseline, stage.protocol.dense_epochs
     if stage.parent is None and train_epochs == whole:

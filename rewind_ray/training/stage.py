@@ -114,13 +114,17 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         companions={},
         cut=None,
         threads=threads_before(ledger, stage) or runtime.threads,
-        target_epoch=max(missing, default=0),
+        target_epoch=0 if stage.adopted else max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
     )
     torch.set_num_threads(run.threads)
     check_data(run)
     points = ledger.points(stage.stage_id)
     run.kept_epochs |= kept_before(run, points)
+    if stage.adopted:
+        with arithmetic(stage.protocol.precision, device):
+            adopt_(run, missing)
+        return run
     if not resume_(run, points, no_later_than=min(missing, default=0)):
         with arithmetic(stage.protocol.precision, device):
             begin_(run)
@@ -256,11 +260,22 @@ def begin_(run: StageRun) -> None:
             checkpoint.load_optimizer_(run.network, run.optimizer, start.optimizer)
         if stage.prune.shrink:
             shrink_run_(run)
-    elif stage.protocol.init not in ("", BUILDER):
-        given = run.ledger.read_init(stage.protocol.init)
-        weights = weights_from_bytes(given, stage.protocol.init)
-        load_weights_(run.network, weights, "the stage")
     save_point(run, metrics)
+
+
+def adopt_(run: StageRun, epochs: list[int]) -> None:
+    """Save what was given of a trained network at these epochs as rewind points, and write their
+    rows. Nothing is trained, and the optimizer has no state."""
+    metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
+    for epoch in epochs:
+        digest = run.stage.protocol.given[epoch]
+        if digest != BUILDER:
+            weights = weights_from_bytes(run.ledger.read_init(digest), digest)
+            load_weights_(run.network, weights, "the stage")
+        run.epoch = epoch
+        save_point(run, metrics)
+        write_late_row(run)
+    run.epoch = 0
 
 
 def next_mask(run: StageRun, parent: RewindPoint) -> Mask:

@@ -54,7 +54,8 @@ def smoke(protocol: Protocol) -> Protocol:
     drops = {share_of(epochs, drop / protocol.epochs) for drop in schedule.drops}
     schedule = moved(schedule, protocol.epochs, epochs, sorted(d for d in drops if d < epochs))
     if any(map(is_import_path, (protocol.network, protocol.dataset, protocol.task))):
-        return replace(protocol, epochs=epochs, steps_per_epoch=2, schedule=schedule)
+        init = "" if ":" in protocol.init else protocol.init  # a history is of the whole training
+        return replace(protocol, epochs=epochs, steps_per_epoch=2, schedule=schedule, init=init)
     return replace(
         protocol,
         **task_class(protocol.task).tiny(protocol),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.graph import Graph, Node, add, build_graph, unseen_chain
 from rewind_ray.training.stage import missing_epochs
@@ -37,17 +38,23 @@ def cost(graph: Graph) -> Cost:
     epochs = epochs_unshared = rows = 0
     for stage_id, node in graph.items():
         parent = node.stage.parent
-        before = chain_epochs[parent.stage_id] + parent.train_epochs if parent else 0
+        before = chain_epochs[parent.stage_id] + trained(parent) if parent else 0
         chain_epochs[stage_id] = before
         epochs += node.epochs
-        epochs_unshared += sum(before + length for length in node.row_epochs)
+        lengths = (0,) if node.stage.adopted else node.row_epochs
+        epochs_unshared += sum(before + length for length in lengths)
         rows += len(node.row_epochs)
     return Cost(stages=len(graph), rows=rows, epochs=epochs, epochs_unshared=epochs_unshared)
 
 
+def trained(stage: Stage) -> int:
+    """Epochs that the stage by itself is trained for."""
+    return 0 if stage.adopted else stage.train_epochs
+
+
 def kept_points(node: Node, keep: str) -> int:
     """Number of rewind points that stay once the stage is finished."""
-    if node.stage.parent is None and keep == "all":
+    if node.stage.parent is None and keep == "all" and not node.stage.adopted:
         return node.epochs + 1
     return len(node.row_epochs | node.rewind_epochs)
 

@@ -135,7 +135,7 @@ class Dispatcher:
                 self._release(node, row)
 
     def _has_dense_row(self, stage: Stage) -> bool:
-        return self.ledger.has_row(stage.baseline.stage_id, stage.protocol.epochs)
+        return self.ledger.has_row(stage.baseline.stage_id, stage.protocol.dense_epochs)
 
     def next_ready(self) -> Node | None:
         """The ready stage with the longest chain behind it, now running; None if none is ready."""
@@ -222,7 +222,7 @@ class Dispatcher:
         without = [row for row in rows if row.baseline_test_accuracy is None]
         if not without or not self._has_dense_row(stage):
             return
-        dense = self.ledger.sound_row(stage.baseline.stage_id, stage.protocol.epochs)
+        dense = self.ledger.sound_row(stage.baseline.stage_id, stage.protocol.dense_epochs)
         if dense is None or dense.test_accuracy is None:
             return
         for row in without:

@@ -18,12 +18,13 @@ from rich.text import Text
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
 from rewind_ray.importing import is_import_path
 from rewind_ray.result import ResultRow
-from rewind_ray.spec import BUILDER, Stage
+from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import check_writable
 from rewind_ray.store.patience import patience_of
 from rewind_ray.tasks import planned_task, task_of
 from rewind_ray.tasks.identity import uncovered
+from rewind_ray.training.given import store_given
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options
 from sweeps.plan.chains import sweep_name
@@ -50,6 +51,8 @@ class Sweep:
     """Folder of the data set's files, absolute."""
     init: str | None = None
     """File of trained weights, where the protocols have some; see ``Protocol.init``."""
+    history: str | None = None
+    """Folder of the weights of several epochs, in the place of ``init``."""
     stop: Callable[[Stage, ResultRow], bool] | None = None
     """Whether a chain ends with a row, so that the stages after it aren't needed."""
 
@@ -90,7 +93,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
-    store_init(sweep, ledger)
+    store_given(graph, ledger, sweep.init, sweep.history)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     dispatcher = Dispatcher(graph, ledger, sweep.stop)
     already = dispatcher.counts[State.DONE]
@@ -233,18 +236,6 @@ def left_out(graph: Graph, data: str | None) -> list[str]:
             task = planned_task(protocol, data)
             warnings.append(uncovered(task.meta_network(), task.prunable, protocol))
     return [warning for warning in warnings if warning is not None]
-
-
-def store_init(sweep: Sweep, ledger: Ledger) -> None:
-    """Put the trained weights where all workers find them."""
-    wanted = {stage.protocol.init for stage in sweep.stages} - {"", BUILDER}
-    if not wanted:
-        return
-    from rewind_ray.models.own import read_weights, weights_bytes
-
-    assert sweep.init is not None
-    (digest,) = wanted
-    ledger.write_init(digest, weights_bytes(read_weights(sweep.init)))
 
 
 def prepare_data(sweep: Sweep) -> None:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
-from sweeps.plan.graph import Graph, build_graph, cost
+from sweeps.plan.graph import Graph, build_graph, cost, trained
 from sweeps.plan.naming import percent
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.searching.objectives import (
@@ -449,8 +449,8 @@ class Search:
         ends = sum(len(suggestion.chains) for suggestion in self.concluded)
         whole = cost(build_graph(stages))
         return Sharing(
-            epochs_asked=sum(stage.train_epochs for stage in stages),
-            epochs_of_baselines=ends * self.protocol.epochs,
+            epochs_asked=sum(map(trained, stages)),
+            epochs_of_baselines=ends * trained(dense_stage(self.protocol, seed=0)),
             epochs_trained=whole.epochs,
             epochs_of_levels=whole.epochs_unshared,
         )

@@ -15,7 +15,15 @@ from rewind_ray.errors import UserError
 from rewind_ray.knobs import Search, Values, kind_of, knobs_of, labels_of
 from rewind_ray.limits import Allowed, Numbers, OneOf, Range
 from rewind_ray.retraining import METHODS, Method, method_named
-from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage, retrain_stage
+from rewind_ray.spec import (
+    Protocol,
+    Prune,
+    Retrain,
+    Stage,
+    dense_stage,
+    missing_origin,
+    retrain_stage,
+)
 from rewind_ray.structures import (
     DEFAULT_STRUCTURE,
     STRUCTURES,
@@ -427,18 +435,33 @@ def reach(space: Space) -> dict[str, float]:
     return found
 
 
-def rewind_epochs(space: Space, protocol: Protocol) -> set[int]:
-    """Epochs of the original training that recipes may rewind to."""
-    if not any(METHODS[name].rewinds for name in values_of(space.methods)):
-        return set()
+def retrain_epochs(space: Space, protocol: Protocol) -> set[int]:
+    """Lengths of a level's retraining, of methods that have one."""
     shares, total = space.shares, protocol.epochs
     if not isinstance(shares, Range):
-        return {total - share_of(total, share) for share in shares}
+        return {share_of(total, share) for share in shares}
     if shares.step is None:
-        return set(range(total))
+        return set(range(1, total + 1))
     count = int(num_values(shares))
     each = (shares.low + number * shares.step for number in range(count))
-    return {total - share_of(total, round(share, DIGITS)) for share in each}
+    return {share_of(total, round(share, DIGITS)) for share in each}
+
+
+def rewind_epochs(space: Space, protocol: Protocol) -> set[int]:
+    """Epochs of the original training that recipes take weights of."""
+    if not any(METHODS[name].weights in ("baseline", "blend") for name in values_of(space.methods)):
+        return set()
+    return {protocol.epochs - epochs for epochs in retrain_epochs(space, protocol)}
+
+
+def without_weights(space: Space, protocol: Protocol) -> dict[str, str]:
+    """Methods of the space that have no weights to start from, of a network that was given
+    trained -> the reason."""
+    reasons = {
+        name: [missing_origin(protocol, name, n) for n in sorted(retrain_epochs(space, protocol))]
+        for name in values_of(space.methods)
+    }
+    return {name: next(filter(None, found)) for name, found in reasons.items() if any(found)}
 
 
 def endless_knobs(space: Space) -> list[str]:

@@ -94,6 +94,30 @@ def test_a_trained_model_made_smaller_and_exported(storage: str, tmp_path: Path)
     assert small.summary()["test_accuracy"] == pytest.approx(accuracy, abs=0.1)
 
 
+def test_a_history_is_adopted_and_rewound_to(tmp_path: Path) -> None:
+    for epoch in (1, 4):
+        torch.manual_seed(epoch)
+        torch.save(Perceptron().state_dict(), tmp_path / f"{epoch}.pt")
+    settings = {"storage": str(tmp_path / "storage"), "quiet": True, "init_history": tmp_path}
+    found = rewind_ray.compare(perceptron, *wine().values(), densities=[0.5], seeds=1, **settings)
+    assert {stage.method for stage in found.stages} == {"finetune", "weight_rewind", "lr_rewind"}
+    assert {(stage.retrain.epochs, stage.baseline.train_epochs) for stage in found.stages} == {
+        (3, 4)
+    }
+    small = rewind_ray.prune(
+        *(perceptron, *wine().values()),
+        method="weight_rewind",
+        epochs=3,
+        target_compression=2,
+        **settings,
+    )
+    assert small.stage.protocol == found.stages[0].protocol and small.reached
+    with pytest.raises(UserError, match=r"epochs is 3, and .*epoch 4"):
+        rewind_ray.compare(perceptron, *wine().values(), epochs=3, **settings)
+    with pytest.raises(UserError, match="trained is True, and init_history"):
+        rewind_ray.compare(perceptron, *wine().values(), trained=True, **settings)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from rewind_ray.errors import UserError
+from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.protocols import plain
 from rewind_ray.spec import dense_stage
+from rewind_ray.targets import Target, planned, step_of
 from rewind_ray.tasks import identified
 from sweeps.compare import Comparison, Training, chosen_protocol, compare
-from sweeps.prune import Target, chain, reached, show
+from sweeps.plan.chains import smoke
+from sweeps.plan.graph import build_graph, cost, kept_points
+from sweeps.prune import Measured, Wanted, best_of, chain, show, target_of
 from sweeps.run.own_code import runtime_env
 from tests.rewind_ray.own.test_identity import OWN
 from tests.rewind_ray.own.user_code import Perceptron
@@ -69,7 +72,9 @@ def test_wrong_names_are_said_before_anything_is_read(flags: dict[str, object], 
 
 def test_steps_end_exactly_at_the_target() -> None:
     protocol, _ = chosen_protocol(Training(**FLAGS), None)
-    end = chain(protocol, protocol, Target(target_compression=10))
+    target = Target(limit=10.0)
+    plan = planned(target, step_of("unstructured", "magnitude", "global"), protocol, 0, "")
+    end = chain(protocol, protocol, Wanted(), plan)
     kept = 1.0
     for stage in end.chain[1:]:
         assert stage.prune is not None and stage.prune.fraction is not None
@@ -84,14 +89,17 @@ def test_it_ends_with_a_file_its_facts_and_a_card(
     lab = Lab(tmp_path / "storage")
     protocol, _ = chosen_protocol(Training(**FLAGS | {"epochs": 2}), None)
     file = tmp_path / "small.pt"
-    target = Target(
+    wanted = Wanted(
         target_compression=1.5, format="state_dict", dtype="fp16", out=str(file), retrain_epochs=1
     )
-    end = chain(protocol, protocol, target)
+    target = target_of(wanted)
+    plan = planned(target, step_of("unstructured", "magnitude", "global"), protocol, 0, "--x")
+    end = chain(protocol, protocol, wanted, plan)
     lab.run_chain(end)
-    found = reached(end, lab.ledger, None)
+    measured = Measured(target, wanted, lab.ledger, None)
+    found = best_of(end, lab.ledger, None, measured)
     assert found is not None and found[0] == end
-    show(end, found, target, lab.ledger, None)
+    show(end, found, wanted, measured)
     printed = capsys.readouterr().out
     facts = json.loads(Path(f"{file}.json").read_text())
     assert f"{facts['params_exported']:,} parameters, {file.stat().st_size:,} bytes" in printed
@@ -115,3 +123,44 @@ def test_code_that_workers_cannot_see_is_sent(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert "hidden_net" not in str(runtime_env("local"))
     assert "hidden_net" in str(runtime_env("auto"))
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    for epoch in (0, 2, 8):
+        torch.save(Perceptron().state_dict(), tmp_path / f"{epoch:04d}.pt")
+    return tmp_path
+
+
+def test_a_history_says_the_epochs_and_is_rewound_to(history: Path) -> None:
+    flags = {name: value for name, value in FLAGS.items() if name != "epochs"}
+    protocol, _ = chosen_protocol(Training(**flags, init_history=str(history)), None)
+    assert (protocol.epochs, protocol.dense_epochs, list(protocol.given)) == (8, 8, [0, 2, 8])
+    stages = list(compare(protocol, Comparison(), 2, range(1)))
+    assert {stage.method for stage in stages if stage.level} == {
+        *("finetune", "weight_rewind", "lr_rewind")
+    }
+    graph = build_graph(stages)
+    dense = graph[dense_stage(protocol, 0).stage_id]
+    assert dense.job.row_epochs == (8,) and dense.job.rewind_epochs == (2, 8)
+    assert dense.epochs == 0 and kept_points(dense, "all") == 2
+    assert cost(graph).epochs == 9 * 6  # of three methods at three densities
+    assert cost(graph).epochs_unshared == cost(graph).epochs
+    short = smoke(protocol)
+    assert short.init == "" and short.epochs == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"epochs": 9}, r"--epochs is 9, .*epoch 8 \(0008.pt\); leave --epochs out"),
+        ({"init": "a.pt"}, r"--init a.pt and --init-history .*give one of them"),
+        ({"init_history": "nowhere"}, r"--init-history nowhere: there is no such folder"),
+    ],
+)
+def test_flags_that_do_not_go_with_a_history(
+    flags: dict[str, object], words: str, history: Path
+) -> None:
+    given = {**FLAGS, "init_history": str(history), **flags}
+    with pytest.raises((UserError, MissingFile), match=words):
+        chosen_protocol(Training(**given), None)  # type: ignore[arg-type]
