@@ -153,7 +153,7 @@ def kill_gcs_of_the_cluster(running: Running) -> bool:
         return False
     assert until(lambda: running.driver.poll() is not None, END_SECONDS), "the driver hangs"
     if running.driver.poll():
-        assert "the same command continues" in running.last_log(), running.logs
+        assert "the same command continues" in running.driver_log(), running.logs
     running.stop_second()
     cluster.shut_down()
     cluster.build()
@@ -168,7 +168,7 @@ def kill_own(words: str) -> Callable[[Running], bool]:
         found = find(descendants(running.driver.pid), words)
         if not found or not kill(found[0], signal.SIGKILL):
             return False
-        log = running.last_log
+        log = running.driver_log
 
         def noticed() -> bool:
             return running.driver.poll() is not None or "Ray has ended" in log()
@@ -201,7 +201,7 @@ def fill_disk(running: Running) -> bool:
     ballast.unlink()
     assert ended, "the driver doesn't mind a full disk"
     if running.driver.poll():
-        assert "free some space" in running.last_log(), running.logs
+        assert "free some space" in running.driver_log(), running.logs
     return True
 
 

@@ -104,6 +104,7 @@ class Running:
     second: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
+        self._log_of: dict[int, Path] = {}
         self.driver = self.start()
 
     def start(self, address: str = "") -> subprocess.Popen[str]:
@@ -111,7 +112,7 @@ class Running:
         address = address or (self.cluster.address if self.cluster else "local")
         log = self.logs / f"driver{len(list(self.logs.glob('driver*.log'))):03d}.log"
         with log.open("w") as stream:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", *self.command),
                     *("--storage", self.place.uri, "--address", address),
@@ -122,6 +123,8 @@ class Running:
                 text=True,
                 start_new_session=True,
             )
+        self._log_of[process.pid] = log
+        return process
 
     def workers(self) -> list[int]:
         """Processes that train. Of a cluster's nodes they are no children of the driver."""
@@ -143,7 +146,7 @@ class Running:
             return
         self.restarts += 1
         self.note(f"the driver has ended with {code}")
-        self.tracebacks += "Traceback (most recent call last)" in self.last_log()
+        self.tracebacks += "Traceback (most recent call last)" in self.driver_log()
         if self.restarts > RESTARTS:
             raise Stuck(f"the command ended {self.restarts} times; see {self.logs}")
         self.driver = self.start()
@@ -153,8 +156,8 @@ class Running:
         with (self.logs / "faults.log").open("a") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
-    def last_log(self) -> str:
-        return max(self.logs.glob("driver*.log")).read_text(errors="replace")
+    def driver_log(self) -> str:
+        return self._log_of[self.driver.pid].read_text(errors="replace")
 
     def wait_for_epoch(self, since: float) -> bool:
         """Until an epoch was written after ``since`` (seconds since 1970). False if the sweep was

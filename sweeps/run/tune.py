@@ -40,7 +40,7 @@ from sweeps.run.ray_access import keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
-from sweeps.run.tune_searcher import WORKER_GONE, StageSource, TuneSearcher
+from sweeps.run.tune_searcher import MAX_FAILURES, WORKER_GONE, StageSource, TuneSearcher
 from trainables.stage_trainable import StageTrainable
 
 RESULTS_PER_SECOND = 50
@@ -55,8 +55,6 @@ RESTARTS = 3
 """Restarts in a row, without a finished stage between them, of a Ray started for the sweep."""
 CONNECT_LOOKS = 40
 """Seconds, about, in which a cluster has to answer; it takes a few."""
-MAX_FAILURES = 8
-"""Tries of a stage after the first; generous, because a lost node counts as a failure."""
 
 
 def start_ray(address: str) -> None:
@@ -136,6 +134,7 @@ def train_graph(
         max(1.0, at_once / RESULTS_PER_SECOND),
         max(node["Resources"].get("CPU", 0) for node in ray.nodes()),
         source,
+        MAX_FAILURES,
     )
     if source is not None:
         source.begin(driver.token, at_once)
@@ -227,7 +226,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
         reuse_actors=True,
         trial_dirname_creator=stage_folder,
         stop=GivingUp(searcher),
-        max_failures=MAX_FAILURES,
+        max_failures=searcher.max_failures,
         raise_on_failed_trial=False,
         checkpoint_config=NO_CHECKPOINTS,
         callbacks=[monitor, *monitor.trackers],
@@ -336,12 +335,20 @@ class Monitor(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
-        self.view.note(f"{stage_title(node.stage)} failed ({why}); trying again")
+        if node.stage_id not in self.searcher.failures:
+            self.searcher.lost[node.stage_id] += 1
+        self._trying_again(node)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        self._end(node)
+        if self.searcher.dispatcher.states[node.stage_id] == State.READY:
+            self._trying_again(node)
+        else:
+            self._end(node)
+
+    def _trying_again(self, node: Node) -> None:
+        why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
+        self.view.note(f"{stage_title(node.stage)} failed ({why}); trying again")
 
     def all_broke_off(self) -> None:
         """Ray has ended: remove all running stages from the view."""

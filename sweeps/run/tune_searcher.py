@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import traceback
+from collections import Counter
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -24,6 +25,8 @@ SAME_FAILURES = 3
 """Number of times in a row that a stage may fail with the same text before it is given up."""
 
 
+MAX_FAILURES = 8
+"""Tries of a stage after the first; generous, because a lost node counts as a failure."""
 WORKER_GONE = "its worker is gone"
 """Killed, or lost with its node: it couldn't report why."""
 
@@ -63,9 +66,11 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         step_seconds: float = 1.0,
         most_cpus: float = math.inf,
         source: StageSource | None = None,
+        max_failures: int = MAX_FAILURES,
     ) -> None:
         """driver: the token that stages are claimed with. watch: on the other drivers.
-        step_seconds: least time between two reports of a trial. most_cpus: of the largest node."""
+        step_seconds: least time between two reports of a trial. most_cpus: of the largest node.
+        max_failures: tries of a stage after the first."""
         super().__init__()
         self.dispatcher = dispatcher
         self.driver = driver
@@ -78,6 +83,9 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         self.storage_failure: str | None = None
         """Why nothing can be written to the storage, if so."""
         self._same_failures: dict[str, int] = {}
+        self.max_failures = max_failures
+        self.lost: Counter[str] = Counter()
+        """Stage -> number of its tries that ended without a report."""
         self._held: Node | None = None
         """A stage taken from the dispatcher and not yet suggested."""
         self._watch = watch
@@ -205,15 +213,21 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         failure = (result or {}).get("failure")
         if details:
             failure = f"out of memory, also with fewer stages beside it: {details}"
+        again = False
         if error:
             failure = self.failures.get(stage_id, WORKER_GONE)
+            self.lost[stage_id] += 1
+            again = failure == WORKER_GONE and self.lost[stage_id] <= self.max_failures
         try:
             if error or failure:  # its worker may not have released it
                 release(self._ledger, stage_id, self.driver)
         except OSError as trouble:
             log.warning("can't release stage %s: %s", stage_id, trouble)
         try:
-            self.dispatcher.finish(stage_id, failure)
+            if again:  # Tune gives a trial up whose worker is lost while it waits to be restarted
+                self.dispatcher.put_back(stage_id)
+            else:
+                self.dispatcher.finish(stage_id, failure)
         except Exception as trouble:
             log.error("after stage %s: %s", stage_id, traceback.format_exc())
             self.dispatcher.finish(stage_id, f"its result can't be read: {trouble}")

@@ -258,6 +258,23 @@ def test_a_failure_that_a_trial_reports_is_its_reason(storage):
     assert dispatcher.reasons[stage_id] == "pruning leaves none"
 
 
+def test_a_stage_whose_worker_is_gone_is_handed_out_until_it_was_lost_too_often(storage):
+    """Tune gives up a trial that loses its worker while it waits for a restart, at any count."""
+    dispatcher = dispatcher_of(two_chains(), storage)
+    watch = Watch(dispatcher.ledger)
+    searcher = TuneSearcher(
+        dispatcher, {"storage": str(storage)}, 1, 0, "us", watch, max_failures=2
+    )
+    for name in ("a", "b"):
+        stage_id = searcher.suggest(name)["stage_id"]
+        searcher.on_trial_complete(name, error=True)
+        assert dispatcher.states[stage_id] == State.READY
+    assert searcher.suggest("c")["stage_id"] == stage_id
+    searcher.on_trial_complete("c", error=True)
+    assert dispatcher.states[stage_id] == State.FAILED
+    assert dispatcher.reasons[stage_id] == "its worker is gone"
+
+
 def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):
     graph = two_chains()
     dispatcher = dispatcher_of(graph, storage)
