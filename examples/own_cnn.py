@@ -3,7 +3,7 @@
 python examples/own_cnn.py                                   makes a small folder of digits
 python examples/own_cnn.py --images photos --size 64         photos/cat/1.png, photos/dog/2.png, ...
 
-A fifth of the images tests. 3 minutes on two busy cores; run it again, and nothing is trained twice.
+A fifth of the images tests. 3 minutes on two busy cores; run again, it trains nothing twice.
 """
 
 from __future__ import annotations
