@@ -2,7 +2,7 @@
 
 python examples/perceptron_on_table.py
 
-178 wines of three growers, 13 measurements each. Half a minute on two cores.
+178 wines of three growers, 13 measurements each.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ python examples/trained_resnet.py
 
 Trains it here without this package, as your own script would, and keeps a checkpoint of every
 epoch. These are adopted as they are: the last one is the dense network, and weights are rewound to
-the others. 5 minutes on two cores.
+the others.
 """
 
 from __future__ import annotations

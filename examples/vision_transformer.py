@@ -4,7 +4,7 @@ python examples/vision_transformer.py
 
 `prunable` is a pattern of parameters' names: without it only convolutions and linear layers are
 pruned, and the attention's input projections are not among these. A ViT of timm's is given the same
-way, by a function that returns `timm.create_model(...)`. 2 minutes on two cores.
+way, by a function that returns `timm.create_model(...)`.
 """
 
 from __future__ import annotations
