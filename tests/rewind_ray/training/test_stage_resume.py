@@ -187,7 +187,7 @@ def test_dying_at_any_write_changes_nothing(
         assert_same_results(lab, again, stage, rows)
         assert again.bytes(stage, 1) == lab.bytes(stage, 1)
         assert again.points(stage) == lab.points(stage), writes
-    assert writes - 1 == 1 + 2 * 6 + 2  # the spec, six rewind points of two files, two rows
+    assert writes - 1 == 2 + 2 * 6 + 2  # spec, facts of the data, six points of two files, rows
 
 
 def test_a_done_stage_is_not_trained_again(lab: Lab) -> None:
