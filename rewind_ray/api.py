@@ -45,7 +45,7 @@ from rewind_ray.targets import (
     chosen_target,
     file_bytes,
     latency_of,
-    out_of_reach,
+    measure_target,
     planned,
     step_of,
 )
@@ -197,12 +197,12 @@ def prune(
         if max_accuracy_drop is not None and drop > max_accuracy_drop:
             break
         best = Best(storage=storage, stage=stage, row=found, drop=drop)
-        value, reached = found.compression_ratio, number == plan.steps
+        value, reached, hopeless = found.compression_ratio, number == plan.steps, False
         if target.is_measured:
-            value = best.latency(on) if target.kind == "latency" else best.file_bytes(format)
+            value, hopeless = measure_target(target, best._exported(), Form(format=format), on)
             reached = target.reached(value)
         best = replace(best, target=target, value=value, reached=reached)
-        if reached or out_of_reach(target, value, best.model):
+        if reached or hopeless:
             break
     if best is None:
         assert plan.step.fraction is not None
@@ -452,10 +452,7 @@ class Best:
 
     def file_bytes(self, format: str = "pt2") -> int:
         """Of the file that ``export`` writes."""
-        exported = self._exported()
-        return file_bytes(
-            lambda file: exporting.write_export(exported, file, Form(format=format)), format
-        )
+        return file_bytes(self._exported(), Form(format=format))
 
     def latency(self, device: torch.device | str = "cpu") -> float:
         """Milliseconds of a forward pass of one example, in fp32; the median of several rounds."""

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from rewind_ray.errors import UserError
+from rewind_ray.export.command import write_export
+from rewind_ray.export.formats import Exported, Form
 from rewind_ray.export.latency import forward_times, random_images
 from rewind_ray.models.history import history_files
 from rewind_ray.models.own import load_weights_, read_weights
@@ -255,9 +257,15 @@ class Cuts:
 # Measures
 
 
-def out_of_reach(target: Target, value: float, network: nn.Module) -> bool:
-    """Whether a file of this size has more beside the network's tensors than the target allows."""
-    return target.kind == "size" and value - tensor_bytes(network) > target.limit
+def measure_target(
+    target: Target, exported: Exported, form: Form, device: torch.device
+) -> tuple[float, bool]:
+    """Bytes of the file, or milliseconds; and whether the target is out of reach, because the file
+    has more beside the network's tensors than it allows."""
+    if target.kind == "latency":
+        return latency_of(exported.network, exported.task.example()[0], device), False
+    value = file_bytes(exported, form)
+    return value, value - tensor_bytes(exported.network) > target.limit
 
 
 def tensor_bytes(network: nn.Module, example: Tensor | None = None) -> float:
@@ -266,11 +274,10 @@ def tensor_bytes(network: nn.Module, example: Tensor | None = None) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def file_bytes(write: Callable[[Path], object], ending: str) -> int:
-    """Bytes of the file that ``write`` writes."""
+def file_bytes(exported: Exported, form: Form) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"network.{ending}"
-        write(file)
+        file = Path(folder) / f"network.{form.suffix}"
+        write_export(exported, file, form)
         return file.stat().st_size
 
 

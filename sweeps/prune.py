@@ -39,9 +39,7 @@ from rewind_ray.targets import (
     Plan,
     Target,
     chosen_target,
-    file_bytes,
-    latency_of,
-    out_of_reach,
+    measure_target,
     planned,
     step_of,
 )
@@ -131,14 +129,10 @@ class Measured:
         if not self.target.is_measured:
             return row.compression_ratio
         if stage.stage_id not in self._values:
-            exported, form = self.exported(stage), self._wanted.form
-            self._values[stage.stage_id] = (
-                latency_of(exported.network, exported.task.example()[0], self.device)
-                if self.target.kind == "latency"
-                else file_bytes(lambda file: write_export(exported, file, form), form.suffix)
+            self._values[stage.stage_id], hopeless = measure_target(
+                self.target, self.exported(stage), self._wanted.form, self.device
             )
-            value = self._values[stage.stage_id]
-            self.out_of_reach |= out_of_reach(self.target, value, exported.network)
+            self.out_of_reach |= hopeless
         return self._values[stage.stage_id]
 
     def is_last(self, stage: Stage, row: ResultRow) -> bool:

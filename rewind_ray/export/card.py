@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rewind_ray.export.quantise import EXAMPLES
 from rewind_ray.importing import GIVEN, is_import_path
 from rewind_ray.text import printable
 
@@ -381,7 +382,9 @@ def limits(facts: Facts) -> list[str]:
     if facts["dtype"] == "fp16" and facts["format"] in ("safetensors", "state_dict"):
         found.append("Weights are stored in fp16; loaded as above they compute in fp32.")
     if facts["dtype"] == "int8":
-        found.append("Activations outside of the ranges of 512 training examples are clipped.")
+        found.append(
+            f"Activations outside of the ranges of {EXAMPLES} training examples are clipped."
+        )
     found.append(
         f"Measured on {shown(facts['spec']['protocol']['dataset'])} only. Pruning may cost more on "
         "rare classes than the mean shows."
