@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.soak.damage import damage_cache, damage_one
 from benchmarks.soak.places import Disk
-from benchmarks.soak.processes import descendants, find
+from benchmarks.soak.processes import GCS, RAYLET, descendants, find
 from benchmarks.soak.running import NODES, Running, frozen, kill, until
 
 END_SECONDS = 75.0
@@ -286,7 +286,7 @@ def old_listings(running: Running) -> bool:
 
 FAULTS: dict[str, Fault] = {
     "worker killed (SIGKILL)": Fault(do=signal_worker(signal.SIGKILL), share=5),
-    "worker told to go (SIGTERM, a spot machine's notice)": Fault(
+    "worker terminated (SIGTERM, a spot machine's notice)": Fault(
         do=signal_worker(signal.SIGTERM), share=4
     ),
     "worker frozen for some seconds": Fault(do=freeze_worker, share=5),
@@ -295,7 +295,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "driver killed (SIGKILL)": Fault(do=end_driver(signal.SIGKILL), share=2),
     "driver interrupted (Ctrl-C)": Fault(do=end_driver(signal.SIGINT), share=1),
-    "driver told to go (SIGTERM)": Fault(do=end_driver(signal.SIGTERM), share=1),
+    "driver terminated (SIGTERM)": Fault(do=end_driver(signal.SIGTERM), share=1),
     "driver frozen for some seconds": Fault(do=freeze_driver, share=3),
     "driver frozen while another finishes the sweep": Fault(
         do=freeze_driver_while_another_finishes, share=0.2
@@ -308,10 +308,8 @@ FAULTS: dict[str, Fault] = {
         do=freeze_raylet_of_a_node, share=2, can=on_cluster
     ),
     "GCS of the cluster killed": Fault(do=kill_gcs_of_the_cluster, share=0.5, can=on_cluster),
-    "raylet of a local sweep killed": Fault(
-        do=kill_own("/raylet/raylet"), share=2, can=with_own_ray
-    ),
-    "GCS of a local sweep killed": Fault(do=kill_own("/gcs/gcs_server"), share=1, can=with_own_ray),
+    "raylet of a local sweep killed": Fault(do=kill_own(RAYLET), share=2, can=with_own_ray),
+    "GCS of a local sweep killed": Fault(do=kill_own(GCS), share=1, can=with_own_ray),
     "disk full": Fault(do=fill_disk, share=2, can=on_disk),
     "S3 slow": Fault(do=slow_answers, share=4, can=in_bucket),
     "S3 says 503 SlowDown": Fault(do=refusals("503 Slow Down"), share=4, can=in_bucket),

@@ -11,6 +11,9 @@ from pathlib import Path
 LISTENING = "0A"
 """State of a socket in /proc/net/tcp."""
 
+WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"
+"""In the command lines of Ray's processes."""
+
 
 def descendants(pid: int) -> dict[int, str]:
     """Of a process, itself left out: pid -> command line, of those that aren't zombies."""

@@ -17,11 +17,10 @@ from typing import Any
 
 from benchmarks.soak.damage import Damage, kind_of
 from benchmarks.soak.places import Disk, Place
-from benchmarks.soak.processes import descendants, find
+from benchmarks.soak.processes import WORKER, descendants, find
 from tests.rewind_ray.s3_store import Store
 
 NODES = 2
-WORKER = "ray::StageTrainable"
 STUCK_SECONDS = 600.0
 """Without an epoch, whatever happened: then something is wrong."""
 BUILDS = 3

@@ -70,8 +70,8 @@ def test_a_full_and_then_a_read_only_disk_lose_nothing_that_was_done(disk, undis
         sweep = start(*command)
         wait_until(lambda: len(rows(storage)) > len(before))  # noqa: B023
         break_(disk)
-        told = end_of(sweep, reason)
-        assert "free some space" in told or break_ is not fill
+        printed = end_of(sweep, reason)
+        assert "free some space" in printed or break_ is not fill
         found = rows(storage)
         assert before.items() <= found.items() <= rows(expected).items()
         assert len(found) < len(rows(expected))

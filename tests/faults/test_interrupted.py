@@ -7,13 +7,12 @@ import signal
 
 import pytest
 
-from benchmarks.soak.processes import descendants, find, listening_on, runs
-from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+from benchmarks.soak.processes import GCS, RAYLET, WORKER, descendants, find, listening_on, runs
+from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
 pytestmark = pytest.mark.alone  # clocks and signals
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-WORKER, RAYLET, GCS = "ray::StageTrainable", "/raylet/raylet", "/gcs/gcs_server"
 
 
 def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
@@ -45,10 +44,7 @@ def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
     finished = run(*QUICKSTART, "--storage", str(storage))
     assert finished.returncode == 0, finished.stderr
     assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert rows(storage) == rows(expected)
-    ends = rows(storage).keys()
-    ours, theirs = points(storage), points(expected)
-    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
+    assert_complete(storage, expected)
 
 
 def assert_on_the_loopback_only(processes: list[int]) -> None:

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.soak.processes import descendants, find
-from tests.sweeps.running import QUICKSTART, points, rows, run, start, wait_until
+from benchmarks.soak.processes import GCS, RAYLET, descendants, find, runs
+from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
 pytestmark = pytest.mark.alone  # each is a sweep, and most need one to compare with
 
 MINUTE = 60.0
-RAYLET, GCS = "/raylet/raylet", "/gcs/gcs_server"
 
 
 @pytest.fixture
@@ -36,13 +35,6 @@ def kill(sweep: subprocess.Popen[str], words: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def assert_complete(storage, expected) -> None:
-    assert rows(storage) == rows(expected)
-    ends = rows(storage).keys()
-    ours, theirs = points(storage), points(expected)
-    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}
-
-
 @pytest.mark.parametrize("sweep", [6], indirect=True, ids=["six seeds"])
 def test_the_raylet_of_a_local_sweep_dies_and_the_sweep_goes_on(sweep, storage, undisturbed):
     """Its workers outlive it for a while, and end a shorter sweep before Ray has missed it."""
@@ -58,12 +50,14 @@ def test_the_raylet_of_a_local_sweep_dies_and_the_sweep_goes_on(sweep, storage, 
 
 def test_the_control_service_dies_and_the_sweep_ends_within_a_minute(sweep, storage, undisturbed):
     expected, _ = undisturbed
+    processes = descendants(sweep.pid)
     kill(sweep, GCS)
     _, stderr = sweep.communicate(timeout=MINUTE)
     if sweep.returncode:  # the driver waited in a call of Ray's that never returns
         assert sweep.returncode == 1
         assert "GCS" in stderr and "the same command continues" in stderr
         assert "Traceback" not in stderr
+        wait_until(lambda: not any(map(runs, processes)), 2 * MINUTE)
         again = run(*QUICKSTART, "--storage", str(storage))
         assert again.returncode == 0, again.stdout + again.stderr
     assert_complete(storage, expected)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.rewind_ray.s3_store import BUCKET, Store, use
-from tests.sweeps.running import QUICKSTART, points, rows, start, wait_until
+from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
 pytestmark = pytest.mark.alone  # each is a sweep, and both need one to compare with
 
@@ -19,12 +19,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     use(store, monkeypatch)
     yield store
     store.stop()
-
-
-def ends(storage: object) -> dict[tuple[str, int], str]:
-    """Checksums of the rewind points that rows are about."""
-    found = points(str(storage))
-    return {key: found[key] for key in rows(str(storage))}
 
 
 def test_a_node_killed_in_the_middle(store, undisturbed, tmp_path):
@@ -46,8 +40,7 @@ def test_a_node_killed_in_the_middle(store, undisturbed, tmp_path):
     finally:
         cluster.shutdown()
     assert sweep.returncode == 0, stdout + stderr
-    assert rows(uri) == rows(expected)
-    assert ends(uri) == ends(expected)
+    assert_complete(uri, expected)
 
 
 def test_a_slow_and_throttled_store(store, undisturbed, tmp_path):
@@ -60,6 +53,8 @@ def test_a_slow_and_throttled_store(store, undisturbed, tmp_path):
         wait_until(lambda until=requests: len(store.requests) > until)
         store.refusals += 30
     stdout, stderr = sweep.communicate(timeout=300)
+    store.delay = 0.0
     assert sweep.returncode == 0, stdout + stderr
-    assert rows(uri) == rows(expected)
-    assert ends(uri) == ends(expected)
+    assert_complete(uri, expected)
+    again = run(*QUICKSTART, "--storage", uri, cwd=tmp_path)
+    assert again.stdout.count("13 of them done already") == 1

@@ -6,6 +6,7 @@ that leaves a mark when it is loaded.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -44,7 +45,7 @@ class FailingTrainable(StageTrainable):
         if self._run is None:
             with tries.open("a") as file:
                 file.write("x")
-        match KINDS[stage.seed]:
+        match (*KINDS, "full")[stage.seed]:
             case "value":
                 raise ValueError("the setting \x1b[2J is 7")
             case "type":
@@ -55,6 +56,8 @@ class FailingTrainable(StageTrainable):
                 raise ConnectionError("the network hiccuped")
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tries))
         return super()._train()
 
 

@@ -83,3 +83,11 @@ def rows(storage: Path | str) -> dict[tuple[str, int], dict[str, object]]:
         for name in ("train_seconds", "finished_at", "git_commit"):
             del row[name]
     return found
+
+
+def assert_complete(storage: Path | str, expected: Path | str) -> None:
+    """The same rows, and the same bits in the rewind points that they are about."""
+    assert rows(storage) == rows(expected)
+    ours, theirs = points(storage), points(expected)
+    ends = rows(storage).keys()
+    assert {key: ours[key] for key in ends} == {key: theirs[key] for key in ends}

@@ -68,3 +68,11 @@ def test_what_passes_is_tried_again_and_done(found):
 
 def test_no_terminal_is_written_to_by_a_message(found):
     assert "\x1b[2J" not in found["value"]["reason"] + found["value"]["shown"]
+
+
+def test_a_full_disk_ends_the_sweep_at_once(tmp_path):
+    full = str(len(KINDS))
+    done = run("tests.sweeps.failing", str(tmp_path), full, "5")
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert "No space left on device" in report["raised"] and "free some space" in report["raised"]
+    assert report["tries"][full] == 1

@@ -84,8 +84,8 @@ def test_a_sweep_tells_them_every_epoch(undisturbed: tuple[Path, Any]) -> None:
     storage, done = undisturbed
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("no service") == 1
-    told = [json.loads(line)[:2] for line in (storage.parent / "epochs").read_text().splitlines()]
+    seen = [json.loads(line)[:2] for line in (storage.parent / "epochs").read_text().splitlines()]
     trained = dict(rows(storage).keys())
-    assert max(epoch for _, epoch in told) == max(trained.values())
-    assert {stage for stage, _ in told} == set(trained)
-    assert len(told) == len({tuple(line) for line in told}) == 118
+    assert max(epoch for _, epoch in seen) == max(trained.values())
+    assert {stage for stage, _ in seen} == set(trained)
+    assert len(seen) == len({tuple(line) for line in seen}) == 118
