@@ -12,6 +12,7 @@ import tyro
 
 from analysis.table.metrics import difference_of
 from rewind_ray.errors import UserError
+from sweeps.run.ray_access import check_address
 
 SEEDS_LIMIT = 10_000
 
@@ -36,8 +37,8 @@ class Options:
     """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if there is one."""
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
     """CPU cores for each stage, which also set its number of threads."""
-    address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
-    """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
+    address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "local"
+    """Ray cluster: local (started for this sweep), auto (the one of this machine) or HOST:PORT."""
     tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
     """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
     dry_run: bool = False
@@ -68,6 +69,7 @@ class Options:
         if rate is not None and not 0 < rate < math.inf:
             raise UserError(f"--updates-per-second is {rate:g}; allowed: numbers above 0")
         gpu_share(self.gpus_per_trial)
+        check_address(self.address)
 
     @property
     def threads(self) -> int:

@@ -374,7 +374,7 @@ def doctor_command(
 
     Args:
         storage: storage root of the sweeps
-        address: Ray cluster to check (auto, or ray://host:10001); this machine if left out
+        address: Ray cluster to check (auto, or host:port); this machine if left out
         sweep: compare the free disk space with what this recorded sweep has still to write
         keep: rewind points of the baselines that the sweep keeps
         json: print only JSON on stdout

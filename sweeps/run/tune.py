@@ -36,7 +36,7 @@ from sweeps.plan.naming import percent, stage_title
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.live_view import LiveView
 from sweeps.run.own_code import runtime_env
-from sweeps.run.ray_access import keep_token_private
+from sweeps.run.ray_access import check_address, keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
@@ -60,8 +60,10 @@ CONNECT_LOOKS = 40
 def start_ray(address: str) -> None:
     """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
 
-    Workers get the user's own modules that this process has imported.
+    Workers get the user's own modules that this process has imported. Raises UserError for an
+    ``address`` that can't be used.
     """
+    check_address(address)
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

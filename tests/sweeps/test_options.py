@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rewind_ray.errors import UserError
 from sweeps.options import Options, gpu_share
 
 
@@ -46,3 +47,10 @@ def test_threads_are_whole_cores(cpus, threads):
 def test_counts_start_at_one(name):
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0"):
         Options(**{name: 0})
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "ray://10.0.0.1"])
+def test_a_ray_client_is_refused_with_what_to_use(address):
+    """Tune would run in an actor, and the driver see nothing of it."""
+    with pytest.raises(UserError, match=f"{address}.*--address auto.*ray job submit"):
+        Options(address=address)
