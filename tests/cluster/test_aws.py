@@ -21,13 +21,11 @@ from moto.core import set_initial_no_auth_action_count
 from moto.server import ThreadedMotoServer
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 
 from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
 from tests.cluster.configs import FILES, ROOT, Config
+from tests.cluster.failing_cloud import Cloud, reconcile
 
 pytestmark = pytest.mark.slow  # moto as AWS, and Ray's own preparation of a cluster
 
@@ -151,36 +149,31 @@ def test_what_is_launched(bootstrapped: Config, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("trial", "count", "sold_out", "launched"),
+    ("trial", "count", "refused", "launched"),
     [
         ({"CPU": 1, "GPU": 1}, 1, (), {"l4": 1}),
-        ({"CPU": 1, "GPU": 1}, 6, (), {"l4": 6}),
-        ({"CPU": 1, "GPU": 1}, 6, ("l4",), {"a10g": 6}),
+        ({"CPU": 1, "GPU": 1}, 6, (), {"l4": 4, "a10g": 2}),
+        ({"CPU": 1, "GPU": 1}, 8, ("l4",), {"a10g": 4}),
+        ({"CPU": 1, "GPU": 1}, 8, ("a10g",), {"l4": 4}),
+        ({"CPU": 1, "GPU": 1}, 8, ("l4", "a10g"), {}),
         ({"CPU": 1, "GPU": 0.25}, 8, (), {"l4": 2}),
         ({"CPU": 1}, 3, (), {"l4": 1}),
-        ({"CPU": 1, "GPU": 1}, 100, (), {"l4": 8}),
+        ({"CPU": 1, "GPU": 1}, 100, (), {"l4": 4, "a10g": 4}),
     ],
 )
-def test_what_ray_would_start_for_waiting_trials(
+def test_what_ray_starts_for_waiting_trials(
     bootstrapped: Config,
     trial: dict[str, float],
     count: int,
-    sold_out: tuple[str, ...],
+    refused: tuple[str, ...],
     launched: dict[str, int],
 ) -> None:
-    """A trial is a placement group of one bundle."""
+    """A trial is a placement group of one bundle; the cloud has no capacity of some types."""
     scaling = AutoscalingConfig(bootstrapped, skip_content_hash=True)
-    request = SchedulingRequest(
-        disable_launch_config_check=True,
-        node_type_configs=scaling.get_node_type_configs(),
-        max_num_nodes=bootstrapped["max_workers"],
-        gang_resource_requests=[
-            GangResourceRequest(requests=[ResourceRequestUtil.make(trial)]) for _ in range(count)
-        ],
-        cloud_resource_availabilities=dict.fromkeys(sold_out, 0.0),
-    )
-    reply = ResourceDemandScheduler(None).schedule(request)
-    assert {each.instance_type: each.count for each in reply.to_launch} == launched
+    cloud = Cloud(refuses=refused)
+    state = reconcile(cloud, scaling, trial, count, ticks=10)
+    assert cloud.running() == launched
+    assert {failed.ray_node_type_name for failed in state.failed_instance_requests} == set(refused)
 
 
 def assume(role: str) -> dict[str, str]:

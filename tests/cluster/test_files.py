@@ -139,12 +139,15 @@ def test_mps_never_stands_in_the_way(config: Config, tmp_path: Path, status: int
 def test_clouds_scale_from_nothing_and_never_train_on_the_head(name: str) -> None:
     config = prepared(name)
     assert 0 < config["idle_timeout_minutes"] <= 10
+    workers = 0
     for node_type, settings in config["available_node_types"].items():
         head = node_type == config["head_node_type"]
         assert settings["min_workers"] == 0
-        assert settings["max_workers"] == (0 if head else config["max_workers"])
+        workers += settings["max_workers"]
         if head:
+            assert settings["max_workers"] == 0
             assert settings["resources"] == {"CPU": 0}
+    assert workers == config["max_workers"]  # else one type could take all, and refuse them all
     assert config["provider"]["cache_stopped_nodes"] is False
 
 
