@@ -32,9 +32,10 @@ class Options:
     keep: Literal["all", "referenced"] = "all"
     """Rewind points of the baselines to keep: of all epochs, or only those this sweep needs."""
     max_concurrent: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Most stages to train at once; as many as there is room for if left out."""
+    """Most stages to train at once; if left out, as many as the cluster can have room for."""
     gpus_per_trial: Annotated[str, tyro.conf.arg(metavar="F")] = "auto"
-    """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if there is one."""
+    """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if a machine of the
+    cluster has one, or one that it can still start."""
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
     """CPU cores for each stage, which also set its number of threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "local"

@@ -33,6 +33,7 @@ from rewind_ray.training.run import Runtime
 from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
+from sweeps.run.capacity import Capacity, chosen_gpus, growth_of, shortage_of
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.live_view import LiveView
 from sweeps.run.own_code import runtime_env
@@ -115,26 +116,26 @@ def train_graph(
     more, or after Ctrl-C."""
     following = trackers(options.tracker, view.note)
     start_ray(options.address)
-    gpus = gpu_share(options.gpus_per_trial)
-    resources = ray.cluster_resources()
-    if gpus is None:
-        gpus = 1.0 if resources.get("GPU") else 0.0
-    if shortage := shortage_of(options.cpus_per_trial, gpus, resources):
-        if options.address == "local":
-            raise UserError(shortage)
-        view.note(f"{shortage}. Waiting for the cluster to grow")
+    capacity = capacity_of(options.address)
+    cpus = options.cpus_per_trial
+    gpus = chosen_gpus(gpu_share(options.gpus_per_trial), capacity, cpus)
+    shortage = shortage_of(cpus, gpus, capacity)
+    if shortage and (options.address == "local" or capacity.growth):
+        raise UserError(shortage)
+    if not capacity.fits_now(cpus, gpus):
+        view.note("No machine has room for a trial yet. Waiting for the cluster to grow")
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
     driver = this_driver()
-    at_once = options.max_concurrent or slots(options, gpus, resources)
+    at_once = options.max_concurrent or capacity.slots(cpus, gpus)
     searcher = TuneSearcher(
         dispatcher,
         asdict(runtime),
-        options.cpus_per_trial,
+        cpus,
         gpus,
         driver.token,
         Watch(dispatcher.ledger),
         max(1.0, at_once / RESULTS_PER_SECOND),
-        max(node["Resources"].get("CPU", 0) for node in ray.nodes()),
+        capacity.largest("CPU"),
         source,
         MAX_FAILURES,
     )
@@ -150,8 +151,8 @@ def train_graph(
     threading.Thread(target=ray.shutdown).start()
     if searcher.storage_failure:
         raise OSError(
-            f"the storage {dispatcher.ledger.uri} can't be written to: {searcher.storage_failure}; "
-            "free some space or change its permissions. Nothing is lost: the same command continues"
+            f"the storage {dispatcher.ledger.uri} can't be used: {searcher.storage_failure}. Once "
+            "that is mended, such as by freeing some space, the same command continues"
         )
 
 
@@ -238,7 +239,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
 
 class GivingUp(tune.Stopper):  # type: ignore[misc]
     """Ends a trial that fails repeatedly with the same text, and all trials if the storage can't be
-    written to."""
+    used."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self._searcher = searcher
@@ -253,23 +254,11 @@ class GivingUp(tune.Stopper):  # type: ignore[misc]
         return self._searcher.storage_failure is not None
 
 
-def shortage_of(cpus: float, gpus: float, resources: dict[str, float]) -> str | None:
-    """Why no present machine can run a trial, if so; a cluster may still grow."""
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        there = resources.get(name, 0)
-        if wanted > there:
-            return (
-                f"a trial needs {wanted:g} {name}, but Ray has {there:g} here; "
-                f"lower --{name.lower()}s-per-trial"
-            )
-    return None
-
-
-def slots(options: Options, gpus: float, resources: dict[str, float]) -> int:
-    """Trials that fit at once on the present machines; --max-concurrent for growing clusters."""
-    by_cpu = int(resources.get("CPU", 1) // options.cpus_per_trial)
-    by_gpu = round(resources.get("GPU", 0) / gpus) if gpus else by_cpu
-    return max(1, min(by_cpu, by_gpu))
+def capacity_of(address: str) -> Capacity:
+    """Of the cluster that this process is connected to."""
+    present = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+    growth = None if address == "local" else growth_of(ray.get_runtime_context().gcs_address)
+    return Capacity(present=present, growth=growth)
 
 
 def tune_filesystem(dispatcher: Dispatcher) -> fs.FileSystem | None:

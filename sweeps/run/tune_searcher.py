@@ -81,7 +81,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         self.failures: dict[str, str] = {}
         """Stage -> the failure of its last try, as its worker reported it."""
         self.storage_failure: str | None = None
-        """Why nothing can be written to the storage, if so."""
+        """Why the storage can't be used, if so."""
         self._same_failures: dict[str, int] = {}
         self.max_failures = max_failures
         self.lost: Counter[str] = Counter()

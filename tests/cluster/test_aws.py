@@ -24,6 +24,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
 from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
+from sweeps.run.capacity import Capacity, chosen_gpus, growth_in, shortage_of
 from tests.cluster.configs import FILES, ROOT, Config
 from tests.cluster.failing_cloud import Cloud, reconcile
 
@@ -174,6 +175,15 @@ def test_what_ray_starts_for_waiting_trials(
     state = reconcile(cloud, scaling, trial, count, ticks=10)
     assert cloud.running() == launched
     assert {failed.ray_node_type_name for failed in state.failed_instance_requests} == set(refused)
+
+
+def test_gpus_are_counted_on_that_will_be_started(bootstrapped: Config) -> None:
+    """Ray writes the file on the head as it is here."""
+    capacity = Capacity(present=({"CPU": 0},), growth=growth_in(bootstrapped))
+    assert chosen_gpus(None, capacity, 1) == 1
+    assert capacity.slots(1, 1) == 8
+    assert capacity.slots(1, 1 / 8) == 32  # by four CPUs each
+    assert shortage_of(8, 1, capacity)
 
 
 def assume(role: str) -> dict[str, str]:
