@@ -40,6 +40,11 @@ class Options:
     """CPU cores for each stage, which also set its number of threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "local"
     """Ray cluster: local (started for this sweep), auto (the one of this machine) or HOST:PORT."""
+    max_hours: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
+    """End after so many hours: no stage begins any more, and those that run save their epoch."""
+    max_cost: Annotated[float | None, tyro.conf.arg(metavar="USD")] = None
+    """End in the same way once the cluster's machines have cost so much since the sweep's start,
+    by the prices of the cluster file (labels usd-per-hour)."""
     tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
     """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
     dry_run: bool = False
@@ -65,6 +70,16 @@ class Options:
         if not 0 < self.cpus_per_trial < math.inf:
             raise UserError(
                 f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"
+            )
+        for name in ("max_hours", "max_cost"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {limit:g}; allowed: numbers above 0"
+                )
+        if self.max_cost is not None and self.address == "local":
+            raise UserError(
+                f"--max-cost is {self.max_cost:g}, but with --address local no machine has a price"
             )
         rate = self.updates_per_second
         if rate is not None and not 0 < rate < math.inf:

@@ -303,7 +303,7 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
     search.report = report
     with view:
         try:
-            train_graph(
+            limit = train_graph(
                 dispatcher,
                 runtime_of(sweep, options),
                 options,
@@ -316,6 +316,9 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
     console.print(view.summary(), markup=False)
+    if limit is not None:
+        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
+        return FAILED
     if not (dispatcher.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune import PlacementGroupFactory
@@ -22,6 +23,7 @@ from rewind_ray.spec import Stage
 from rewind_ray.store.leases import FencedLedger, LeaseLost, claim, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.text import printable
+from rewind_ray.training.device import check_device
 from rewind_ray.training.epoch import BrokenOff
 from rewind_ray.training.failures import PASSING, NotShared, failure_of
 from rewind_ray.training.run import Job, Runtime, StageRun
@@ -50,6 +52,7 @@ class StageTrainable(tune.Trainable):
         self._run: StageRun | None = None
         self._broken: Exception | None = None
         self._ticket = ""
+        self._checked = False
         self._notes = Notes()
         self._termination = DeferredTermination()
 
@@ -106,6 +109,8 @@ class StageTrainable(tune.Trainable):
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
         if self._run is None:
+            if broken := self._broken_device():
+                return {"done": True, "node_failure": broken, "node": this_node()}
             stage = described(self._ledger(), self.config["stage_id"])
             if (owner := self._claimed()) != self.config["driver"]:
                 return {"done": True, "elsewhere": owner}
@@ -138,6 +143,16 @@ class StageTrainable(tune.Trainable):
     def cleanup(self) -> None:
         self._notes.close()
 
+    def _broken_device(self) -> str | None:
+        """What is wrong with the process's device, if something is; looked at once."""
+        if not self._checked:
+            try:
+                check_device(torch.device(self.config["runtime"].get("device", "cpu")))
+            except RuntimeError as error:
+                return f"{printable(str(error))} (on {platform.node()})"
+            self._checked = True
+        return None
+
     def _claimed(self) -> str:
         """Claim the stage; the driver that has it now, which may be another one."""
         self._ticket = uuid.uuid4().hex[:16]
@@ -163,6 +178,11 @@ class StageTrainable(tune.Trainable):
         run = start_stage(job, runtime, ledger)
         run.stop = self._termination.requested
         return run
+
+
+def this_node() -> str | None:
+    """Ray's id of this machine."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
 
 
 def described(ledger: Ledger, stage_id: str) -> Stage:

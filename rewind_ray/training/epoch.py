@@ -21,6 +21,10 @@ Backward = Callable[[nn.Module, Batch, LossOf, Callable[[], None]], Loss]
 """See ``Task.backward``."""
 
 
+SAVE_SECONDS = 600.0
+"""Of training that a machine lost without notice may cost, where epochs are longer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
     train_loss: float
@@ -68,6 +72,8 @@ def train_epoch(
     seed: int = 0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
+    save: Callable[[Progress], None] | None = None,
+    save_seconds: float = SAVE_SECONDS,
     backward: Backward = whole_backward,
     max_gradient_norm: float | None = None,
 ) -> EpochMetrics:
@@ -77,7 +83,8 @@ def train_epoch(
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
     mask prunes nothing. seed: of what the network itself draws from PyTorch's global generators,
     such as dropout; each update has its own, so that an epoch can be gone on with. stop: asked
-    before every update whether to raise BrokenOff. backward, max_gradient_norm: see
+    before every update whether to raise BrokenOff. save: called every ``save_seconds`` between two
+    updates. backward, max_gradient_norm: see
     ``Task.backward`` and the protocol.
     """
     network.train()
@@ -96,17 +103,23 @@ def train_epoch(
         if max_gradient_norm is not None:
             clip_gradients_(network, parameters, mask, max_gradient_norm)
 
-    begun = time.perf_counter() - progress.seconds
+    def so_far() -> Progress:
+        return Progress(
+            updates=updates,
+            loss_sum=float(loss_sum),
+            correct=int(correct),
+            examples=examples,
+            seconds=time.perf_counter() - begun,
+        )
+
+    saved = time.perf_counter()
+    begun = saved - progress.seconds
     for batch in islice(batches, updates, None):
         if stop():
-            break_off = Progress(
-                updates=updates,
-                loss_sum=float(loss_sum),
-                correct=int(correct),
-                examples=examples,
-                seconds=time.perf_counter() - begun,
-            )
-            raise BrokenOff(break_off)
+            raise BrokenOff(so_far())
+        if save and time.perf_counter() - saved >= save_seconds and updates > progress.updates:
+            save(so_far())
+            saved = time.perf_counter()
         lr = learning_rate(updates)
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -17,8 +17,8 @@ from rewind_ray.store.patience import is_passing
 from rewind_ray.text import printable
 
 STORAGE, LASTING, PASSING = "storage", "lasting", "passing"
-"""storage: no stage can go on, the storage is full, may not be written to or is another. lasting: it would come
-again at every try. passing: it may have been the machine's."""
+"""storage: no stage can go on, the storage is full, may not be written to or is another's. lasting:
+it would come again at every try. passing: it may have been the machine's."""
 FULL = frozenset(
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)
 )

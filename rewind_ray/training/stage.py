@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -215,10 +216,10 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
 def resume_epoch_(run: StageRun) -> None:
     """Go on in the middle of the epoch, if it was stopped there."""
     steps = run.task.steps_per_epoch
-    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
-    if partial is None:
+    saved = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
+    if saved is None:
         return
-    point, progress = partial
+    point, progress = saved
     try:
         checkpoint.load_network_(run.network, point)
     except ValueError as error:
@@ -401,8 +402,7 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
         if broken.progress.updates > run.progress.updates:
-            point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
-            write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, broken.progress)
+            save_partial(run, broken.progress)
         raise
     run.epoch += 1
     run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
@@ -426,6 +426,12 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
     for train_epochs in wanted:
         write_row(run, train_epochs, metrics)
     return metrics
+
+
+def save_partial(run: StageRun, progress: Progress) -> None:
+    point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+    write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, progress)
+    run.progress = progress
 
 
 def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None:
@@ -457,6 +463,8 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         progress=run.progress,
         seed=seed_of(f"network {stage.seed} {stage.level} {run.epoch}"),
         stop=run.stop,
+        save=partial(save_partial, run),
+        save_seconds=run.save_seconds,
         backward=task.backward,
         max_gradient_norm=stage.protocol.max_gradient_norm,
     )

@@ -126,11 +126,14 @@ def train(
     with LiveView(sweep.name, graph, dispatcher, console) as view:
         try:
             runtime = runtime_of(sweep, options)
-            train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
+            limit = train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
         finally:
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
     console.print(view.summary(), markup=False)
+    if limit is not None:
+        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
+        return FAILED
     if not dispatcher.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -54,6 +55,8 @@ class LiveView:
         self.resumed = 0
         self.begun: float | None = None
         self._last_line = time.monotonic()
+        self.describe_cluster: Callable[[], str] = str
+        """What the cluster starts or can't; empty: nothing."""
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -149,14 +152,23 @@ class LiveView:
     def summary(self) -> str:
         counts = self.dispatcher.counts
         waiting = counts[State.WAITING] + counts[State.READY]
-        parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
-        parts.append(f"{waiting} waiting")
+        parts = [f"{counts[State.DONE]} done", *self._under_way(), f"{waiting} waiting"]
         for state in (State.ELSEWHERE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
         epochs = f"{self.epochs_done}/{self.epochs_total} epochs"
         stages = f"{self.name}: {', '.join(parts)} of {len(self.dispatcher.graph)} stages"
-        return f"{stages}; {epochs}; {self._time()}"
+        return f"{stages}; {epochs}; {self._time()}{self._cluster()}"
+
+    def _under_way(self) -> list[str]:
+        """Stages that train, and those handed out for which Ray has no room yet."""
+        pending = max(0, self.dispatcher.counts[State.RUNNING] - len(self.running))
+        parts = [f"{len(self.running)} running"]
+        return [*parts, f"{pending} pending"] if pending else parts
+
+    def _cluster(self) -> str:
+        said = self.describe_cluster()
+        return f"; cluster: {said}" if said else ""
 
     def done_of_total(self) -> tuple[int, int]:
         """Position and end of the progress bar, in epochs."""

@@ -12,6 +12,7 @@ import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the sweep has its own
@@ -22,6 +23,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from pyarrow import fs
 from ray import tune
+from ray._raylet import GcsClient
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
@@ -34,7 +36,9 @@ from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
 from sweeps.run.capacity import Capacity, chosen_gpus, growth_of, shortage_of
+from sweeps.run.cluster_watch import ClusterWatch, Limits, asks, check_prices
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
+from sweeps.run.draining import set_aside
 from sweeps.run.live_view import LiveView
 from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import check_address, keep_token_private
@@ -111,9 +115,9 @@ def train_graph(
     tensorboard: TensorBoard,
     sweep: str,
     source: StageSource | None = None,
-) -> None:
+) -> str | None:
     """Train all missing stages, and those that ``source`` adds; return when nothing can run any
-    more, or after Ctrl-C."""
+    more, after Ctrl-C, or at one of the options' limits, and then which one."""
     following = trackers(options.tracker, view.note)
     start_ray(options.address)
     capacity = capacity_of(options.address)
@@ -138,14 +142,20 @@ def train_graph(
         capacity.largest("CPU"),
         source,
         MAX_FAILURES,
+        None if options.address == "local" else drain,
     )
     if source is not None:
         source.begin(driver.token, at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monitor = Monitor(searcher, view, tensorboard, following)
-    with Heartbeat(dispatcher.ledger, driver):
+    watch = watch_of(options.address)
+    if options.max_cost is not None:
+        check_prices(watch)
+    limits = Limits(watch=watch, hours=options.max_hours, dollars=options.max_cost)
+    monitor = Monitor(searcher, view, tensorboard, following, limits)
+    view.describe_cluster = watch.describe
+    with Heartbeat(dispatcher.ledger, driver), watch:
         run_until_done(searcher, monitor, sweep, at_once, options.address)
     # takes a second, during which the results are shown; Python waits for it before it exits
     threading.Thread(target=ray.shutdown).start()
@@ -154,6 +164,7 @@ def train_graph(
             f"the storage {dispatcher.ledger.uri} can't be used: {searcher.storage_failure}. Once "
             "that is mended, such as by freeing some space, the same command continues"
         )
+    return searcher.limit
 
 
 def run_until_done(
@@ -173,7 +184,10 @@ def run_until_done(
             return
         why = run_tune_watched(searcher, monitor, sweep, at_once, go_on)
         gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
-        if searcher.storage_failure:
+        if searcher.limit:
+            searcher.take_back()
+            monitor.all_broke_off()
+        if searcher.storage_failure or searcher.limit:
             return
         if why is None:
             if not searcher.wants_another_run:
@@ -229,7 +243,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
         reuse_actors=True,
         trial_dirname_creator=stage_folder,
         stop=GivingUp(searcher),
-        max_failures=searcher.max_failures,
+        max_failures=0,  # Tune would try again at once, and in the same place
         raise_on_failed_trial=False,
         checkpoint_config=NO_CHECKPOINTS,
         callbacks=[monitor, *monitor.trackers],
@@ -238,8 +252,8 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
 
 
 class GivingUp(tune.Stopper):  # type: ignore[misc]
-    """Ends a trial that fails repeatedly with the same text, and all trials if the storage can't be
-    used."""
+    """Ends a trial that fails repeatedly with the same text, all trials if the storage can't be
+    used, and at a limit each after its epoch, and those that wait for a machine."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self._searcher = searcher
@@ -248,10 +262,28 @@ class GivingUp(tune.Stopper):  # type: ignore[misc]
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self._searcher.note_failure(trial_id, result)
+        given_up = self._searcher.note_failure(trial_id, result)
+        return given_up or self._searcher.limit is not None
 
     def stop_all(self) -> bool:
-        return self._searcher.storage_failure is not None
+        searcher = self._searcher
+        return searcher.storage_failure is not None or bool(searcher.limit and not searcher.started)
+
+
+def drain(node: str, why: str) -> bool:
+    """Give a node no more stages, and let it end once those it has are done; an autoscaler then
+    ends its machine and starts another. Whether there is a node left beside it."""
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    others = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] != node]
+    return bool(others) and set_aside(gcs, node, why)
+
+
+def watch_of(address: str) -> ClusterWatch:
+    """Of the cluster that this process is connected to; of nothing, where Ray runs here only."""
+    if address == "local":
+        return ClusterWatch(None)
+    log = Path(ray._private.worker._global_node.get_logs_dir_path()) / "monitor.log"
+    return ClusterWatch(asks(ray.get_runtime_context().gcs_address), log)
 
 
 def capacity_of(address: str) -> Capacity:
@@ -280,7 +312,9 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         view: LiveView,
         tensorboard: TensorBoard,
         trackers: list[tune.Callback],
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
@@ -292,11 +326,13 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         return {}
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
         while self.searcher.finished_elsewhere:
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        self.searcher.started.add(trial.trial_id)
         node = self._node(trial)
         if node.stage_id not in self.view.running:
             self.view.start(node)
@@ -321,18 +357,15 @@ class Monitor(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
+        if node.stage_id in self.searcher.later:  # its node failed its check
+            self.view.defer(node, "its machine can't train; trying again elsewhere")
+            return
         self._safely(self.tensorboard.finish, node.stage_id)
         self._end(node)
 
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
-        node = self._node(trial)
-        if node.stage_id not in self.searcher.failures:
-            self.searcher.lost[node.stage_id] += 1
-        self._trying_again(node)
-
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        if self.searcher.dispatcher.states[node.stage_id] == State.READY:
+        if node.stage_id in self.searcher.later:
             self._trying_again(node)
         else:
             self._end(node)
@@ -360,6 +393,8 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         state = self.searcher.dispatcher.states[node.stage_id]
         if state == State.ELSEWHERE:
             self.view.defer(node, "trained by another sweep")
+        elif state == State.READY and self.searcher.limit:
+            self.view.defer(node, "continues from its last epoch")
         elif state == State.READY and node.stage_id not in self.searcher.out_of_memory:
             self.view.defer(node, "continues to another length")
         elif state == State.READY:

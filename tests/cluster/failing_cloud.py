@@ -24,12 +24,15 @@ from ray.autoscaler.v2.instance_manager.subscribers.cloud_instance_updater impor
 from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import (
     CloudResourceMonitor,
 )
+from ray.autoscaler.v2.instance_manager.subscribers.threaded_ray_installer import (
+    RayInstallError,
+)
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import (
-    AutoscalingState,
     ClusterResourceState,
     GangResourceRequest,
+    GetClusterStatusReply,
     NodeState,
     NodeStatus,
 )
@@ -79,9 +82,17 @@ class Cloud(ICloudInstanceProvider):
 
 
 def reconcile(
-    cloud: Cloud, config: AutoscalingConfig, trial: dict[str, float], trials: int, ticks: int
-) -> AutoscalingState:
-    """What the autoscaler makes of so many waiting trials in so many of its rounds."""
+    cloud: Cloud,
+    config: AutoscalingConfig,
+    trial: dict[str, float],
+    trials: int,
+    ticks: int,
+    setup_fails: bool = False,
+) -> list[GetClusterStatusReply]:
+    """What the autoscaler reports of so many waiting trials after each of its rounds.
+
+    setup_fails: the set-up of every machine does, such as the installation of a package.
+    """
     updater = CloudInstanceUpdater(cloud_provider=cloud)
     monitor = CloudResourceMonitor()
     storage = InstanceStorage(cluster_id="test", storage=InMemoryStorage())
@@ -95,20 +106,27 @@ def reconcile(
         ray_node_type_name="head",
         status=NodeStatus.RUNNING,
         total_resources={"node:__internal_head__": 1},
+        labels={"usd-per-hour": "0.25"},
     )
+    replies: list[GetClusterStatusReply] = []
     for tick in range(ticks):
+        before = replies[-1].autoscaling_state.pending_instances if replies else []
+        errors = [RayInstallError(one.instance_id, "no such package") for one in before]
+        seen = ClusterResourceState(
+            cluster_resource_state_version=tick,
+            node_states=[head],
+            pending_gang_resource_requests=demand,
+        )
         state = Reconciler.reconcile(
             instance_manager=manager,
             scheduler=ResourceDemandScheduler(None),
             cloud_provider=cloud,
             cloud_resource_monitor=monitor,
-            ray_cluster_resource_state=ClusterResourceState(
-                cluster_resource_state_version=tick,
-                node_states=[head],
-                pending_gang_resource_requests=demand,
-            ),
+            ray_cluster_resource_state=seen,
             non_terminated_cloud_instances=cloud.get_non_terminated(),
             cloud_provider_errors=cloud.poll_errors(),
+            ray_install_errors=errors if setup_fails else [],
             autoscaling_config=config,
         )
-    return state
+        replies.append(GetClusterStatusReply(autoscaling_state=state, cluster_resource_state=seen))
+    return replies

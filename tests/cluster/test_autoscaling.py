@@ -91,7 +91,7 @@ def test_a_sweep_makes_the_cluster_grow_and_shrink(tmp_path: Path) -> None:
         started = there.run("bash", "-c", START, timeout=120)
         assert started.returncode == 0, started.stdout
         assert workers(there) == 0
-        large = there.run("bash", "-c", SWEEP.replace(" | cat", " --cpus-per-trial 3"))
+        large = there.run("bash", "-c", SWEEP.replace(" | cat", " --cpus-per-trial 3"), timeout=300)
         assert large.returncode == 2, large.stdout  # and not only waited for
         assert "a machine of this cluster has 0 CPU or 2 CPU" in large.stdout
         ran = there.run("bash", "-o", "pipefail", "-c", SWEEP, timeout=300)

@@ -25,6 +25,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
 from sweeps.run.capacity import Capacity, chosen_gpus, growth_in, shortage_of
+from sweeps.run.cluster_watch import state_of
 from tests.cluster.configs import FILES, ROOT, Config
 from tests.cluster.failing_cloud import Cloud, reconcile
 
@@ -172,9 +173,9 @@ def test_what_ray_starts_for_waiting_trials(
     """A trial is a placement group of one bundle; the cloud has no capacity of some types."""
     scaling = AutoscalingConfig(bootstrapped, skip_content_hash=True)
     cloud = Cloud(refuses=refused)
-    state = reconcile(cloud, scaling, trial, count, ticks=10)
+    last = reconcile(cloud, scaling, trial, count, ticks=10)[-1]
     assert cloud.running() == launched
-    assert {failed.ray_node_type_name for failed in state.failed_instance_requests} == set(refused)
+    assert set(state_of(last).refused) == set(refused)
 
 
 def test_gpus_are_counted_on_that_will_be_started(bootstrapped: Config) -> None:
