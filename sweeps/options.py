@@ -65,6 +65,12 @@ class Options:
             raise UserError(
                 "--storage is empty; give a folder, or a URI such as s3://bucket/folder"
             )
+        if self.data is not None and "://" in self.data:
+            raise UserError(
+                f"--data is {self.data!r}; allowed: a folder, the same on every machine. Copy what "
+                "is in a bucket to one first (aws s3 sync, gcloud storage rsync), such as by "
+                "worker_setup_commands in the cluster file"
+            )
         if self.seeds is not None and self.seeds > SEEDS_LIMIT:
             raise UserError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
         if not 0 < self.cpus_per_trial < math.inf:

@@ -33,11 +33,12 @@ from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import Task, as_loss, load_task
+from rewind_ray.text import printable
 from rewind_ray.training.arithmetic import arithmetic, check_precision
 from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
-from rewind_ray.training.row import make_row
+from rewind_ray.training.row import device_name, make_row
 from rewind_ray.training.run import (
     Job,
     Runtime,
@@ -209,8 +210,20 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
         resume_epoch_(run)
         set_mask_(run, point.mask)
         run.removed_norm = run.metrics(0).get("removed_norm", 1.0)
+        report_other_device(run)
         return True
     return False
+
+
+def report_other_device(run: StageRun) -> None:
+    """Devices of another model may round otherwise; the row names them all."""
+    here = device_name(run.task.device)
+    before = run.metrics(run.epoch).get("device", here)
+    if before != here:
+        log.warning(
+            "stage %s goes on on %s after %s, which may round otherwise; its row names both",
+            *(run.stage.stage_id, here, printable(str(before))),
+        )
 
 
 def resume_epoch_(run: StageRun) -> None:
@@ -508,6 +521,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
+        "device": device_name(run.task.device),
         **{name: text for name, text in details_of(run.task).items() if text},
         "kept": keeps(run, run.epoch),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 import multiprocessing
 import os
 import resource
@@ -58,6 +59,8 @@ class Measured:
     at_once: int
     threads: int
     """CPU threads of each."""
+    cores: int
+    """Of the machine."""
     updates_per_second: float
     """Of all together; 0 where it failed."""
     updates_per_second_each: float
@@ -184,6 +187,7 @@ def side_by_side(trial: Trial) -> Measured:
     return Measured(
         at_once=trial.at_once,
         threads=trial.threads,
+        cores=len(os.sched_getaffinity(0)),
         updates_per_second=0.0 if failed else sum(speeds),
         updates_per_second_each=0.0 if failed else statistics.median(speeds),
         peak_gib=max(peaks) / 2**30,
@@ -202,10 +206,17 @@ def best_of(measured: list[Measured]) -> Measured | None:
     return min(enough, key=lambda item: item.at_once)
 
 
+def cpus_of_a_share(cores: int, at_once: int) -> float:
+    """CPUs of each of so many stages on a GPU, so that they don't limit how many fit on it; in
+    hundredths, rounded down."""
+    return min(1.0, math.floor(100 * cores / at_once) / 100)
+
+
 def advice(best: Measured, device: str) -> str:
     share = "1" if best.at_once == 1 else f"1/{best.at_once}"
+    cpus = cpus_of_a_share(best.cores, best.at_once)
     options = (
-        f"--gpus-per-trial {share}"
+        f"--gpus-per-trial {share} --cpus-per-trial {cpus:g}"
         if device == "cuda"
         else f"--cpus-per-trial {best.threads} --max-concurrent {best.at_once}"
     )

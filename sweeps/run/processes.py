@@ -16,3 +16,11 @@ def command_lines() -> dict[int, list[str]]:
         if text:
             found[int(folder.name)] = text.rstrip("\0").split("\0")
     return found
+
+
+def parent_of(pid: int) -> int | None:
+    """None where there is no such process any more."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None

@@ -303,6 +303,13 @@ def test_the_bucket_is_closed_and_in_the_files_region(bootstrapped: Config) -> N
     assert all(block.values())
 
 
+def test_incomplete_uploads_expire_and_nothing_else(bootstrapped: Config) -> None:
+    (rule,) = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
+    assert "Expiration" not in rule
+
+
 def test_rights_come_and_go_and_the_bucket_stays(
     rights: ModuleType, cluster_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

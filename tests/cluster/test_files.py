@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from jsonschema import ValidationError
 from ray._private.authentication.authentication_token_setup import _get_default_token_path
 from ray.autoscaler._private.util import validate_config
+from ray.core.generated.autoscaler_pb2 import NodeState
 
+from sweeps.run.cluster_watch import price_of
 from tests.cluster.configs import FILES, ROOT, Config, load, prepared
 
 CLOUDS = ("aws", "gcp")
@@ -149,6 +152,36 @@ def test_clouds_scale_from_nothing_and_never_train_on_the_head(name: str) -> Non
             assert settings["resources"] == {"CPU": 0}
     assert workers == config["max_workers"]  # else one type could take all, and refuse them all
     assert config["provider"]["cache_stopped_nodes"] is False
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_machine_has_a_price(name: str) -> None:
+    """As Ray hands it to the node, as a label."""
+    for settings in prepared(name)["available_node_types"].values():
+        node = NodeState(labels=settings["labels"])
+        assert 0 < price_of(node) < 10
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_workers_watch_for_their_end_and_start_that_once(name: str, tmp_path: Path) -> None:
+    """With a Python that only notes its arguments; the shell goes on at once, also a second time,
+    and then the first still runs."""
+    (command,) = [c for c in prepared(name)["worker_start_ray_commands"] if "sweeps.node" in c]
+    command = command.replace("/tmp/rewind-ray-node", f"{tmp_path}/node")
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho $RAY_AUTH_MODE $@ >> {tmp_path}/called; exec sleep 300\n")
+    python.chmod(0o755)
+    called = tmp_path / "called"
+    for _ in range(2):
+        done = bash(command, tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        while not called.exists():
+            time.sleep(0.01)
+    lock = ["flock", "--nonblock", f"{tmp_path}/node", "true"]
+    assert subprocess.run(lock).returncode == 1, "it doesn't run any more"
+    assert called.read_text() == f"token -m sweeps.node --cloud {name}\n"
+    subprocess.run(["fuser", "--silent", "--kill", f"{tmp_path}/node"])
 
 
 def test_gcp_workers_are_spot_with_rights_of_their_own() -> None:

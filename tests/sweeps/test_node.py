@@ -1,0 +1,167 @@
+"""The daemon of a cloud's machine: what the cloud says, whom it concerns, and what is done."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sweeps.node import (
+    ASK_SECONDS,
+    GCP_SECONDS,
+    WITHOUT_RAY_SECONDS,
+    Raylet,
+    aws_notice,
+    follow,
+    gcp_notice,
+    raylet_here,
+    workers_of,
+)
+
+NODE = Raylet(pid=1, node_id="abc", gcs_address="10.0.0.1:6379")
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """As both clouds publish it; AWS's second version wants a token first."""
+
+    ends: datetime | None = None
+
+    def do_PUT(self) -> None:
+        asked = int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"])
+        self.reply("secret" if 0 < asked <= 21600 and self.path == "/latest/api/token" else None)
+
+    def do_GET(self) -> None:
+        if self.headers["Metadata-Flavor"] == "Google":
+            assert self.path == "/computeMetadata/v1/instance/preempted"
+            self.reply("FALSE" if self.ends is None else "TRUE")
+        elif self.headers["X-aws-ec2-metadata-token"] != "secret":
+            self.reply(None, 401)
+        elif self.path != "/latest/meta-data/spot/instance-action" or self.ends is None:
+            self.reply(None)
+        else:
+            time = self.ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+            self.reply(json.dumps({"action": "terminate", "time": time}))
+
+    def reply(self, text: str | None, code: int = 404) -> None:
+        self.send_response(200 if text is not None else code)
+        self.end_headers()
+        self.wfile.write((text or "").encode())
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@contextmanager
+def metadata(ends: datetime | None) -> Iterator[str]:
+    handler = type("Now", (Metadata,), {"ends": ends})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_machine_that_stays_has_no_notice():
+    with metadata(None) as at:
+        assert aws_notice(at) is None
+        assert gcp_notice(at) is None
+
+
+def test_a_notice_says_how_long_the_machine_stays():
+    with metadata(datetime.now(UTC) + timedelta(minutes=2)) as at:
+        assert 60 < aws_notice(at) <= 120
+        assert gcp_notice(at) == GCP_SECONDS
+    with metadata(datetime.now(UTC) - timedelta(minutes=2)) as at:
+        assert aws_notice(at) == 0
+
+
+def test_no_answer_is_an_error_and_no_notice():
+    for notice in (aws_notice, gcp_notice):
+        with pytest.raises(OSError):
+            notice("http://127.0.0.1:9")
+
+
+def test_the_workers_are_those_of_this_machines_raylet():
+    """Processes with the names of Ray's."""
+    script = (
+        "bash -c 'exec -a ray::StageTrainable.train sleep 60' & "
+        "bash -c 'exec -a ray::IDLE sleep 60' & "
+        "trap 'kill $(jobs -p)' TERM; echo ready; wait"
+    )
+    arguments = [script, "--node_id=cafe", "--gcs-address=10.0.0.1:6379"]
+    raylet = subprocess.Popen(
+        ["/ray/raylet/raylet", "-c", *arguments],
+        executable="/bin/bash",
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stranger = subprocess.Popen(["ray::StageTrainable.train", "60"], executable="/bin/sleep")
+    try:
+        assert raylet.stdout.readline() == "ready\n"
+        found = raylet_here("cafe")
+        assert found == Raylet(pid=raylet.pid, node_id="cafe", gcs_address="10.0.0.1:6379")
+        assert raylet_here("beef") is None
+        while not (workers := workers_of(found)):
+            pass
+        assert len(workers) == 1 and stranger.pid not in workers
+    finally:
+        stranger.kill()
+        stranger.wait()
+        raylet.send_signal(signal.SIGTERM)
+        raylet.communicate()
+
+
+class Machine:
+    """Time passes only in pauses."""
+
+    def __init__(self, raylets, notices):
+        self.now = 0.0
+        self.raylets, self.notices = iter(raylets), iter(notices)
+        self.acted, self.ended = [], None
+
+    def run(self):
+        follow(
+            notice=self.notice,
+            find=lambda: next(self.raylets),
+            act=lambda raylet, left: self.acted.append((raylet, left)),
+            end=self.end,
+            clock=lambda: self.now,
+            pause=self.pause,
+        )
+
+    def notice(self):
+        found = next(self.notices)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def pause(self, seconds):
+        self.now += seconds
+
+    def end(self):
+        self.ended = self.now
+
+
+MINUTES = int(WITHOUT_RAY_SECONDS / ASK_SECONDS)
+
+
+def test_a_notice_is_acted_on_once_whatever_answers_are_missing():
+    alone = [None] * (MINUTES + 1)
+    machine = Machine([NODE] * 4 + alone, [None, OSError("no answer"), 120.0, 115.0])
+    machine.run()
+    assert machine.acted == [(NODE, 120.0)]
+
+
+def test_a_machine_without_ray_ends_after_ten_minutes():
+    """And not in those that Ray takes to start, or to start again."""
+    pause = [None] * (MINUTES - 1)
+    machine = Machine([*pause, NODE, *pause, NODE, *[None] * (MINUTES + 1)], [None, None])
+    machine.run()
+    assert machine.ended == pytest.approx(3 * WITHOUT_RAY_SECONDS, abs=2 * ASK_SECONDS)
+    assert not machine.acted
