@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from rewind_ray.training.arithmetic import arithmetic
+
 SIZE, VALUES = 256, 64
-"""Sums of SIZE products below VALUES squared are whole numbers that fp32, and tf32 with its 10 bits
-of each factor, hold exactly."""
+"""Sums of SIZE products below VALUES squared are whole numbers that fp32 holds exactly."""
 
 
 def check_device(device: torch.device) -> None:
@@ -14,7 +15,8 @@ def check_device(device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randint(VALUES, (2, SIZE, SIZE), generator=generator)
     try:
-        product = (left.to(device, torch.float32) @ right.to(device, torch.float32)).cpu()
+        with arithmetic("fp32", device):  # else cuBLAS would be used without its setting, for good
+            product = (left.to(device, torch.float32) @ right.to(device, torch.float32)).cpu()
     except Exception as error:  # an AssertionError where torch has no CUDA
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RuntimeError(f"{device} can't be used: {first}") from error

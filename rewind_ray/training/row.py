@@ -155,7 +155,7 @@ def devices_of(history: list[dict[str, Any]], here: str) -> str:
 
     history: metrics of the epochs. here: the device of those that don't say, and where none is.
     """
-    return " + ".join(dict.fromkeys(epoch.get("device", here) for epoch in history)) or here
+    return " + ".join(dict.fromkeys(str(epoch.get("device", here)) for epoch in history)) or here
 
 
 def device_name(device: torch.device) -> str:

@@ -328,6 +328,8 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
+        while self.searcher.settled:
+            self._end(self.searcher.settled.pop())
         while self.searcher.finished_elsewhere:
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 

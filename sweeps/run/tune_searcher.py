@@ -15,10 +15,10 @@ from ray.tune.search import Searcher
 from rewind_ray.store.leases import Watch, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.partial import progress_of
-from rewind_ray.training.failures import STORAGE
+from rewind_ray.training.failures import PASSING, STORAGE
 from rewind_ray.training.run import Runtime
 from sweeps.plan.graph import Node
-from sweeps.run.dispatcher import Dispatcher
+from sweeps.run.dispatcher import Dispatcher, State
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,9 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         """Stage -> how far its last failed try got; see ``progress_of``."""
         self.later: dict[str, float] = {}
         """Stage to be tried again -> when."""
+        self.settled: list[Node] = []
+        """Stages that were to be tried again and turned out to be done; whoever shows one removes
+        it."""
         self._set_aside = set_aside
         self._node_failures: Counter[str] = Counter()
         self._clock = clock
@@ -182,6 +185,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
             self.dispatcher.put_back(stage_id)
         self.trials.clear()
         self.later.clear()
+        self.started.clear()
 
     @property
     def wants_another_run(self) -> bool:
@@ -197,25 +201,31 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         for stage_id in [one for one, due in self.later.items() if due <= self._clock()]:
             del self.later[stage_id]
             self.dispatcher.put_back(stage_id)
+            if self.dispatcher.states[stage_id] != State.READY:
+                self.settled.append(self.dispatcher.graph[stage_id])
 
-    def _try_later(self, stage_id: str) -> None:
-        pause = FIRST_PAUSE_SECONDS * 2.0 ** (self.lost[stage_id] - 1)
+    def _try_later(self, stage_id: str, tries: int) -> None:
+        """tries: how often it, or what it ran on, has failed in a row."""
+        pause = FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1)
         self.later[stage_id] = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
 
     def _count_failure(self, stage_id: str) -> bool:
         """Whether to try again; a try that got further than the one before begins a new count."""
-        reached = progress_of(self._ledger, stage_id)
-        if reached > self._reached.get(stage_id, (-1, 0)):
-            self.lost[stage_id] = 0
-        self._reached[stage_id] = reached
         self.lost[stage_id] += 1
+        try:
+            reached = progress_of(self._ledger, stage_id)
+        except OSError as trouble:
+            log.warning("can't see how far stage %s is: %s", stage_id, trouble)
+        else:
+            if reached > self._reached.get(stage_id, (-1, 0)):
+                self.lost[stage_id] = 1
+            self._reached[stage_id] = reached
         return self.lost[stage_id] <= self.max_failures
 
     def _node_failed(self, stage_id: str, node: str, why: str) -> None:
         """The node failed its check before it took the stage, which is no failure of the stage."""
         self._node_failures[node] += 1
-        self.lost[stage_id] += 1  # so that the pauses grow
-        self._try_later(stage_id)
+        self._try_later(stage_id, self._node_failures[node])
         if self._node_failures[node] == NODE_FAILURES:
             alone = self._set_aside is None or not self._set_aside(node, why)
             if alone:
@@ -271,17 +281,17 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
             failure = f"out of memory, also with fewer stages beside it: {details}"
         if error:
             failure = self.failures.get(stage_id, WORKER_GONE)
+        passing = (result or {}).get("failure_kind") == PASSING
+        again = error and self._count_failure(stage_id)
         try:
-            again = error and self._count_failure(stage_id)
             if error or failure:  # its worker may not have released it
                 release(self._ledger, stage_id, self.driver)
         except OSError as trouble:
-            again = error
             log.warning("can't release stage %s: %s", stage_id, trouble)
         try:
             if again:
-                self._try_later(stage_id)
-            elif self.limit and not failure:
+                self._try_later(stage_id, self.lost[stage_id])
+            elif self.limit and (passing or not failure):
                 self.dispatcher.put_back(stage_id)
             else:
                 self.dispatcher.finish(stage_id, failure)
