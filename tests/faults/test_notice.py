@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sweeps.node import raylet_here, workers_of
+from sweeps.run.cluster_watch import asks
 from tests.cluster.metadata import metadata
 from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
@@ -55,3 +56,17 @@ def test_a_sweep_that_reaches_a_limit_goes_on_by_the_same_command(storage, undis
     finished = run(*command)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert_complete(storage, expected)
+
+
+def test_prices_are_labels_of_the_nodes():
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "labels": {"usd-per-hour": "0.25"}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(num_cpus=1, labels={"usd-per-hour": "1.5"})
+        cluster.add_node(num_cpus=1)
+        prices = asks(cluster.address)().prices
+    finally:
+        cluster.shutdown()
+    assert sorted(prices.values(), key=str) == [0.25, 1.5, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_workers_are_those_of_this_machines_raylet():
         assert found == Raylet(pid=raylet.pid, node_id="cafe", gcs_address="10.0.0.1:6379")
         assert raylet_here("beef") is None
         while not (workers := workers_of(found)):
-            pass
+            time.sleep(0.01)
         assert len(workers) == 1 and stranger.pid not in workers
     finally:
         stranger.kill()
