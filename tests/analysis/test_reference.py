@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
-import time
 from collections import Counter, defaultdict
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -139,14 +138,6 @@ def test_command_and_its_errors(tmp_path, capsys):
     )
     assert main(["reference", "wang2023", "--out", "rows.xlsx"]) == 2
     assert "allowed: .csv, .parquet" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_loading_is_quick(name):
-    published(name)
-    start = time.process_time()
-    published(name)
-    assert time.process_time() - start < 1.5
 
 
 # Renda et al. 2020
