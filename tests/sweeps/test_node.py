@@ -25,6 +25,12 @@ from tests.cluster.metadata import metadata
 NODE = Raylet(pid=1, node_id="abc", gcs_address="10.0.0.1:6379")
 
 
+@pytest.fixture(autouse=True)
+def busy_machine(monkeypatch):
+    """One on which an answer may take a while."""
+    monkeypatch.setattr("sweeps.node.ANSWER_SECONDS", 60.0)
+
+
 def test_a_machine_that_stays_has_no_notice():
     with metadata(None) as at:
         assert aws_notice(at) is None
