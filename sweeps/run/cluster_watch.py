@@ -38,8 +38,8 @@ class ClusterState:
 
     prices: Mapping[str, float | None] = field(default_factory=dict)
     """Node that is alive -> dollars an hour; None: its machine type has no price."""
-    joined: int = 0
-    """Nodes that are or were."""
+    nodes: frozenset[str] = frozenset()
+    """Those that are, and as far as Ray remembers them those that were."""
     in_setup: frozenset[str] = frozenset()
     """Machines that have started and aren't nodes yet."""
     starting: Mapping[str, int] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def state_of(reply: GetClusterStatusReply) -> ClusterState:
     }
     return ClusterState(
         prices={node.node_id.hex(): price_of(node) for node in nodes if is_alive(node)},
-        joined=len(nodes),
+        nodes=frozenset(node.node_id.hex() for node in nodes),
         in_setup=frozenset(machine.instance_id for machine in scaling.pending_instances),
         starting=dict(starting),
         refused=tuple(
@@ -143,7 +143,7 @@ class ClusterWatch:
         self._clock = clock
         self._looked = clock()
         self._ever_in_setup: set[str] = set()
-        self._joined_before = 0
+        self._joined: set[str] = set()
         self._lost_before = 0
         self._over = threading.Event()
 
@@ -179,9 +179,10 @@ class ClusterWatch:
         self._looked = now
         self._ever_in_setup |= state.in_setup
         gone = len(self._ever_in_setup - state.in_setup)
-        if state.joined > self._joined_before:
+        if state.nodes - self._joined:
             # the one that joined is among those that are gone, and those before it are forgiven
-            self._joined_before, self._lost_before = state.joined, gone
+            self._joined |= state.nodes
+            self._lost_before = gone
         self.setups_lost = gone - self._lost_before
         self.state = state
 

@@ -80,12 +80,14 @@ def test_set_ups_that_always_fail_end_the_sweep(config):
 
 
 def test_a_machine_that_joins_forgives_those_before_it():
+    """Also where Ray has forgotten a node meanwhile, so that there are no more of them."""
     watch = ClusterWatch(None)
     for number in range(SETUPS_IN_A_ROW - 1):
-        watch.take_in(ClusterState(joined=1, in_setup=frozenset({f"lost {number}"})))
-    watch.take_in(ClusterState(joined=1, in_setup=frozenset({"good"})))
+        lost = frozenset({f"lost {number}"})
+        watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=lost))
+    watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=frozenset({"good"})))
     assert watch.setups_lost == SETUPS_IN_A_ROW - 1
-    watch.take_in(ClusterState(joined=2))
+    watch.take_in(ClusterState(nodes=frozenset({"head", "new"})))
     assert watch.setups_lost == 0
 
 
