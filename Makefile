@@ -23,7 +23,7 @@ test: install
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy rewind_ray analysis
+	$(BIN)/mypy rewind_ray analysis sweeps trainables
 
 # every recipe with a tiny network and little data, one seed
 smoke: install
