@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# where it is set, every test worker and every command would compile all modules again
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test check smoke install clean
 
 install: $(VENV)/installed
