@@ -251,7 +251,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
     )
 
 
-class GivingUp(tune.Stopper):  # type: ignore[misc]
+class GivingUp(tune.Stopper):
     """Ends a trial that fails repeatedly with the same text, all trials if the storage can't be
     used, and at a limit each after its epoch, and those that wait for a machine."""
 
@@ -303,7 +303,7 @@ def stage_folder(trial: Trial) -> str:
     return f"{trial.config['stage_id']}-{trial.trial_id}"
 
 
-class Monitor(tune.Callback):  # type: ignore[misc]
+class Monitor(tune.Callback):
     """Passes Tune's events on to the live view and TensorBoard. Never raises."""
 
     def __init__(
