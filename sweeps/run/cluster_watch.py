@@ -60,7 +60,7 @@ class ClusterState:
 def state_of(reply: GetClusterStatusReply) -> ClusterState:
     """Refusals of the last minutes only: Ray keeps them for good."""
     scaling, nodes = reply.autoscaling_state, reply.cluster_resource_state.node_states
-    starting = Counter({})
+    starting: Counter[str] = Counter()
     for request in scaling.pending_instance_requests:
         starting[request.ray_node_type_name] += request.count
     starting.update(machine.ray_node_type_name for machine in scaling.pending_instances)
