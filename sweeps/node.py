@@ -107,7 +107,8 @@ def workers_of(raylet: Raylet) -> list[int]:
 
 def break_off(raylet: Raylet, seconds: float) -> None:
     """Take the node out of the cluster, then let its workers save what they have."""
-    from ray._raylet import GcsClient  # takes seconds to import, and most machines never need it
+    # takes seconds to import, and most machines never need it
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     from sweeps.run.draining import set_aside
 

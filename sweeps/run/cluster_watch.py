@@ -12,8 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeState, NodeStatus
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
+    GetClusterStatusReply,
+    NodeState,
+    NodeStatus,
+)
 
 from rewind_ray.errors import UserError
 from rewind_ray.text import printable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
 
 
 def set_aside(gcs: GcsClient, node_id: str, why: str, seconds: float | None = None) -> bool:
