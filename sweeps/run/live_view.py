@@ -130,6 +130,12 @@ class LiveView:
         self.epochs_done -= running.epoch
         self._line(node, self.dispatcher.states[node.stage_id], why)
 
+    def pause(self, node: Node) -> None:
+        """The stage has stopped running, and starts again after a pause."""
+        running = self.running.pop(node.stage_id, None)
+        if running is not None:
+            self.epochs_done -= running.epoch
+
     def finished_elsewhere(self, node: Node) -> None:
         self.epochs_done += node.epochs
         self.resumed += node.epochs

@@ -282,7 +282,8 @@ def watch_of(address: str) -> ClusterWatch:
     """Of the cluster that this process is connected to; of nothing, where Ray runs here only."""
     if address == "local":
         return ClusterWatch(None)
-    log = Path(ray._private.worker._global_node.get_logs_dir_path()) / "monitor.log"
+    here: Any = ray._private.worker._global_node
+    log = Path(here.get_logs_dir_path()) / "monitor.log"
     return ClusterWatch(asks(ray.get_runtime_context().gcs_address), log)
 
 
@@ -329,7 +330,9 @@ class Monitor(tune.Callback):
         self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
         while self.searcher.settled:
-            self._end(self.searcher.settled.pop())
+            node = self.searcher.settled.pop()
+            self.view.start(node)
+            self._end(node)
         while self.searcher.finished_elsewhere:
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 
@@ -375,6 +378,7 @@ class Monitor(tune.Callback):
     def _trying_again(self, node: Node) -> None:
         why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
         self.view.note(f"{stage_title(node.stage)} failed ({why}); trying again")
+        self.view.pause(node)
 
     def all_broke_off(self) -> None:
         """Ray has ended: remove all running stages from the view."""
