@@ -371,7 +371,7 @@ class Results:
         accuracy_against_compression(self.rows(), out)
 
     def report(self, out: str) -> None:
-        """The page of ``python -m analysis report``, of all that the storage holds."""
+        """The page of ``rewind-ray analysis report``, of all that the storage holds."""
         from analysis.commands.report import report_command
 
         report_command(self.storage, out=out)

@@ -91,7 +91,8 @@ def run_one_of(
         summary = (function.__doc__ or "").partition("\n")[0]
         app.command(name=name, help=summary)(function)
         docstring = function.__doc__ if named == list(typed[:1]) else docstring
-    code: int | None = run_cli(app.cli, f"python -m {package}", docstring, typed or ["--help"])
+    prog = "rewind-ray" if package == "sweeps" else f"rewind-ray {package}"
+    code: int | None = run_cli(app.cli, prog, docstring, typed or ["--help"])
     return code
 
 

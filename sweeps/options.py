@@ -43,7 +43,7 @@ class Options:
     dry_run: bool = False
     """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """With --dry-run: speed of one stage, as python -m sweeps calibrate measures it."""
+    """With --dry-run: speed of one stage, as rewind-ray calibrate measures it."""
     smoke: bool = False
     """Try the same graph and code with a tiny network, little data and few epochs."""
 

@@ -7,11 +7,11 @@ as a command, and its comparison with Renda et al.'s Algorithm 1 at the same sea
 seeds. The same command continues an interrupted search; nothing is suggested or trained twice.
 
 Examples:
-  python -m sweeps.search --dataset digits --network digits_resnet --protocol digits
-  python -m sweeps.search --network resnet56 --objectives accuracy --target-compression 10 --dry-run
-  python -m sweeps.search --objectives cost --target-compression 10 --max-accuracy-drop 0.5pt
-  python -m sweeps.search --objectives accuracy compression --methods finetune lr_rewind llr
-  python -m sweeps.search --space space.toml --sampler grid
+  rewind-ray search --dataset digits --network digits_resnet --protocol digits
+  rewind-ray search --network resnet56 --objectives accuracy --target-compression 10 --dry-run
+  rewind-ray search --objectives cost --target-compression 10 --max-accuracy-drop 0.5pt
+  rewind-ray search --objectives accuracy compression --methods finetune lr_rewind llr
+  rewind-ray search --space space.toml --sampler grid
 """
 
 from __future__ import annotations

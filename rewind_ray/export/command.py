@@ -5,9 +5,9 @@ and beside it as FILE.json, are the input's standardisation, classes, accuracies
 multiply-adds; with --latency the json also tells how long a forward pass takes here.
 
 Examples:
-  python -m rewind_ray.export 4f0c --format json
-  python -m rewind_ray.export 4f0c --format pt2 --shrink --latency --out small.pt2
-  python -m rewind_ray.export 4f0c1d2e3a4b5c6d --storage s3://bucket/folder --epoch 90
+  rewind-ray export 4f0c --format json
+  rewind-ray export 4f0c --format pt2 --shrink --latency --out small.pt2
+  rewind-ray export 4f0c1d2e3a4b5c6d --storage s3://bucket/folder --epoch 90
 """
 
 from __future__ import annotations
@@ -627,7 +627,7 @@ def main(arguments: Sequence[str]) -> int:
     return exit_code(
         lambda: run_cli(
             partial(tyro.cli, export_command),
-            "python -m rewind_ray.export",
+            "rewind-ray export",
             __doc__,
             arguments or ["--help"],
         )

@@ -1,4 +1,4 @@
-"""From a recipe's stages to results: what every ``python -m sweeps.…`` does."""
+"""From a recipe's stages to results: what every command that trains does."""
 
 from __future__ import annotations
 
@@ -59,17 +59,18 @@ class Sweep:
 
 def command(main: Callable[..., int]) -> None:
     """Parse the command line for ``main``, run it and exit with its code."""
-    spec = sys.modules["__main__"].__spec__
-    code = exit_code(
-        lambda: run_cli(
-            partial(tyro.cli, main),
-            f"python -m {spec.name}" if spec else None,
-            sys.modules[main.__module__].__doc__,
-            None,
-        ),
+    sys.exit(code_of(main))
+
+
+def code_of(main: Callable[..., int]) -> int:
+    """Parse the command line for ``main``, run it and return its code."""
+    module = sys.modules[main.__module__]
+    assert module.__spec__ is not None
+    name = module.__spec__.name.rpartition(".")[2].replace("_", "-")
+    return exit_code(
+        lambda: run_cli(partial(tyro.cli, main), f"rewind-ray {name}", module.__doc__, None),
         interrupted="interrupted; the same command continues",
     )
-    sys.exit(code)
 
 
 def run_recipe(name: str, stages: Iterable[Stage], options: Options) -> int:

@@ -127,8 +127,8 @@ def next_commands(sweep: str, options: Options) -> str:
     return (
         "Next:\n"
         f"  tensorboard --logdir {layout.tensorboard(storage, sweep)}\n"
-        f"  python -m analysis pareto {storage}\n"
-        f"  python -m analysis search-cost {storage}\n"
-        f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
-        "  python -m sweeps.iterative_wrn --dry-run      (a real sweep)"
+        f"  rewind-ray analysis pareto {storage}\n"
+        f"  rewind-ray analysis search-cost {storage}\n"
+        f"  rewind-ray analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
+        "  rewind-ray iterative-wrn --dry-run      (a real sweep)"
     )
