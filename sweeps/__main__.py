@@ -5,6 +5,7 @@ Examples:
   rewind-ray smoke --only wang2023
   rewind-ray doctor --storage results
   rewind-ray calibrate --network resnet56 --precision bf16
+  rewind-ray status --watch results
   rewind-ray storage verify results
 """
 

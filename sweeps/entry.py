@@ -80,7 +80,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Sweeps while they run, and after": {
-        "status": Command(says="progress, failures, machines and cost, from the storage", run=around),
+        "status": Command(
+            says="progress, failures, machines and cost, from the storage", run=around
+        ),
         "analysis": Command(
             says="report, pareto, compare, headline, ... of any rows",
             run=others("analysis.__main__"),

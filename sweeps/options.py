@@ -38,8 +38,12 @@ class Options:
     """CPU cores for each stage, which also set its number of threads."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
     """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
-    tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
-    """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
+    tracker: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="mlflow|wandb|package.module:callback")
+    ] = ()
+    """Services that follow the sweep: MLflow, Weights & Biases, or an own Tune callback."""
+    notify: Annotated[str | None, tyro.conf.arg(metavar="COMMAND")] = None
+    """Command to run when a stage fails for good and when the sweep ends; reads JSON on stdin."""
     dry_run: bool = False
     """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None

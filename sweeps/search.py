@@ -36,15 +36,16 @@ from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph, trained
+from sweeps.run.failures import record_failures
 from sweeps.run.launch import (
     Sweep,
     command,
     prepare_data,
-    record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
 )
+from sweeps.run.notify import check_command
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
@@ -258,6 +259,7 @@ def run_search(
     protocol = spec.protocol
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    check_command(options.notify)
     name = sweep_name(how.name, options)
     study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
     num_validation = validation_images(protocol, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,9 @@ from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
 from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
+from sweeps.run.notify import check_command
 from sweeps.run.provenance import code_digest, git_commit
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
@@ -94,6 +95,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    check_command(options.notify)
     store_given(graph, ledger, sweep.init, sweep.history)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     dispatcher = Dispatcher(graph, ledger, sweep.stop)
@@ -194,20 +196,6 @@ def own_parts(graph: Graph) -> dict[str, str]:
         found[f"data {protocol.dataset}"] = protocol.data_digest
         found[f"task {protocol.task}"] = protocol.task_digest
     return {what: digest for what, digest in found.items() if digest}
-
-
-def record_failures(name: str, dispatcher: Dispatcher) -> None:
-    """Write the reasons of failed stages to the sweep's record, instead of earlier ones."""
-    ledger = dispatcher.ledger
-    failures = {
-        stage_id: dispatcher.reasons[stage_id]
-        for stage_id, state in dispatcher.states.items()
-        if state == State.FAILED
-    }
-    with suppress(OSError, ValueError):  # the storage may be what stopped the sweep
-        record = ledger.read_sweep(name)
-        if record.get("failures", {}) != failures:
-            ledger.write_sweep(name, record | {"failures": failures})
 
 
 def rows_asked(graph: Graph) -> dict[str, list[int]]:

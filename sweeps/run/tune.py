@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +35,9 @@ from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
+from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
+from sweeps.run.notify import Notifier
 from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
@@ -111,7 +114,8 @@ def train_graph(
 ) -> None:
     """Train all missing stages, and those that ``source`` adds; return when nothing can run any
     more, or after Ctrl-C."""
-    following = trackers(options.tracker, view.note)
+    following = trackers(options.tracker, sweep, dispatcher.graph, dispatcher.ledger, view.note)
+    notifier = Notifier(options.notify, sweep, dispatcher.ledger.uri, view.note)
     start_ray(options.address)
     gpus = gpu_share(options.gpus_per_trial)
     resources = ray.cluster_resources()
@@ -141,9 +145,17 @@ def train_graph(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monitor = Monitor(searcher, view, tensorboard, following)
-    with Heartbeat(dispatcher.ledger, driver):
-        run_until_done(searcher, monitor, sweep, at_once, options.address)
+
+    def failed(text: str) -> None:
+        record_failures(sweep, dispatcher)
+        notifier.failure(text)
+
+    monitor = Monitor(searcher, view, tensorboard, following, failed)
+    try:
+        with Heartbeat(dispatcher.ledger, driver):
+            run_until_done(searcher, monitor, sweep, at_once, options.address)
+    finally:
+        notifier.end(view.summary())
     # takes a second, during which the results are shown; Python waits for it before it exits
     threading.Thread(target=ray.shutdown).start()
     if searcher.storage_failure:
@@ -289,12 +301,15 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         view: LiveView,
         tensorboard: TensorBoard,
         trackers: list[tune.Callback],
+        failed: Callable[[str], None],
     ) -> None:
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
         self.trackers = trackers
-        """The user's own, which Tune calls after this one."""
+        """Those of --tracker, which Tune calls after this one."""
+        self.failed = failed
+        """Called with title and reason of a stage that isn't tried again."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune saves it, and nothing restores it."""
@@ -321,6 +336,7 @@ class Monitor(tune.Callback):  # type: ignore[misc]
         last = result["epochs"][-1] if result["epochs"] else {}
         self.view.advance(node, result["epoch"], len(result["epochs"]), last)
         self._safely(
+            "TensorBoard files",
             self.tensorboard.epochs,
             node.stage_id,
             result["epoch"],
@@ -330,7 +346,7 @@ class Monitor(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        self._safely(self.tensorboard.finish, node.stage_id)
+        self._safely("TensorBoard files", self.tensorboard.finish, node.stage_id)
         self._end(node)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
@@ -375,6 +391,12 @@ class Monitor(tune.Callback):  # type: ignore[misc]
             self.view.defer(node, "out of memory; trying again with fewer stages beside it")
         else:
             self.view.end(node, self._outcome(node))
+            if state == State.FAILED:
+                self._safely(
+                    "failure's notice",
+                    self.failed,
+                    f"{stage_title(node.stage)}: {self._outcome(node)}",
+                )
 
     def _outcome(self, node: Node) -> str:
         dispatcher = self.searcher.dispatcher
@@ -389,8 +411,8 @@ class Monitor(tune.Callback):  # type: ignore[misc]
     def _node(self, trial: Trial) -> Node:
         return self.searcher.dispatcher.graph[trial.config["stage_id"]]
 
-    def _safely(self, write: Any, *arguments: Any) -> None:
+    def _safely(self, what: str, act: Any, *arguments: Any) -> None:
         try:
-            write(*arguments)
+            act(*arguments)
         except Exception as error:
-            self.view.note(f"TensorBoard files: {error!r}; the sweep continues without")
+            self.view.note(f"{what}: {error!r}; the sweep continues without")
