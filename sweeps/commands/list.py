@@ -206,8 +206,8 @@ def list_command(
         print_table(lines, ruled=recipes)
         if recipes:
             print(
-                "All take --help, --dry-run and --smoke. rewind-ray search finds a recipe for your\n"
-                "own network (docs/search.md)."
+                "All take --help, --dry-run and --smoke. rewind-ray search finds a recipe for\n"
+                "your own network (docs/search.md)."
             )
 
 

@@ -6,6 +6,7 @@ import json as json_text
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -85,10 +86,8 @@ def status_command(
         return FAILED if found.damaged or any(s.failures for s in found.sweeps) else DONE
     local = ledger.filesystem.type_name == "local"
     seconds = interval or (LOCAL_SECONDS if local else REMOTE_SECONDS)
-    try:
+    with suppress(KeyboardInterrupt):  # how one leaves
         follow(lambda: reader.read(sweep), console, seconds, price_per_hour, json)
-    except KeyboardInterrupt:
-        pass  # how one leaves
     return DONE
 
 

@@ -120,6 +120,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 def train(
     sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
+    console.print("Starting Ray; this takes some seconds, on a slow disk a minute.", style="dim")
     listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import TensorBoard

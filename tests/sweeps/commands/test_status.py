@@ -1,4 +1,4 @@
-"""``rewind-ray status`` and what it is read from: a real storage, while it is worked on and after."""
+"""``rewind-ray status`` of a real storage, while somebody works on it and afterwards."""
 
 from __future__ import annotations
 
