@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rewind_ray import __version__  # noqa: E402
+from rewind_ray import __version__
 
 project = "rewind-ray"
 author = "the rewind-ray authors"

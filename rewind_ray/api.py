@@ -140,7 +140,7 @@ def prune(
     target_compression: float | None = None,
     target_size: str | None = None,
     target_latency: str | None = None,
-    max_accuracy_drop: float | None = None,
+    max_accuracy_drop: float | str | None = None,
     structure: str = DEFAULT_STRUCTURE,
     criterion: str = DEFAULT_CRITERION,
     scope: str = "global",
@@ -163,13 +163,14 @@ def prune(
     target_compression, 10 if none is given; target_size, of the file of this ``format``, as
     ``"500kB"`` or ``"1.5MB"``; target_latency, ``"2ms"``, of a forward pass of one example in fp32
     on latency_device. The last two need structure ``"filters"``. The last network within
-    ``max_accuracy_drop`` (a fraction, 0.005 is half a point; None: any) is the answer, with the
+    ``max_accuracy_drop`` (a fraction, 0.005, or points, "0.5pt"; None: any) is the answer, with the
     target reached or not. epochs: of each retraining, and T, 20 if left out; with init_history T is
     that of its last file, and so is each retraining if left out. Other arguments: see ``compare``.
 
     Raises UserError where not even the first step stays within the drop, and, before anything is
     trained, where the target can't be reached however much is pruned.
     """
+    limit = drop_of(max_accuracy_drop)
     target = chosen_target(target_compression, target_size, target_latency, structure, str)
     step = step_of(structure, criterion, scope)
     check_prune(step)
@@ -194,7 +195,7 @@ def prune(
         if found is None or found.status == "diverged":
             break
         drop = results.drop(stage)
-        if max_accuracy_drop is not None and drop > max_accuracy_drop:
+        if limit is not None and drop > limit:
             break
         best = Best(storage=storage, stage=stage, row=found, drop=drop)
         value, reached, hopeless = found.compression_ratio, number == plan.steps, False
@@ -211,6 +212,15 @@ def prune(
             f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
         )
     return best
+
+
+def drop_of(limit: float | str | None) -> float | None:
+    """``"0.5pt"`` and 0.005 -> 0.005. Raises UserError for a text that is no such difference."""
+    if not isinstance(limit, str):
+        return limit
+    from analysis.table.metrics import difference_of
+
+    return difference_of(limit, "max_accuracy_drop", zero=True)
 
 
 def described_protocol(
@@ -376,20 +386,23 @@ class Results:
 
         report_command(self.storage, out=out)
 
-    def best(self, max_accuracy_drop: float = 0.005) -> Best:
-        """The smallest network that is at most this much (a fraction) less accurate than its dense
-        one, by validation where there is one. Raises UserError, with how far it got, without any.
+    def best(self, max_accuracy_drop: float | str = 0.005) -> Best:
+        """The smallest network that is at most this much (a fraction, or points as ``"0.5pt"``)
+        less accurate than its dense one, by validation where there is one. Raises UserError, with
+        how far it got, without any.
         """
+        limit = drop_of(max_accuracy_drop)
+        assert limit is not None
         rows = [(stage, row) for stage in self.stages if (row := self.row(stage)) is not None]
         sound = [(stage, row) for stage, row in rows if row.status == "done"]
         if not sound:
             raise UserError(f"none of the {len(self.stages)} networks could be trained to its end")
         drops = {stage.stage_id: self.drop(stage) for stage, _ in sound}
-        within = [each for each in sound if drops[each[0].stage_id] <= max_accuracy_drop]
+        within = [each for each in sound if drops[each[0].stage_id] <= limit]
         if not within:
             nearest = min(sound, key=lambda each: drops[each[0].stage_id])
             raise UserError(
-                f"no network is within {100 * max_accuracy_drop:g} points of its dense one; the "
+                f"no network is within {100 * limit:g} points of its dense one; the "
                 f"nearest, {nearest[1].compression_ratio:.2f}× by {nearest[0].method}, is "
                 f"{100 * drops[nearest[0].stage_id]:.2f} points down: allow that, or more epochs"
             )

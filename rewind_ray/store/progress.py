@@ -222,7 +222,8 @@ class ProgressReader:
 
     def _read_rows(self, keys: Iterable[tuple[str, int]]) -> None:
         new = [key for key in keys if self._rows.get(key) is None]
-        self._rows |= dict.fromkeys(new) | self.ledger.sound_rows(new)
+        found = self.ledger.sound_rows(new)
+        self._rows.update((key, found.get(key)) for key in new)
 
 
 def host_of(beat: dict[str, Any]) -> str:
@@ -255,7 +256,8 @@ def pace(finished: Iterable[float]) -> float | None:
 
 def device_hours(rows: Iterable[ResultRow]) -> dict[str, float]:
     """rows: the longest of each stage."""
-    seconds: Counter[str] = Counter()
+    hours: dict[str, float] = {}
     for row in rows:
-        seconds[row.device or "unknown"] += row.train_seconds  # type: ignore[assignment]
-    return {device: total / 3600 for device, total in seconds.items()}
+        device = row.device or "unknown"
+        hours[device] = hours.get(device, 0.0) + row.train_seconds / 3600
+    return hours
