@@ -11,7 +11,7 @@ BEST = "best"
 
 
 def best_stage(ledger: Ledger, max_accuracy_drop: str, sweep: str | None) -> str:
-    """The id of the pruned stage with the highest compression within the drop from its dense network.
+    """The id of the most compressed stage that is within the drop below its dense network.
 
     sweep: only its stages; None: all. Raises UserError where the stages are of several networks or
     data sets, where none is finished, and where none is within the drop.
@@ -24,8 +24,8 @@ def best_stage(ledger: Ledger, max_accuracy_drop: str, sweep: str | None) -> str
     kinds = sorted({f"{s.protocol.network} on {s.protocol.dataset}" for s in pruned})
     if len(kinds) > 1:
         raise UserError(
-            f"export {BEST}: there are {', '.join(kinds)} in {ledger.uri}; say which by --sweep, or "
-            "give the id of a stage"
+            f"export {BEST}: there are {', '.join(kinds)} in {ledger.uri}; say which by --sweep, "
+            "or give the id of a stage"
         )
     if not pruned:
         raise UserError(

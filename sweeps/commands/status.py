@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -86,32 +87,33 @@ def status_command(
         return FAILED if found.damaged or any(s.failures for s in found.sweeps) else DONE
     local = ledger.filesystem.type_name == "local"
     seconds = interval or (LOCAL_SECONDS if local else REMOTE_SECONDS)
+    look = partial(reader.read, sweep)
     with suppress(KeyboardInterrupt):  # how one leaves
-        follow(lambda: reader.read(sweep), console, seconds, price_per_hour, json)
+        if json:
+            follow(look, lambda found: print_line(described(found, price_per_hour)), seconds)
+        elif not console.is_terminal:
+            follow(look, lambda found: console.print(shown(found, price_per_hour)), seconds)
+        with Live(console=console, auto_refresh=False) as live:
+            follow(
+                look, lambda found: live.update(shown(found, price_per_hour), refresh=True), seconds
+            )
     return DONE
 
 
+def print_line(content: dict[str, Any]) -> None:
+    print(json_text.dumps(content), flush=True)
+
+
 def follow(
-    look: Callable[[], StorageProgress],
-    console: Console,
-    seconds: float,
-    price: float | None,
-    json: bool,
+    look: Callable[[], StorageProgress], show: Callable[[StorageProgress], None], seconds: float
 ) -> None:
     """Look again and again; never returns. A storage that is away is a line, not the end."""
-    with Live(console=console, auto_refresh=False, screen=False) as live:
-        while True:
-            try:
-                found = look()
-                if json:
-                    print(json_text.dumps(described(found, price)), flush=True)
-                elif console.is_terminal:
-                    live.update(shown(found, price), refresh=True)
-                else:
-                    console.print(shown(found, price))
-            except OSError as error:
-                print(f"error: {printable(str(error))}; trying again", file=sys.stderr)
-            time.sleep(seconds)
+    while True:
+        try:
+            show(look())
+        except OSError as error:
+            print(f"error: {printable(str(error))}; trying again", file=sys.stderr)
+        time.sleep(seconds)
 
 
 # for programs

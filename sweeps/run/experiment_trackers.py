@@ -7,6 +7,7 @@ both the stage's own, so nothing is there twice.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -145,6 +146,8 @@ class Mlflow:
     """Runs of an MLflow experiment with the sweep's name, at MLFLOW_TRACKING_URI."""
 
     client: Any
+    entities: Any
+    """The module with its classes."""
     experiment: str
     """Its id."""
     runs: dict[str, str] = field(default_factory=dict)
@@ -159,32 +162,36 @@ class Mlflow:
         else:
             tags = {"stage_id": stage_id}
             run = self.client.create_run(self.experiment, tags=tags, run_name=title)
-            for name, value in settings.items():
-                self.client.log_param(run.info.run_id, name, value)
+            params = [self.entities.Param(name, str(value)) for name, value in settings.items()]
+            self.client.log_batch(run.info.run_id, params=params)
         self.runs[stage_id] = run.info.run_id
         history = self.client.get_metric_history(run.info.run_id, "train_loss")
         return max((each.step for each in history), default=0)
 
     def log(self, stage_id: str, metrics: dict[str, float], epoch: int) -> None:
-        for name, value in metrics.items():
-            self.client.log_metric(self.runs[stage_id], name, value, step=epoch)
+        self._batch(self.runs[stage_id], metrics, epoch)
 
     def end(self, stage_id: str, results: dict[str, float], state: str) -> None:
         run_id = self.runs.pop(stage_id)
-        for name, value in results.items():
-            self.client.log_metric(run_id, f"final/{name}", value)
+        self._batch(run_id, {f"final/{name}": value for name, value in results.items()}, 0)
         self.client.set_terminated(run_id, "FINISHED" if state == DONE else "FAILED")
+
+    def _batch(self, run_id: str, values: dict[str, float], step: int) -> None:
+        """All in one request, which the sweep's driver waits for."""
+        now = int(1000 * time.time())
+        metrics = [self.entities.Metric(name, value, now, step) for name, value in values.items()]
+        self.client.log_batch(run_id, metrics=metrics)
 
 
 def mlflow_service(sweep: str) -> Service:
     """Raises UserError where MLflow isn't installed."""
     needs("mlflow")
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, entities
 
     client = MlflowClient()
     found = client.get_experiment_by_name(sweep)
     experiment = found.experiment_id if found else client.create_experiment(sweep)
-    return Mlflow(client=client, experiment=experiment)
+    return Mlflow(client=client, entities=entities, experiment=experiment)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""``rewind-ray export best``: the stage that is named is the one that a search over the rows finds."""
+"""``rewind-ray export best``: the stage it names is the one found by going over the rows."""
 
 from __future__ import annotations
 
