@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,6 +240,14 @@ def described_protocol(
         )
     if trained is None:
         trained = isinstance(network, nn.Module)
+    known = {field.name for field in fields(Protocol)}
+    for name in changes:
+        if name not in known:
+            raise TypeError(
+                f"there is no argument {name!r}; besides their own, compare and prune take the "
+                f"fields of rewind_ray.spec.Protocol: {', '.join(sorted(known))}. How compare "
+                "prunes is said by prune=rewind_ray.spec.Prune(structure=..., ...)"
+            )
     dataset, size = data_path(train_data, test_data)
     settings: dict[str, Any] = {"epochs": epochs, "task": "classification", **changes}
     if size is not None and "batch_size" not in changes:
@@ -453,14 +461,14 @@ class Best:
             "flops_remaining": self.row.flops_remaining,
         }
 
-    def export(self, out: str, dtype: str = "fp32", masks: bool = False) -> dict[str, Any]:
+    def export(self, out: str | Path, dtype: str = "fp32", masks: bool = False) -> dict[str, Any]:
         """Write a .safetensors (weights), .pt2, .onnx or .pt (a state_dict), and beside it what is
         known of it as .json, and a model card as .md.
 
         dtype: fp32, fp16 or, of ONNX, int8. masks: of a state_dict, as torch.nn.utils.prune has
         them. Returns what is known. Raises UserError for what doesn't go together.
         """
-        form = form_of(out, dtype, masks)
+        form = form_of(str(out), dtype, masks)
         return exporting.write_export(self._exported(), Path(out).absolute(), form, trust=True)
 
     def file_bytes(self, format: str = "pt2") -> int:

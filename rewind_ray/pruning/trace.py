@@ -14,6 +14,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.channels import Channels, ChannelTensor, Coupled
 from rewind_ray.pruning.example import fitted
 
@@ -116,12 +117,25 @@ class _Trace:
 
 
 def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
-    """Of a copy without data: nothing is computed."""
+    """Of a copy without data: nothing is computed.
+
+    Raises UserError where the forward pass asks for values, as ``if x.mean() > 0`` does.
+    """
     copied = copy.deepcopy(network).to("meta").requires_grad_(True)
-    with torch.enable_grad():
-        graph = tp.DependencyGraph().build_dependency(
-            copied, fitted(example, copied), verbose=False
-        )
+    try:
+        with torch.enable_grad():
+            graph = tp.DependencyGraph().build_dependency(
+                copied,
+                fitted(example, copied),
+                forward_fn=lambda traced, inputs: traced(*inputs),
+                verbose=False,
+            )
+    except RuntimeError as error:
+        raise UserError(
+            f"where the channels of {type(network).__name__} run can't be followed: its forward "
+            f"pass fails on tensors without values ({str(error).partition(chr(10))[0][:120]}); "
+            "write it without branches on values, or prune single weights: structure unstructured"
+        ) from error
     return _Trace(graph, {module: name for name, module in copied.named_modules()})
 
 

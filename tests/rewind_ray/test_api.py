@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import rewind_ray
 from rewind_ray.api import Results
 from rewind_ray.errors import UserError
-from rewind_ray.spec import dense_stage
+from rewind_ray.spec import Prune, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import missing_epochs
@@ -128,3 +130,49 @@ def test_a_history_is_adopted_and_rewound_to(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(UserError, match=words):
         rewind_ray.compare(*arguments, quiet=True)  # type: ignore[arg-type]
+
+
+class Branching(nn.Module):
+    """Its forward pass branches on the values of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.classify = nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.inner(inputs).relu()
+        if hidden.mean() > 0.3:
+            hidden = hidden / 2
+        return self.classify(self.outer(hidden).relu().mean((2, 3)))
+
+
+@pytest.mark.slow
+def test_a_network_that_branches_on_values(tmp_path: Path) -> None:
+    """Trained, pruned and counted; what needs one program of it is refused."""
+    inputs = torch.randn(32, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = (inputs, (inputs.mean((1, 2, 3)) > 0).long())
+    settings: dict[str, Any] = {
+        "seeds": 1,
+        "epochs": 2,
+        "storage": str(tmp_path / "st"),
+        "quiet": True,
+    }
+    results = rewind_ray.compare(
+        Branching, data, data, methods=["lr_rewind"], densities=[0.5], **settings
+    )
+    rows = results.rows()
+    by_hand = 4 * 4 * 9 * 1 * 4 + 2 * 2 * 9 * 4 * 4 + 4 * 2
+    assert set(rows["flops_dense"]) == {by_hand}
+    best = results.best(max_accuracy_drop=1.0)
+    with pytest.raises(UserError, match="--format safetensors or state_dict"):
+        best.export(tmp_path / "small.pt2")
+    best.export(tmp_path / "small.safetensors")
+    with pytest.raises(UserError, match="branches on values"):
+        filters = Prune(fraction=0.5, structure="filters", shrink=True)
+        rewind_ray.compare(Branching, data, data, methods=["lr_rewind"], prune=filters, **settings)
+
+
+def test_an_argument_that_nobody_takes(storage: str) -> None:
+    with pytest.raises(TypeError, match=r"'structure'.*prune=rewind_ray"):
+        rewind_ray.compare(perceptron, *wine().values(), structure="filters", storage=storage)
