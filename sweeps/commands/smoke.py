@@ -23,8 +23,8 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
     outcomes = {}
     for entry in catalogue():
         if only in entry.command:
-            module, *arguments = entry.command.split()
-            command = [sys.executable, "-m", module, *arguments, "--smoke", "--seeds", "1"]
+            recipe = [sys.executable, "-m", "sweeps.entry", *entry.command.split()]
+            command = [*recipe, "--smoke", "--seeds", "1"]
             print(f"\n== {entry.command}", flush=True)
             outcomes[entry.command] = subprocess.call([*command, "--storage", storage])
     print()
