@@ -88,9 +88,9 @@ def compare(
     """Train dense networks, prune each to every density, and retrain it by every method.
 
     train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
-    alone an import path or function that returns both. methods: names or ``Retrain``:
-    finetune, lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how,
-    its fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out. trained:
+    alone an import path or function that returns both. methods: names or ``Retrain``: finetune,
+    lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how, its
+    fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out. trained:
     the network is adopted as it comes; True of a module if left out. init_history: folder of the
     network's own checkpoints, such as 0000.pt to 0090.pt, adopted as its training: the last one is
     the trained network and says T, and weights can be rewound to the others. protocol: other fields
