@@ -75,7 +75,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             run=others("rewind_ray.export.command"),
         ),
         "prepare-text": Command(
-            says="parallel text for translation, prepared before any training",
+            says="parallel text for translation, before any training",
             run=others("rewind_ray.datasets.text.command"),
         ),
     },

@@ -100,7 +100,7 @@ def catalogue() -> Iterator[CatalogueEntry]:
     yield CatalogueEntry(
         command="between-rewindings",
         reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
-        published="ours: see docs/search.md",
+        published="ours: see docs/recipe-search.md",
         seeds=between_rewindings.SEEDS,
         stages=between_rewindings_stages,
     )
@@ -207,7 +207,7 @@ def list_command(
         if recipes:
             print(
                 "All take --help, --dry-run and --smoke. rewind-ray search finds a recipe for\n"
-                "your own network (docs/search.md)."
+                "your own network (docs/recipe-search.md)."
             )
 
 
