@@ -70,7 +70,7 @@ def test_a_stage_runs_while_its_driver_lives(ledger: Ledger) -> None:
         found = only(ledger)
         (running,) = found.running
         assert (running.stage_id, running.epoch, running.epochs) == (TUNED.stage_id, 3, 5)
-        assert running.stage == TUNED
+        assert running.stage is not None and running.stage.stage_id == TUNED.stage_id
         assert running.metrics == ledger.read_metrics(TUNED.stage_id, 3)
         assert found.machines == {driver.place.split()[0]: 1}
         assert found.waiting == 2
