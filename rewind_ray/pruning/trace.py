@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from rewind_ray.errors import UserError
@@ -73,6 +72,8 @@ class _Trace:
 
     def groups(self) -> Iterator[Any]:
         """All that the channels of a convolution run through, coupled ones together; each once."""
+        import torch_pruning as tp
+
         covered: set[nn.Module] = set()
         for module in self.names:
             if (
@@ -100,7 +101,7 @@ class _Trace:
             return not self.graph.is_out_channel_pruning_fn(dep.handler)
         if isinstance(module, nn.BatchNorm2d):
             return True
-        return dep.target.type == tp.ops.OPTYPE.RESHAPE or _zero_stays_zero(dep.target)
+        return is_of_type(dep.target, "RESHAPE") or _zero_stays_zero(dep.target)
 
     def tensors(self, dep: Any) -> list[tuple[str, int, tuple[int, ...]]]:
         """Name, dimension of the channels, and shape of what they run through."""
@@ -121,6 +122,8 @@ def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
 
     Raises UserError where the forward pass asks for values, as ``if x.mean() > 0`` does.
     """
+    import torch_pruning as tp
+
     copied = copy.deepcopy(network).to("meta").requires_grad_(True)
     try:
         with torch.enable_grad():
@@ -137,6 +140,13 @@ def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
             "write it without branches on values, or prune single weights: structure unstructured"
         ) from error
     return _Trace(graph, {module: name for name, module in copied.named_modules()})
+
+
+def is_of_type(node: Any, kind: str) -> bool:
+    """Whether torch-pruning takes a node for that kind of operation."""
+    from torch_pruning.ops import OPTYPE
+
+    return bool(node.type == OPTYPE[kind])
 
 
 def _followers(trace: _Trace) -> dict[str, list[str]]:
@@ -173,7 +183,7 @@ def _sources(norm: Any) -> list[nn.Module]:
 
 
 def _zero_stays_zero(node: Any) -> bool:
-    if node.type != tp.ops.OPTYPE.ELEMENTWISE:
+    if not is_of_type(node, "ELEMENTWISE"):
         return False
     operation = node.grad_fn.name().rstrip("0123456789").removesuffix("Backward")
     if operation == "ConstantPadNd":  # of the last two dimensions, height and width; with zeros

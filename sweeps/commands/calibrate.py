@@ -25,7 +25,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.models import NETWORKS, build_network, initialise_
 from rewind_ray.protocols import mikler_resnet
 from rewind_ray.pruning import dense_mask, prunable_parameters
-from rewind_ray.tasks.image import classification_loss
+from rewind_ray.tasks.classifying import classification_loss
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.epoch import train_epoch
 
@@ -120,7 +120,7 @@ def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:
 def prepared_network(name: str, device: torch.device) -> tuple[torch.nn.Module, torch.optim.SGD]:
     network = build_network(name, 10, 3, {})
     initialise_(network, 0)
-    network = network.to(device=device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-4, foreach=True
     )

@@ -50,7 +50,7 @@ def callback_named(name: str, sweep: str, graph: Graph, ledger: Ledger) -> tune.
     return callback
 
 
-class Tracker(tune.Callback):  # type: ignore[misc]
+class Tracker(tune.Callback):
     """Passes Tune's calls on. After the first that fails it passes on none, and says so."""
 
     def __init__(self, name: str, callback: tune.Callback, note: Callable[[str], None]) -> None:
