@@ -81,7 +81,7 @@ def numbers(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, float]:
     return {name: float(values[name]) for name in names if values.get(name) is not None}
 
 
-class ExperimentTracker(tune.Callback):  # type: ignore[misc]
+class ExperimentTracker(tune.Callback):
     """Reports every epoch of the sweep's stages to a service, in epochs of the stage."""
 
     def __init__(self, service: Service, sweep: str, graph: Graph, ledger: Ledger) -> None:
