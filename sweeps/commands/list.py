@@ -163,7 +163,7 @@ HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
 def table_lines() -> list[tuple[str, ...]]:
     """Command, what it reproduces, seeds, stages, epochs, published values."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for entry in catalogue():
         graph = build_graph(stage for s in range(entry.seeds) for stage in entry.stages(s))
         whole = cost(graph)
