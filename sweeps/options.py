@@ -45,12 +45,16 @@ class Options:
     max_cost: Annotated[float | None, tyro.conf.arg(metavar="USD")] = None
     """End in the same way once the cluster's machines have cost so much since the sweep's start,
     by the prices of the cluster file (labels usd-per-hour)."""
-    tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
-    """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
+    tracker: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="mlflow|wandb|package.module:callback")
+    ] = ()
+    """Services that follow the sweep: MLflow, Weights & Biases, or an own Tune callback."""
+    notify: Annotated[str | None, tyro.conf.arg(metavar="COMMAND")] = None
+    """Command to run when a stage fails for good and when the sweep ends; reads JSON on stdin."""
     dry_run: bool = False
     """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """With --dry-run: speed of one stage, as python -m sweeps calibrate measures it."""
+    """With --dry-run: speed of one stage, as rewind-ray calibrate measures it."""
     smoke: bool = False
     """Try the same graph and code with a tiny network, little data and few epochs."""
 

@@ -14,13 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.plan.graph import Graph, Node
-from sweeps.plan.naming import percent, stage_title
+from sweeps.plan.naming import percent, short_title, stage_place, stage_title
 from sweeps.run.dispatcher import Dispatcher, State
 
 PLAIN_LINE_SECONDS = 30
 """Between two lines where nothing is redrawn."""
 RUNNING_SHOWN = 12
 ENDED_SHOWN = 8
+NARROW = 100
+"""Columns below which the bars of single stages are left out."""
+TITLE_SHARE = {True: 42, False: 56}
+"""Widest title of a running stage, on a narrow and on a wide terminal."""
 STYLES = {
     State.DONE: "green",
     State.DIVERGED: "red",
@@ -47,6 +51,8 @@ class LiveView:
         self.dispatcher = dispatcher
         self.console = console
         self._counted, self._total = (-1, -1), 0
+        places = {stage_place(node.stage) for node in graph.values()}
+        self._title = short_title if len(places) == 1 else stage_title
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
         done_before = [n for i, n in graph.items() if dispatcher.states[i] == State.DONE]
@@ -118,7 +124,7 @@ class LiveView:
         line = Text.assemble(
             f"[{ended}/{len(self.dispatcher.graph)}] ",
             (f"{state:8} ", STYLES.get(state, "")),
-            f"{stage_title(node.stage)}  {outcome}",
+            f"{self._title(node.stage)}  {outcome}",
         )
         self.ended.append(line)
         if not self._live:
@@ -188,16 +194,19 @@ class LiveView:
 
     def render(self) -> Group:
         running = list(self.running.values())
+        narrow = self.console.width < NARROW
         table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-        for column in ("running", "epoch", "", "test", "loss", "examples/s"):
+        table.add_column("running", no_wrap=True, max_width=TITLE_SHARE[narrow])
+        for column in ("epoch", *(() if narrow else ("",)), "test", "loss", "examples/s"):
             table.add_column(column, no_wrap=True)
         for item in running[:RUNNING_SHOWN]:
             metrics = item.metrics
             loss, speed = metrics.get("train_loss"), metrics.get("examples_per_second")
+            bar = ProgressBar(total=item.node.epochs, completed=item.epoch, width=16)
             table.add_row(
-                stage_title(item.node.stage),
+                self._title(item.node.stage),
                 f"{item.epoch}/{item.node.epochs}",
-                ProgressBar(total=item.node.epochs, completed=item.epoch, width=16),
+                *(() if narrow else (bar,)),
                 percent(metrics.get("test_accuracy")),
                 "–" if loss is None else f"{loss:.3f}",
                 "–" if speed is None else f"{speed:,.0f}",

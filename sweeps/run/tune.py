@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -39,7 +40,9 @@ from sweeps.run.capacity import Capacity, chosen_gpus, growth_of, shortage_of
 from sweeps.run.cluster_watch import ClusterWatch, Limits, asks, check_prices
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.draining import set_aside
+from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
+from sweeps.run.notify import Notifier
 from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import check_address, keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
@@ -118,7 +121,8 @@ def train_graph(
 ) -> str | None:
     """Train all missing stages, and those that ``source`` adds; return when nothing can run any
     more, after Ctrl-C, or at one of the options' limits, and then which one."""
-    following = trackers(options.tracker, view.note)
+    following = trackers(options.tracker, sweep, dispatcher.graph, dispatcher.ledger, view.note)
+    notifier = Notifier(options.notify, sweep, dispatcher.ledger.uri, view.note)
     start_ray(options.address)
     capacity = capacity_of(options.address)
     cpus = options.cpus_per_trial
@@ -149,14 +153,22 @@ def train_graph(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    def failed(text: str) -> None:
+        record_failures(sweep, dispatcher)
+        notifier.failure(text)
+
     watch = watch_of(options.address)
     if options.max_cost is not None:
         check_prices(watch)
     limits = Limits(watch=watch, hours=options.max_hours, dollars=options.max_cost)
-    monitor = Monitor(searcher, view, tensorboard, following, limits)
+    monitor = Monitor(searcher, view, tensorboard, following, limits, failed)
     view.describe_cluster = watch.describe
-    with Heartbeat(dispatcher.ledger, driver), watch:
-        run_until_done(searcher, monitor, sweep, at_once, options.address)
+    try:
+        with Heartbeat(dispatcher.ledger, driver), watch:
+            run_until_done(searcher, monitor, sweep, at_once, options.address)
+    finally:
+        notifier.end(view.summary())
     # takes a second, during which the results are shown; Python waits for it before it exits
     threading.Thread(target=ray.shutdown).start()
     if searcher.storage_failure:
@@ -314,13 +326,16 @@ class Monitor(tune.Callback):
         tensorboard: TensorBoard,
         trackers: list[tune.Callback],
         limits: Limits,
+        failed: Callable[[str], None],
     ) -> None:
         self._limits = limits
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
         self.trackers = trackers
-        """The user's own, which Tune calls after this one."""
+        """Those of --tracker, which Tune calls after this one."""
+        self.failed = failed
+        """Called with title and reason of a stage that isn't tried again."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune saves it, and nothing restores it."""
@@ -353,6 +368,7 @@ class Monitor(tune.Callback):
         last = result["epochs"][-1] if result["epochs"] else {}
         self.view.advance(node, result["epoch"], len(result["epochs"]), last)
         self._safely(
+            "TensorBoard files",
             self.tensorboard.epochs,
             node.stage_id,
             result["epoch"],
@@ -365,7 +381,7 @@ class Monitor(tune.Callback):
         if node.stage_id in self.searcher.later:  # its node failed its check
             self.view.defer(node, "its machine can't train; trying again elsewhere")
             return
-        self._safely(self.tensorboard.finish, node.stage_id)
+        self._safely("TensorBoard files", self.tensorboard.finish, node.stage_id)
         self._end(node)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
@@ -407,6 +423,12 @@ class Monitor(tune.Callback):
             self.view.defer(node, "out of memory; trying again with fewer stages beside it")
         else:
             self.view.end(node, self._outcome(node))
+            if state == State.FAILED:
+                self._safely(
+                    "failure's notice",
+                    self.failed,
+                    f"{stage_title(node.stage)}: {self._outcome(node)}",
+                )
 
     def _outcome(self, node: Node) -> str:
         dispatcher = self.searcher.dispatcher
@@ -421,8 +443,8 @@ class Monitor(tune.Callback):
     def _node(self, trial: Trial) -> Node:
         return self.searcher.dispatcher.graph[trial.config["stage_id"]]
 
-    def _safely(self, write: Any, *arguments: Any) -> None:
+    def _safely(self, what: str, act: Any, *arguments: Any) -> None:
         try:
-            write(*arguments)
+            act(*arguments)
         except Exception as error:
-            self.view.note(f"TensorBoard files: {error!r}; the sweep continues without")
+            self.view.note(f"{what}: {error!r}; the sweep continues without")
