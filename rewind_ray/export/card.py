@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +105,21 @@ def made(facts: Facts) -> list[str]:
         if not protocol["init"]
         else f"1. Dense network: given with trained weights ({shown(protocol['init'])})."
     ]
-    for number, step in enumerate(spec["steps"], 2):
-        prune, retrain = step["prune"], step["retrain"]
-        amount = "" if prune["fraction"] is None else f" {100 * prune['fraction']:.3g}% of the rest"
-        how = f"{shown(prune['structure'])} by {shown(prune['criterion'])}"
-        lines.append(
-            f"{number}. Pruned{amount}, {how}; retrained {retrain['epochs']} epochs, "
-            f"{shown(retrain['method'])}."
-        )
+    for said, times in groupby(map(step_line, spec["steps"])):
+        again = len(list(times))
+        lines.append(f"{len(lines) + 1}. {said}{f', {again} times over' if again > 1 else ''}.")
     if facts["shrunk"]:
         lines.append(f"{len(lines) + 1}. Pruned filters cut out: the file holds a smaller network.")
     return [*lines, "", f"Stage `{facts['stage_id']}`, epoch {facts['epoch']}."]
+
+
+def step_line(step: Facts) -> str:
+    prune, retrain = step["prune"], step["retrain"]
+    amount = "" if prune["fraction"] is None else f" {100 * prune['fraction']:.3g}% of the rest"
+    return (
+        f"Pruned{amount}, {shown(prune['structure'])} by {shown(prune['criterion'])}; retrained "
+        f"{retrain['epochs']} epochs, {shown(retrain['method'])}"
+    )
 
 
 # What it reaches

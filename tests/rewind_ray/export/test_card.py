@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from rewind_ray.export import command as export_module
-from rewind_ray.export.card import model_card
+from rewind_ray.export.card import made, model_card
 from rewind_ray.export.command import main
 from rewind_ray.export.formats import halved, own_tensors
 from rewind_ray.models import build_network
@@ -132,6 +132,19 @@ def test_its_numbers_are_the_stage_s(
     assert "## Latency" not in card
     head = yaml.safe_load(card.split("---")[1])
     assert head["datasets"] == ["digits"] and head["metrics"] == ["accuracy"]
+
+
+def test_steps_alike_are_one_line() -> None:
+    prune = {"fraction": 0.2, "structure": "unstructured", "criterion": "magnitude"}
+    first = {"prune": prune, "retrain": {"epochs": 2, "method": "finetune"}}
+    then = {"prune": prune, "retrain": {"epochs": 2, "method": "lr_rewind"}}
+    protocol = {"init": "0123abcd"}
+    facts = {
+        **{"spec": {"protocol": protocol, "seed": 0, "steps": [first, then, then, then]}},
+        **{"shrunk": False, "stage_id": "4f0c", "epoch": 2},
+    }
+    how = "Pruned 20% of the rest, unstructured by magnitude; retrained 2 epochs"
+    assert made(facts)[1:3] == [f"2. {how}, finetune.", f"3. {how}, lr_rewind, 3 times over."]
 
 
 def test_a_measured_latency_is_in_it(export: Callable[..., Path]) -> None:
