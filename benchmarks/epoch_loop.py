@@ -27,7 +27,8 @@ from rewind_ray.pruning import apply_mask_, dense_mask, prunable_parameters, pru
 from rewind_ray.spec import Prune
 from rewind_ray.tasks.image import classification_loss
 from rewind_ray.training.arithmetic import arithmetic
-from rewind_ray.training.epoch import autocast, train_epoch
+from rewind_ray.training.epoch import train_epoch
+from rewind_ray.training.update import autocast
 from sweeps.commands.calibrate import prepared_network, random_images
 
 

@@ -7,7 +7,7 @@ torch; only ``build`` imports it. Rewind points hold whatever tensors it keeps, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,27 +42,45 @@ class OptimizerKind:
     source: str
 
 
-def sgd(groups: Iterable[Any], *, momentum: float, nesterov: bool, **common: Any) -> Optimizer:
+def sgd(groups: Sequence[Any], *, momentum: float, nesterov: bool, **common: Any) -> Optimizer:
     from torch.optim import SGD
 
     nesterov = nesterov and momentum > 0
-    return SGD(groups, momentum=momentum, nesterov=nesterov, foreach=True, **common)
+    settings = {"momentum": momentum, "nesterov": nesterov}
+    return SGD(groups, **settings, **kernels(groups), **common)
 
 
 def adam(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
+    groups: Sequence[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import Adam
 
-    return Adam(groups, betas=(beta1, beta2), eps=eps, foreach=True, **common)
+    settings = {**kernels(groups), "capturable": on_gpu(groups)}
+    return Adam(groups, betas=(beta1, beta2), eps=eps, **settings, **common)
 
 
 def adamw(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
+    groups: Sequence[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import AdamW
 
-    return AdamW(groups, betas=(beta1, beta2), eps=eps, foreach=True, **common)
+    settings = {**kernels(groups), "capturable": on_gpu(groups)}
+    return AdamW(groups, betas=(beta1, beta2), eps=eps, **settings, **common)
+
+
+def on_gpu(groups: Sequence[Mapping[str, Any]]) -> bool:
+    return all(parameter.is_cuda for group in groups for parameter in group["params"])
+
+
+def kernels(groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Which of PyTorch's implementations of an optimizer is used for these parameters.
+
+    On a GPU the fused one: a launch for all of them, and a rate that lies on the device, so that
+    the update can be recorded. Not on a CPU: there it rounds otherwise, and takes for granted that
+    a gradient lies in memory as its weights do.
+    """
+    fused = on_gpu(groups)
+    return {"fused": fused, "foreach": not fused}
 
 
 SHARE = Numbers(least=0, below=1)

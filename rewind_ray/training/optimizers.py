@@ -18,12 +18,17 @@ def make_optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimi
         {"params": decayed},
         {"params": others, "weight_decay": 0.0},
     ]
-    return optimizer_named(protocol.optimizer).build(
+    optimizer = optimizer_named(protocol.optimizer).build(
         [group for group in groups if group["params"]],
         lr=protocol.schedule.lr,
         weight_decay=protocol.weight_decay,
         **protocol.optimizer_settings,
     )
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            device = group["params"][0].device
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
+    return optimizer
 
 
 def decayed_parameters(

@@ -22,6 +22,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import Progress, never
 from rewind_ray.training.optimizers import make_optimizer
+from rewind_ray.training.replay import Recorder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,9 @@ class Runtime:
     keep: str = "all"
     """Rewind points that stay. all: every epoch's of baselines, of retrainings those that have a
     row or a child. referenced: those that have a row, or that a stage of the sweep starts from."""
+    replay: bool = True
+    """Whether a GPU records updates and repeats them from the recording, where it can: the same
+    bits, sooner."""
     git_commit: str | None = None
     ray_version: str | None = None
 
@@ -88,6 +92,8 @@ class StageRun:
     kept_epochs: set[int] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
     """Of the next epoch, where a run before this one was stopped in it."""
+    recorder: Recorder | None = None
+    """None: nothing is recorded."""
     stop: Callable[[], bool] = never
     """Asked before every update: must the run break off? Then it raises BrokenOff."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from rewind_ray.training.arithmetic import arithmetic, check_precision
 from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
+from rewind_ray.training.replay import Recorder, can_record
 from rewind_ray.training.row import make_row
 from rewind_ray.training.run import (
     Job,
@@ -116,6 +118,7 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         threads=threads_before(ledger, stage) or runtime.threads,
         target_epoch=0 if stage.adopted else max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
+        recorder=Recorder(task) if runtime.replay and can_record(task) else None,
     )
     torch.set_num_threads(run.threads)
     check_data(run)
@@ -445,6 +448,7 @@ def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None
 
 def train_one_epoch(run: StageRun) -> EpochMetrics:
     stage, task = run.stage, run.task
+    table = task.epoch_table(data_seed(stage), run.epoch) if run.recorder else None
     return train_epoch(
         network=run.network,
         optimizer=run.optimizer,
@@ -459,6 +463,7 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         stop=run.stop,
         backward=task.backward,
         max_gradient_norm=stage.protocol.max_gradient_norm,
+        replay=partial(run.recorder.steps, table) if run.recorder and table else None,
     )
 
 
@@ -495,8 +500,8 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     metrics = {
         "epoch": run.epoch,
         **metrics,
-        "val_accuracy": None if run.diverged else evaluate(run.task, run.network, "val"),
-        "test_accuracy": None if run.diverged else evaluate(run.task, run.network, "test"),
+        "val_accuracy": None if run.diverged else evaluate_run(run, "val"),
+        "test_accuracy": None if run.diverged else evaluate_run(run, "test"),
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
@@ -512,6 +517,11 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
     drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
     return metrics
+
+
+def evaluate_run(run: StageRun, part: str) -> float | None:
+    forward = run.recorder.forward(run.network) if run.recorder else None
+    return evaluate(run.task, run.network, part, forward)
 
 
 def details_of(task: Task) -> dict[str, str]:
