@@ -207,8 +207,10 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def chain_of(kind: str, **changes: Any) -> Stage:
-    """Last stage of a chain whose stages train for 2 or 3 epochs of two updates."""
-    dense = dense_stage(tiny(epochs=3, **changes), 0)
+    """Last stage of a chain whose stages train for 2 or 3 epochs of two updates; the rate drops
+    between two updates of an epoch."""
+    settings = {"epochs": 3, "schedule": Schedule(lr=0.1, drops=(1.5,))}
+    dense = dense_stage(tiny(**settings | changes), 0)
     if kind == "dense":
         return dense
     if kind == "masked":
@@ -284,7 +286,7 @@ def test_an_update_is_recorded_once_and_anew_for_another_network(lab: Lab) -> No
 @needs_gpu
 def test_a_broken_off_epoch_goes_on_between_two_replays(lab: Lab, new_lab: NewLab) -> None:
     """Stopped after every single update, by a new process as it were, against straight through."""
-    stage = dense_stage(tiny(epochs=2, train_examples=128), 0)
+    stage = dense_stage(tiny(epochs=2, train_examples=128, schedule=Schedule(lr=0.1)), 0)
     straight, stops = new_lab("straight"), count()
     straight.run(stage, device="cuda")
     finished = False
