@@ -37,6 +37,8 @@ class OptimizerKind:
     options: Mapping[str, Option]
     weight_decay: str
     """What ``Protocol.weight_decay``, here c, does to a weight w in an update."""
+    tensors: int
+    """How many numbers it keeps of each weight."""
     state_needs: str = ""
     """Option without which (at 0) it keeps no state from one update to the next."""
     source: str
@@ -104,18 +106,21 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
             ),
         },
         weight_decay="c * w is added to the gradient, so w' = w - lr * (gradient + c * w)",
+        tensors=1,
         state_needs="momentum",
         source="stochastic gradient descent with momentum; Sutskever et al. 2013, §2",
     ),
     "adam": OptimizerKind(
         build=adam,
         options=MOMENTS,
+        tensors=2,
         weight_decay="c * w is added to the gradient, before its mean and square are taken (L2)",
         source="Kingma & Ba 2015, Algorithm 1",
     ),
     "adamw": OptimizerKind(
         build=adamw,
         options=MOMENTS,
+        tensors=2,
         weight_decay="w is multiplied by 1 - lr * c beside Adam's step, which doesn't see it",
         source="Loshchilov & Hutter 2019, Algorithm 2",
     ),

@@ -36,6 +36,9 @@ class Options:
     """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if there is one."""
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
     """CPU cores for each stage, which also set its number of threads."""
+    compile: Literal["off", "auto", "on"] = "off"
+    """Compile networks with PyTorch's Inductor: never, stages of 10,000 updates and more, or all. A
+    compiled stage rounds otherwise than one that isn't; one that was begun stays what it is."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
     """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
     tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()

@@ -40,6 +40,8 @@ class EpochMetrics:
     last_lr: float
     train_seconds: float
     examples_per_second: float
+    waited_seconds: float = 0.0
+    """Of ``train_seconds``, those in which the next batch wasn't there yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,11 +109,12 @@ def train_epoch(
         loss_sum=torch.tensor(progress.loss_sum, dtype=torch.float32, device=device),
         correct=torch.tensor(progress.correct, dtype=torch.long, device=device),
     )
+    awaited = Awaited(batches)
     replayed = replay and replay(update, learning_rate, seed, progress.updates)
     if replayed:
         update, steps = replayed
     else:
-        steps = steps_of(update, batches, learning_rate, seed, progress.updates)
+        steps = steps_of(update, awaited, learning_rate, seed, progress.updates)
     examples, updates, counted = progress.examples, progress.updates, False
     for step in steps:
         if stop():
@@ -135,7 +138,26 @@ def train_epoch(
         last_lr=learning_rate(updates - 1),
         train_seconds=seconds,
         examples_per_second=examples / seconds,
+        waited_seconds=awaited.seconds,
     )
+
+
+class Awaited:
+    """Batches, and the seconds that were spent waiting for them so far."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = iter(batches)
+        self.seconds = 0.0
+
+    def __iter__(self) -> Awaited:
+        return self
+
+    def __next__(self) -> Batch:
+        begun = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.seconds += time.perf_counter() - begun
 
 
 def steps_of(

@@ -101,9 +101,10 @@ class TableUpdate:
             before = [int(counter) for counter in self.counters]
             self()
             after = [int(counter) for counter in self.counters]
-            for _ in range(times - 1):
-                self.number.zero_()  # an epoch may be shorter than this
-                self()
+            with uncounted(self.update.network):  # as it is recorded: a compiler compiles it anew
+                for _ in range(times - 1):
+                    self.number.zero_()  # an epoch may be shorter than this
+                    self()
             self.counts = [a - b for a, b in zip(after, before, strict=True)]
         self.update.optimizer.zero_grad()
 
