@@ -48,8 +48,7 @@ def sgd(groups: Sequence[Any], *, momentum: float, nesterov: bool, **common: Any
     from torch.optim import SGD
 
     nesterov = nesterov and momentum > 0
-    settings = {"momentum": momentum, "nesterov": nesterov}
-    return SGD(groups, **settings, **kernels(groups), **common)
+    return SGD(groups, momentum=momentum, nesterov=nesterov, **kernels(groups), **common)
 
 
 def adam(

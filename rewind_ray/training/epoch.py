@@ -116,16 +116,19 @@ def train_epoch(
     else:
         steps = steps_of(update, awaited, learning_rate, seed, progress.updates)
     examples, updates, counted = progress.examples, progress.updates, False
+
+    def so_far() -> Progress:
+        return Progress(
+            updates=updates,
+            loss_sum=float(update.loss_sum),
+            correct=int(update.correct),
+            examples=examples,
+            seconds=time.perf_counter() - begun,
+        )
+
     for step in steps:
         if stop():
-            break_off = Progress(
-                updates=updates,
-                loss_sum=float(update.loss_sum),
-                correct=int(update.correct),
-                examples=examples,
-                seconds=time.perf_counter() - begun,
-            )
-            raise BrokenOff(break_off)
+            raise BrokenOff(so_far())
         loss = step()
         counted |= loss.correct is not None
         examples += loss.examples

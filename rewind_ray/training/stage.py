@@ -420,6 +420,7 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
 
 
 def _run_epoch(run: StageRun) -> dict[str, Any]:
+    is_first = run.epoch == run.progress.updates == 0
     try:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
@@ -427,7 +428,8 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
             point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
             write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, broken.progress)
         raise
-    report_limit(run, trained)
+    if is_first:
+        report_limit(run, trained)
     run.epoch += 1
     run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
     metrics: dict[str, Any] = {
@@ -453,10 +455,9 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
 
 
 def report_limit(run: StageRun, trained: EpochMetrics) -> None:
-    """After the first epoch of a stage whose batches are read while it trains."""
-    if run.epoch or run.progress.updates or trained.train_seconds < limits.SECONDS:
-        return
-    if run.task.epoch_table(data_seed(run.stage), 0) is None:
+    """Of an epoch's training, where its batches are read meanwhile and it took a while."""
+    long = trained.train_seconds >= limits.SECONDS
+    if long and run.task.epoch_table(data_seed(run.stage), 0) is None:
         reading, line = limits.limit_of(trained.waited_seconds, trained.train_seconds)
         log.log(logging.WARNING if reading else logging.INFO, line)
 
