@@ -149,7 +149,7 @@ def bare_updates(load: Workload, device: torch.device, steps: int) -> Callable[[
                 loss = nn.functional.cross_entropy(network(images), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return train
 
