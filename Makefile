@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# where it is set, every test worker and every command would compile all modules again
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test check smoke install clean
 
 install: $(VENV)/installed
@@ -23,7 +26,7 @@ test: install
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy rewind_ray analysis
+	$(BIN)/mypy rewind_ray analysis sweeps trainables
 
 # every recipe with a tiny network and little data, one seed
 smoke: install

@@ -1,10 +1,11 @@
-"""A small vision transformer of torchvision, its attention pruned along with the rest.
+"""A small vision transformer of timm's, its attention pruned along with the rest.
 
+pip install timm
 python examples/vision_transformer.py
 
-`prunable` is a pattern of parameters' names: without it only convolutions and linear layers are
-pruned, and the attention's input projections are not among these. A ViT of timm's is given the same
-way, by a function that returns `timm.create_model(...)`.
+`prunable` is a pattern of parameters' names: here the matrices of the blocks, attention and
+perceptron, and neither the embedding of the patches nor the classifier. Any network of timm's is
+given this way, by a function that returns `timm.create_model(...)`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from functools import cache
 
 import torch
 from sklearn.datasets import load_digits
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 import rewind_ray
 from rewind_ray.schedule import Schedule
@@ -23,13 +24,7 @@ from rewind_ray.schedule import Schedule
 
 def transformer() -> nn.Module:
     return VisionTransformer(
-        image_size=16,
-        patch_size=4,
-        num_layers=2,
-        num_heads=4,
-        hidden_dim=64,
-        mlp_dim=128,
-        num_classes=10,
+        img_size=16, patch_size=4, depth=2, num_heads=4, embed_dim=64, mlp_ratio=2, num_classes=10
     )
 
 
@@ -55,7 +50,7 @@ def main() -> None:
         *images(given.number),
         target_compression=3,
         max_accuracy_drop=0.05,
-        prunable="encoder.*weight",
+        prunable="blocks.*weight",
         epochs=given.epochs,
         optimizer="adamw",
         schedule=Schedule(lr=0.001, shape="cosine", warmup_epochs=0.5),

@@ -7,8 +7,8 @@ doesn't train again.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ import torch
 from rich.progress import Progress, TextColumn
 from torch import nn
 
+from rewind_ray.command_line import DONE
 from rewind_ray.datasets.own import OwnData, load_own
 from rewind_ray.digests import tensors_digest
 from rewind_ray.errors import UserError
 from rewind_ray.export import command as exporting
 from rewind_ray.export.formats import Exported, Form, check_form, form_of
-from rewind_ray.importing import GIVEN, give, path_of
+from rewind_ray.importing import GIVEN, SEPARATOR, give, is_import_path, path_of
 from rewind_ray.models.history import history_files
+from rewind_ray.models.own import read_weights
 from rewind_ray.protocols import plain, usual_rewind_epoch
 from rewind_ray.pruning import check_prune
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
@@ -49,7 +51,7 @@ from rewind_ray.targets import (
     planned,
     step_of,
 )
-from rewind_ray.tasks import adopting_history, identified, planned_task
+from rewind_ray.tasks import adopting, adopting_history, identified, planned_task, task_class
 from rewind_ray.tasks.identity import uncovered
 from rewind_ray.training.given import store_given
 from rewind_ray.training.graph import Graph, build_graph
@@ -60,6 +62,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("method", "density", "compression_ratio", "n_seeds", "test_accuracy", "accuracy_change")
+
+IsLast = Callable[[Stage, ResultRow], bool]
+"""Whether nothing is trained after a stage with this row."""
+
+
+def never(stage: Stage, row: ResultRow) -> bool:
+    return False
+
 
 Network = nn.Module | str | Any
 """A module (copied, and taken for trained), a function that returns one, or a name or import path
@@ -78,34 +88,39 @@ def compare(
     epochs: int | None = None,
     retrain_epochs: int | None = None,
     trained: bool | None = None,
+    init: str | Path | None = None,
     init_history: str | Path | None = None,
+    data: str | Path | None = None,
     storage: str = "results",
     name: str = "compare",
     device: str = "auto",
+    ray: bool | str = False,
     quiet: bool = False,
     **protocol: Any,
 ) -> Results:
     """Train dense networks, prune each to every density, and retrain it by every method.
 
     train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
-    alone an import path or function that returns both. methods: names, or ``Retrain``s; finetune,
-    lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how, its
-    fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out. trained:
-    the network is adopted as it comes; True of a module if left out. init_history: folder of the
-    network's own checkpoints, such as 0000.pt to 0090.pt, adopted as its training: the last one is
-    the trained network and says T, and weights can be rewound to the others. protocol: other fields
-    of ``spec.Protocol``, such as batch_size, schedule, optimizer, weight_decay, prunable.
+    alone a name such as ``"cifar10"`` or ``"folder:photos"``, an import path, or a function that
+    returns both. data: folder of a named data set's files. methods: names, or ``Retrain``s;
+    finetune, lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how,
+    its fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out.
+    trained: the network is adopted as it comes; True of a module if left out. init: file of
+    trained weights that it is adopted with. init_history: folder of the network's own checkpoints,
+    such as 0000.pt to 0090.pt, adopted as its training: the last one is the trained network and
+    says T, and weights can be rewound to the others. ray: False trains one stage after the other
+    in this process; True starts Ray on this machine, and an address, such as ``"auto"``, uses a
+    cluster: as many at once as there is room for, of networks and data that workers can import.
+    protocol: other fields of ``spec.Protocol``, such as batch_size, schedule, optimizer,
+    weight_decay, prunable.
 
-    Raises UserError for what can't be trained so.
+    Stages, ids and storage are those of ``python -m sweeps.compare``. Raises UserError for what
+    can't be trained so.
     """
-    described = described_protocol(
-        network,
-        train_data,
-        test_data,
-        total_epochs(epochs, 30, init_history),
-        trained,
-        init_history,
-        protocol,
+    given = Given(trained=trained, init=init, history=init_history)
+    epochs = total_epochs(epochs, 30, init_history)
+    described, folder = described_protocol(
+        network, train_data, test_data, data, epochs, given, protocol
     )
     if retrain_epochs is None:
         retrain_epochs = max(1, described.epochs - usual_rewind_epoch(described))
@@ -124,8 +139,8 @@ def compare(
                     raise UserError(f"density is {density:g}; allowed: above 0 and below 1")
                 step = replace(how, fraction=1 - density)
                 stages.append(retrain_stage(dense, step, retrain))
-    results = Results(storage=storage, name=name, stages=stages, history=init_history)
-    results.train(device, quiet)
+    results = Results(storage=storage, name=name, stages=stages, given=given, data=folder)
+    results.train(device, quiet, ray)
     return results
 
 
@@ -150,10 +165,14 @@ def prune(
     method: str = "lr_rewind",
     seed: int = 0,
     trained: bool | None = None,
+    init: str | Path | None = None,
     init_history: str | Path | None = None,
+    data: str | Path | None = None,
+    retrain_epochs: int | None = None,
     storage: str = "results",
     name: str = "prune",
     device: str = "auto",
+    ray: bool | str = False,
     quiet: bool = False,
     **protocol: Any,
 ) -> Best:
@@ -164,80 +183,125 @@ def prune(
     ``"500kB"`` or ``"1.5MB"``; target_latency, ``"2ms"``, of a forward pass of one example in fp32
     on latency_device. The last two need structure ``"filters"``. The last network within
     ``max_accuracy_drop`` (a fraction, 0.005 is half a point; None: any) is the answer, with the
-    target reached or not. epochs: of each retraining, and T, 20 if left out; with init_history T is
-    that of its last file, and so is each retraining if left out. Other arguments: see ``compare``.
+    target reached or not. epochs: T, 20 if left out, or that of the last file of init_history.
+    retrain_epochs: of each step, T if left out. Other arguments: see ``compare``.
 
-    Raises UserError where not even the first step stays within the drop, and, before anything is
-    trained, where the target can't be reached however much is pruned.
+    Stages, ids and storage are those of ``python -m sweeps.prune``. Raises UserError where not even
+    the first step stays within the drop, and, before anything is trained, where the target can't be
+    reached however much is pruned.
     """
     target = chosen_target(target_compression, target_size, target_latency, structure, str)
     step = step_of(structure, criterion, scope)
     check_prune(step)
     check_form(Form(format=format))
-    total = total_epochs(None if init_history else epochs, 20, init_history)
-    described = described_protocol(
-        network, train_data, test_data, total, trained, init_history, protocol
+    given = Given(trained=trained, init=init, history=init_history)
+    total = total_epochs(epochs, 20, init_history)
+    described, folder = described_protocol(
+        network, train_data, test_data, data, total, given, protocol
     )
     on = exporting.chosen_device(latency_device)
-    asked = f"target_{target.kind}"
-    plan = planned(target, step, described, seed, asked, history=init_history, device=on)
-    retrain = Retrain(method=method, epochs=total if epochs is None else epochs)
-    stage = dense_stage(described, seed)
-    best: Best | None = None
-    stages = []
-    for number in range(1, plan.most + 1):
-        stage = retrain_stage(stage, plan.step, retrain)
-        stages.append(stage)
-        results = Results(storage=storage, name=name, stages=stages, history=init_history)
-        results.train(device, quiet)
-        found = results.row(stage)
-        if found is None or found.status == "diverged":
-            break
-        drop = results.drop(stage)
-        if max_accuracy_drop is not None and drop > max_accuracy_drop:
-            break
-        best = Best(storage=storage, stage=stage, row=found, drop=drop)
-        value, reached, hopeless = found.compression_ratio, number == plan.steps, False
+    plan = planned(
+        *(target, step, described, seed, f"target_{target.kind}", folder),
+        init=init,
+        history=init_history,
+        device=on,
+    )
+    retrain = Retrain(method=method, epochs=retrain_epochs or total)
+    end = dense_stage(described, seed)
+    for _ in range(plan.most):
+        end = retrain_stage(end, plan.step, retrain)
+    results = Results(storage=storage, name=name, stages=[end], given=given, data=folder)
+    found: dict[int, Best] = {}
+
+    def best_at(stage: Stage, row: ResultRow) -> tuple[Best, bool]:
+        """What a step reached, and whether it is the last one; measured once."""
+        value, reached, last = row.compression_ratio, stage.level == plan.steps, False
+        best = Best(storage=storage, stage=stage, row=row, drop=results.drop(stage), data=folder)
         if target.is_measured:
             value, hopeless = measure_target(target, best._exported(), Form(format=format), on)
             reached = target.reached(value)
-        best = replace(best, target=target, value=value, reached=reached)
-        if reached or hopeless:
-            break
-    if best is None:
+            last = reached or hopeless
+        return replace(best, target=target, value=value, reached=reached), last
+
+    def is_last(stage: Stage, row: ResultRow) -> bool:
+        if stage.level == 0:
+            return False
+        if max_accuracy_drop is not None and results.drop(stage) > max_accuracy_drop:
+            return True
+        found[stage.level], last = best_at(stage, row)
+        return last
+
+    results.train(device, quiet, ray, is_last)
+    if not found:
         assert plan.step.fraction is not None
         raise UserError(
             f"the first step, to {1 / (1 - plan.step.fraction):.2f}×, already costs more than "
             f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
         )
-    return best
+    return found[max(found)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Trained weights that the user has."""
+
+    trained: bool | None = None
+    """Whether the network comes with them."""
+    init: str | Path | None = None
+    """Their file."""
+    history: str | Path | None = None
+    """The folder of those of several epochs."""
 
 
 def described_protocol(
     network: Network,
     train_data: Any,
     test_data: Any,
+    data: str | Path | None,
     epochs: int,
-    trained: bool | None,
-    history: str | Path | None,
+    given: Given,
     changes: dict[str, Any],
-) -> Protocol:
-    """What the commands make of the same network, data and settings."""
-    if history is not None and trained:
+) -> tuple[Protocol, str | None]:
+    """What the commands make of the same network, data and settings, and the data's folder."""
+    if given.history is not None and (given.trained or given.init is not None):
+        other = "trained is True" if given.trained else f"init is {str(given.init)!r}"
         raise UserError(
-            f"trained is True, and init_history is {str(history)!r}, whose last file is the "
+            f"{other}, and init_history is {str(given.history)!r}, whose last file is the "
             "trained network; leave one of them out"
         )
-    if trained is None:
-        trained = isinstance(network, nn.Module)
+    known = {field.name for field in fields(Protocol)}
+    for name in changes:
+        if name not in known:
+            raise TypeError(
+                f"there is no argument {name!r}; besides their own, compare and prune take the "
+                f"fields of rewind_ray.spec.Protocol: {', '.join(sorted(known))}. How compare "
+                "prunes is said by prune=rewind_ray.spec.Prune(structure=..., ...)"
+            )
     dataset, size = data_path(train_data, test_data)
-    settings: dict[str, Any] = {"epochs": epochs, "task": "classification", **changes}
+    usual = plain(network_path(network), dataset)
+    task = "classification" if is_import_path(dataset) else usual.task
+    settings: dict[str, Any] = {
+        "task": task,
+        "task_options": {},
+        "augmentation": usual.augmentation,
+        "image_size": None,
+        **changes,
+    }
+    dataset, folder, place = task_class(settings["task"]).located(
+        dataset, None if data is None else str(data), settings
+    )
+    settings = {"epochs": epochs, **settings, **place, **changes}
     if size is not None and "batch_size" not in changes:
         settings["batch_size"] = min(64, size)
-    described = identified(plain(network_path(network), dataset, **settings), None)
-    if history is not None:
-        return adopting_history(described, None, history)
-    return replace(described, init=BUILDER) if trained else described
+    described = identified(plain(network_path(network), dataset, **settings), folder)
+    if given.history is not None:
+        return adopting_history(described, folder, given.history), folder
+    if given.init is not None and given.init != BUILDER:
+        weights = read_weights(given.init, "init")
+        return adopting(described, folder, weights, f"init {given.init}"), folder
+    trained = isinstance(network, nn.Module) if given.trained is None else given.trained
+    adopted = trained or given.init == BUILDER
+    return (replace(described, init=BUILDER) if adopted else described), folder
 
 
 def total_epochs(epochs: int | None, usual: int, history: str | Path | None) -> int:
@@ -287,8 +351,9 @@ class Results:
     """Of the record in the storage."""
     stages: list[Stage]
     """Ends of the chains."""
-    history: str | Path | None = None
-    """Folder of the weights that the dense networks are given, where they are."""
+    given: Given = Given()
+    data: str | None = None
+    """Folder of the data set's files, where it has one."""
 
     @property
     def ledger(self) -> Ledger:
@@ -298,29 +363,72 @@ class Results:
     def graph(self) -> Graph:
         return build_graph(self.stages)
 
-    def train(self, device: str = "auto", quiet: bool = False) -> None:
-        """Whatever is missing. A stage whose parent has diverged is left out."""
+    def train(
+        self,
+        device: str = "auto",
+        quiet: bool = False,
+        ray: bool | str = False,
+        is_last: IsLast = never,
+    ) -> None:
+        """Whatever is missing. Left out are stages after one that has diverged or ``is_last``."""
+        if ray:
+            self._train_on_ray("local" if ray is True else ray, is_last)
+            return
         on = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        runtime = Runtime(storage=self.storage, device=on, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        runtime = Runtime(storage=self.storage, data=self.data, device=on, threads=threads)
         ledger, graph = self.ledger, self.graph
-        store_given(graph, ledger, folder=self.history)
+        store_given(graph, ledger, self.given.init, self.given.history)
         self._record(ledger, graph)
         columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
         with Progress(*columns, disable=quiet) as bar:
             if not quiet:
                 for protocol in {stage.protocol for stage in self.stages}:
-                    task = planned_task(protocol, None)
+                    task = planned_task(protocol, self.data)
                     if warning := uncovered(task.network(0), task.prunable, protocol):
                         bar.console.print(warning, markup=False, soft_wrap=True)
             shown = bar.add_task(self.name, total=len(graph), now="")
+            ended: set[str] = set()
+            """Stages that have no descendants."""
             for node in graph.values():
                 stage = node.stage
                 bar.update(shown, now=f"{stage.method}, level {stage.level}, seed {stage.seed}")
-                parent = stage.parent and self.row(stage.parent)
-                if stage.parent is None or (parent and parent.status != "diverged"):
+                if stage.parent is not None and stage.parent.stage_id in ended:
+                    ended.add(stage.stage_id)
+                else:
                     with torch.random.fork_rng():
                         run_stage(node.job, runtime, ledger)
+                    row = self.row(stage)
+                    if row is None or row.status == "diverged" or is_last(stage, row):
+                        ended.add(stage.stage_id)
                 bar.advance(shown)
+
+    def _train_on_ray(self, address: str, is_last: IsLast) -> None:
+        """As the commands do, which show how far they are and what failed."""
+        from sweeps.options import Options
+        from sweeps.run.launch import Sweep, run_sweep
+
+        for stage in self.stages:
+            for path in (stage.protocol.network, stage.protocol.dataset, stage.protocol.task):
+                if path.startswith((f"{GIVEN}{SEPARATOR}", f"__main__{SEPARATOR}")):
+                    raise UserError(
+                        f"{path} exists in this process only, and Ray's workers can't import it; "
+                        "put the function into a module beside the script, or leave ray out"
+                    )
+        sweep = Sweep(
+            name=self.name,
+            stages=self.stages,
+            data=self.data,
+            init=None if self.given.init is None else str(self.given.init),
+            history=None if self.given.history is None else str(self.given.history),
+            stop=is_last,
+        )
+        code = run_sweep(sweep, Options(storage=self.storage, address=address))
+        if code != DONE:
+            raise UserError(
+                f"not every stage could be trained (exit code {code}); what is done is kept in "
+                f"{self.storage}, and the same call goes on"
+            )
 
     def _record(self, ledger: Ledger, graph: Graph) -> None:
         """As a sweep's, so that housekeeping keeps the stages and the analysis finds them."""
@@ -396,7 +504,8 @@ class Results:
         stage, row = max(
             within, key=lambda each: (each[1].compression_ratio, -drops[each[0].stage_id])
         )
-        return Best(storage=self.storage, stage=stage, row=row, drop=drops[stage.stage_id])
+        drop = drops[stage.stage_id]
+        return Best(storage=self.storage, stage=stage, row=row, drop=drop, data=self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,6 +523,8 @@ class Best:
     """What was reached of it: a compression ratio, bytes of the file, or milliseconds."""
     reached: bool = True
     """Whether the target was."""
+    data: str | None = None
+    """Folder of the data set's files, where it has one."""
 
     @property
     def model(self) -> nn.Module:
@@ -440,15 +551,17 @@ class Best:
             "flops_remaining": self.row.flops_remaining,
         }
 
-    def export(self, out: str, dtype: str = "fp32", masks: bool = False) -> dict[str, Any]:
+    def export(self, out: str | Path, dtype: str = "fp32", masks: bool = False) -> dict[str, Any]:
         """Write a .safetensors (weights), .pt2, .onnx or .pt (a state_dict), and beside it what is
         known of it as .json, and a model card as .md.
 
         dtype: fp32, fp16 or, of ONNX, int8. masks: of a state_dict, as torch.nn.utils.prune has
         them. Returns what is known. Raises UserError for what doesn't go together.
         """
-        form = form_of(out, dtype, masks)
-        return exporting.write_export(self._exported(), Path(out).absolute(), form, trust=True)
+        form = form_of(str(out), dtype, masks)
+        return exporting.write_export(
+            self._exported(), Path(out).absolute(), form, self.data, trust=True
+        )
 
     def file_bytes(self, format: str = "pt2") -> int:
         """Of the file that ``export`` writes."""
@@ -469,5 +582,5 @@ class Best:
         stage = self.stage
         cut = any(step.prunes_channels for step in stage.chain)
         return exporting.load_export(
-            Ledger(self.storage), stage.stage_id, stage.train_epochs, cut, None, trust=True
+            Ledger(self.storage), stage.stage_id, stage.train_epochs, cut, self.data, trust=True
         )

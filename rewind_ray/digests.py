@@ -230,7 +230,10 @@ def _name(thing: Any) -> str:
     if isinstance(thing, ModuleType):
         return thing.__name__
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    module = getattr(named, "__module__", None)
+    if module is None:  # a method written in C has only its class's
+        module = getattr(getattr(named, "__objclass__", None), "__module__", "builtins")
+    return f"{module}.{named.__qualname__}"
 
 
 def _package(thing: Any) -> str:

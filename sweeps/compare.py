@@ -36,7 +36,7 @@ from rewind_ray.models.history import history_files
 from rewind_ray.models.own import own_builder, read_weights
 from rewind_ray.network_options import Option
 from rewind_ray.optimizers import OPTIMIZERS, read_options
-from rewind_ray.protocols import TASK_PROTOCOLS, protocol_named, usual_rewind_epoch
+from rewind_ray.protocols import TASK_PROTOCOLS, plain, protocol_named, usual_rewind_epoch
 from rewind_ray.pruning import criteria_help
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.schedule import SHAPES, Schedule
@@ -207,12 +207,13 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
         place["prunable"] = training.prunable
     if training.network_option:
         place["network_options"] = named_options(training.network_option, "--network-option")
+    asked = training.epochs if training.init_history is None else history_epochs(training)
+    if asked is not None and asked < 1:
+        raise UserError(f"--epochs is {asked}; allowed: whole numbers from 1 up")
+    if asked is not None and make_protocol is plain:  # which has drops for any, not to be rounded
+        place["epochs"] = asked
     protocol = make_protocol(training.network, dataset, **place)
-    epochs = protocol.epochs if training.epochs is None else training.epochs
-    if training.init_history is not None:
-        epochs = history_epochs(training)
-    if epochs < 1:
-        raise UserError(f"--epochs is {epochs}; allowed: whole numbers from 1 up")
+    epochs = protocol.epochs if asked is None else asked
     if training.lr is not None and not 0 < training.lr < math.inf:
         raise UserError(f"--lr is {training.lr:g}; allowed: numbers above 0")
     schedule = chosen_schedule(training, protocol, epochs)
@@ -241,7 +242,7 @@ def history_epochs(training: Training) -> int:
     return last
 
 
-def given(training: Training) -> dict[str, str | None]:
+def given(training: Training) -> dict[str, Any]:
     """Fields of ``Sweep``: where trained weights are."""
     return {"init": training.init, "history": training.init_history}
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from rewind_ray.command_line import DONE
 from rewind_ray.errors import UserError
 from rewind_ray.export.command import chosen_device, load_export, write_export
 from rewind_ray.export.formats import Exported, Form, check_form
@@ -48,7 +49,7 @@ from sweeps.compare import Training, chosen_protocol, given
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, sweep_name
 from sweeps.plan.naming import percent
-from sweeps.run.launch import DONE, Sweep, command, run_sweep
+from sweeps.run.launch import Sweep, command, run_sweep
 
 NAME = "prune"
 Scopes: Any = Literal[tuple(SCOPES)]

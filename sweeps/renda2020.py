@@ -191,8 +191,19 @@ def networks_of(name: str, figure: Figure) -> tuple[str, ...]:
 def main(
     figure: Annotated[
         Literal[
-            *("fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9"),
-            *("fig10", "fig11", "fig12", "table1"),
+            "fig1",
+            "fig2",
+            "fig3",
+            "fig4",
+            "fig5",
+            "fig6",
+            "fig7",
+            "fig8",
+            "fig9",
+            "fig10",
+            "fig11",
+            "fig12",
+            "table1",
         ],
         tyro.conf.Positional,
     ],

@@ -142,7 +142,8 @@ class StageTrainable(tune.Trainable):
     def _claimed(self) -> str:
         """Claim the stage; the driver that has it now, which may be another one."""
         self._ticket = uuid.uuid4().hex[:16]
-        return claim(self._ledger(), *(self.config[name] for name in CLAIM), ticket=self._ticket)
+        stage_id, driver, instead_of = (self.config[name] for name in CLAIM)
+        return claim(self._ledger(), stage_id, driver, instead_of, self._ticket)
 
     def _release(self) -> None:
         release(self._ledger(), self.config["stage_id"], self.config["driver"])

@@ -69,7 +69,7 @@ from rewind_ray.tasks.image import ImageClassification
 from rewind_ray.tasks.own import Classification
 from rewind_ray.text import printable
 from rewind_ray.training.recalibrate import pruned_accuracies
-from rewind_ray.training.row import device_name
+from rewind_ray.training.row import dense_multiply_adds, device_name
 
 log = logging.getLogger("rewind_ray.export")
 
@@ -352,7 +352,7 @@ def sizes(task: Task, stage: Stage, network: nn.Module, mask: Mask) -> dict[str,
         "params_total": sum(parameter.numel() for parameter in dense.parameters()),
         "params_prunable": params_prunable,
         "params_remaining": params_remaining,
-        "flops_dense": sum(multiply_adds(dense, example).values()),
+        "flops_dense": dense_multiply_adds(task),
         "flops_remaining": remaining_multiply_adds(multiply_adds(network, example), mask),
     }
 

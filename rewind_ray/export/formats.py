@@ -181,12 +181,22 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def exported_program(exported: Exported, form: Form) -> torch.export.ExportedProgram:
+    """For any number of examples. Raises UserError for a network that branches on values."""
     number = torch.export.Dim("N")
     examples = tuple(torch.cat([given, given]) for given in exported.example)
     shapes = tuple({0: number} for _ in examples)
-    if form.dtype == "fp16":  # whose forward has all inputs as one argument
-        return torch.export.export(InHalf(exported.network), examples, dynamic_shapes=(shapes,))
-    return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
+    try:
+        if form.dtype == "fp16":  # whose forward has all inputs as one argument
+            return torch.export.export(InHalf(exported.network), examples, dynamic_shapes=(shapes,))
+        return torch.export.export(exported.network, examples, dynamic_shapes=shapes)
+    except Exception as error:  # of many types, most of them private
+        if not type(error).__module__.startswith("torch."):
+            raise
+        raise UserError(
+            f"PyTorch can't make one program of {type(exported.network).__name__}'s forward pass "
+            f"({str(error).partition(chr(10))[0][:160]}): a branch on values, or a size that is "
+            "fixed to one number of examples; --format safetensors or state_dict keeps the weights"
+        ) from error
 
 
 # fp16

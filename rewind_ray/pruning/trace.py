@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
+from rewind_ray.errors import UserError
 from rewind_ray.pruning.channels import Channels, ChannelTensor, Coupled
 from rewind_ray.pruning.example import fitted
 
@@ -72,6 +72,8 @@ class _Trace:
 
     def groups(self) -> Iterator[Any]:
         """All that the channels of a convolution run through, coupled ones together; each once."""
+        import torch_pruning as tp
+
         covered: set[nn.Module] = set()
         for module in self.names:
             if (
@@ -99,7 +101,7 @@ class _Trace:
             return not self.graph.is_out_channel_pruning_fn(dep.handler)
         if isinstance(module, nn.BatchNorm2d):
             return True
-        return dep.target.type == tp.ops.OPTYPE.RESHAPE or _zero_stays_zero(dep.target)
+        return is_of_type(dep.target, "RESHAPE") or _zero_stays_zero(dep.target)
 
     def tensors(self, dep: Any) -> list[tuple[str, int, tuple[int, ...]]]:
         """Name, dimension of the channels, and shape of what they run through."""
@@ -116,13 +118,35 @@ class _Trace:
 
 
 def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
-    """Of a copy without data: nothing is computed."""
+    """Of a copy without data: nothing is computed.
+
+    Raises UserError where the forward pass asks for values, as ``if x.mean() > 0`` does.
+    """
+    import torch_pruning as tp
+
     copied = copy.deepcopy(network).to("meta").requires_grad_(True)
-    with torch.enable_grad():
-        graph = tp.DependencyGraph().build_dependency(
-            copied, fitted(example, copied), verbose=False
-        )
+    try:
+        with torch.enable_grad():
+            graph = tp.DependencyGraph().build_dependency(
+                copied,
+                fitted(example, copied),
+                forward_fn=lambda traced, inputs: traced(*inputs),
+                verbose=False,
+            )
+    except RuntimeError as error:
+        raise UserError(
+            f"where the channels of {type(network).__name__} run can't be followed: its forward "
+            f"pass fails on tensors without values ({str(error).partition(chr(10))[0][:120]}); "
+            "write it without branches on values, or prune single weights: structure unstructured"
+        ) from error
     return _Trace(graph, {module: name for name, module in copied.named_modules()})
+
+
+def is_of_type(node: Any, kind: str) -> bool:
+    """Whether torch-pruning takes a node for that kind of operation."""
+    from torch_pruning.ops import OPTYPE
+
+    return bool(node.type == OPTYPE[kind])
 
 
 def _followers(trace: _Trace) -> dict[str, list[str]]:
@@ -159,7 +183,7 @@ def _sources(norm: Any) -> list[nn.Module]:
 
 
 def _zero_stays_zero(node: Any) -> bool:
-    if node.type != tp.ops.OPTYPE.ELEMENTWISE:
+    if not is_of_type(node, "ELEMENTWISE"):
         return False
     operation = node.grad_fn.name().rstrip("0123456789").removesuffix("Backward")
     if operation == "ConstantPadNd":  # of the last two dimensions, height and width; with zeros

@@ -16,10 +16,20 @@ from rewind_ray.result import ResultRow
 from rewind_ray.retraining import METHODS, equal_flops, original_and_more, stays_at_first
 from rewind_ray.spec import Prune, Retrain, Stage
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.tasks.task import Task
 from rewind_ray.training.run import StageRun
 
 FORWARD_AND_BACKWARD = 3
 """Cost of training on an example, in forward passes: the backward pass costs about two."""
+
+
+def dense_multiply_adds(task: Task) -> int:
+    """Of one forward pass of the unpruned network on one example."""
+    try:
+        counts = multiply_adds(task.meta_network(), task.example())
+    except RuntimeError:  # its forward pass asks for values, ``if x.mean() > 0``: there are none
+        counts = multiply_adds(task.network(0), task.example())
+    return sum(counts.values())
 
 
 def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> ResultRow:
@@ -30,7 +40,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
     trained = 0 if stage.adopted else metrics["epoch"]
     history = [run.metrics(epoch) for epoch in range(1, trained + 1)]
     dense = task.meta_network()
-    flops_dense = sum(multiply_adds(dense, task.example()).values())
+    flops_dense = dense_multiply_adds(task)
     flops = multiply_adds(run.network, task.example())
     flops_remaining = remaining_multiply_adds(flops, {**run.mask, **run.companions})
     prunable = run.num_prunable

@@ -297,7 +297,7 @@ def examine_cluster(
 
     def on(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         here = NodeAffinitySchedulingStrategy(nodes[name]["NodeID"], soft=False)
-        remote = ray.remote(num_cpus=0, scheduling_strategy=here)(function)
+        remote = ray.remote(num_cpus=0, scheduling_strategy=here)(function)  # type: ignore[call-overload]
         return ray.get(remote.remote(*arguments), timeout=NODE_TIMEOUT_SECONDS)
 
     token = f".doctor-{uuid.uuid4().hex[:8]}"
@@ -401,5 +401,5 @@ def show(results: list[CheckResult]) -> None:
                 verdict = Text(result.verdict, style=STYLES[result.verdict])
                 table.add_row(verdict, result.check, Text(f"{result.seen}{advice}"))
         console.print(table)
-    counts = Counter(result.verdict for result in results)
+    counts = Counter[str](result.verdict for result in results)
     console.print(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES))

@@ -157,7 +157,7 @@ HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
 def table_lines() -> list[tuple[str, ...]]:
     """Command, what it reproduces, seeds, stages, epochs, published values."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for entry in catalogue():
         graph = build_graph(stage for s in range(entry.seeds) for stage in entry.stages(s))
         whole = cost(graph)
@@ -185,8 +185,8 @@ def list_command(markdown: bool = False) -> None:
         return
     shown = Table(show_lines=True)
     for heading in HEADINGS:
-        justify = "right" if heading in ("seeds", "stages", "epochs") else "left"
-        shown.add_column(heading, justify=justify)
+        is_number = heading in ("seeds", "stages", "epochs")
+        shown.add_column(heading, justify="right" if is_number else "left")
     for line in lines:
         shown.add_row(line[0].removeprefix("python -m "), *line[1:])
     make_console().print(shown)

@@ -33,6 +33,7 @@ def flags_of(spec: type, name: str) -> Any:
 
 
 def _hint_and_default(spec: type, name: str) -> tuple[Any, Any]:
+    kind: Any
     kind, unset, knob = kind_of(spec, name), unset_of(spec)[name], knobs_of(spec)[name]
     hint: Any = tuple[float, ...] if kind is tuple else kind
     default, several = unset, kind is tuple
@@ -41,7 +42,7 @@ def _hint_and_default(spec: type, name: str) -> tuple[Any, Any]:
     elif kind in (int, float):
         hint, default, several = tuple[kind, ...], () if unset is None else (unset,), True
     usual = "" if knob.usual is None else f"; {knob.usual:g} where one is needed and none is given"
-    settings = {"help": f"{knob.help}{usual}."}
+    settings: dict[str, Any] = {"help": f"{knob.help}{usual}."}
     if knob.metavar:
         settings["metavar"] = f"{knob.metavar} [...]" if several else knob.metavar
     return Annotated[hint, tyro.conf.arg(**settings)], field(default=default)

@@ -47,11 +47,11 @@ def seeds_lines(graph: Graph, test_sizes: Sequence[int] = ()) -> list[str]:
         for goal in GOALS
         if goal < least and (number := seeds_to_show(goal, pairs, scatter))
     ]
-    number = f"{pairs} {'pair' if pairs == 1 else 'pairs'} of methods"
+    compared = f"{pairs} {'pair' if pairs == 1 else 'pairs'} of methods"
     source = "as published ResNets have"
     if scatter > PAIRED_DEVIATION:
         source = f"{IMAGES_DEVIATION} of the test images"
-    how = f"80% power, {number}, {in_points(scatter)} of scatter from seed to seed, {source}"
+    how = f"80% power, {compared}, {in_points(scatter)} of scatter from seed to seed, {source}"
     return [f"seeds    {seeds}: {'; '.join([what, *needed])} ({how})"]
 
 

@@ -33,7 +33,7 @@ def tracker(path: str, note: Callable[[str], None]) -> tune.Callback:
     return Tracker(path, callback, note)
 
 
-class Tracker(tune.Callback):  # type: ignore[misc]
+class Tracker(tune.Callback):
     """Passes Tune's calls on. After the first that fails it passes on none, and says so."""
 
     def __init__(self, path: str, callback: tune.Callback, note: Callable[[str], None]) -> None:

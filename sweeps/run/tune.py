@@ -234,7 +234,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
     )
 
 
-class GivingUp(tune.Stopper):  # type: ignore[misc]
+class GivingUp(tune.Stopper):
     """Ends a trial that fails repeatedly with the same text, and all trials if the storage can't be
     written to."""
 
@@ -280,7 +280,7 @@ def stage_folder(trial: Trial) -> str:
     return f"{trial.config['stage_id']}-{trial.trial_id}"
 
 
-class Monitor(tune.Callback):  # type: ignore[misc]
+class Monitor(tune.Callback):
     """Passes Tune's events on to the live view and TensorBoard. Never raises."""
 
     def __init__(

@@ -47,7 +47,7 @@ class StageSource(Protocol):
         """Add stages for an idle slot; False if there is nothing to add now."""
 
 
-class TuneSearcher(Searcher):  # type: ignore[misc]
+class TuneSearcher(Searcher):
     """Suggests stages as they become ready: one trial for each.
 
     ``suggest`` returns None while all remaining stages wait for running ones, and FINISHED, without
@@ -96,7 +96,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         """trial_id -> stage_id of running trials."""
         self.left = math.inf
         """Number of stages still to be suggested in this run of Tune."""
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "runtime": runtime,
             "cpus": cpus,
             "gpus": gpus,
@@ -108,7 +108,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         """Empty: Tune saves it, but a sweep continues from the ledger."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         self.look_elsewhere()
         if not self.left or self.storage_failure:
             return Searcher.FINISHED

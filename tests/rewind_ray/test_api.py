@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
 import rewind_ray
-from rewind_ray.api import Results
+from rewind_ray.api import Given, Results, described_protocol
 from rewind_ray.errors import UserError
-from rewind_ray.spec import dense_stage
+from rewind_ray.spec import Prune, dense_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import missing_epochs
+from sweeps.compare import Training, chosen_protocol
 from tests.rewind_ray.own.test_identity import OWN
 from tests.rewind_ray.own.user_code import Perceptron, perceptron, wine
 
@@ -107,7 +112,7 @@ def test_a_history_is_adopted_and_rewound_to(tmp_path: Path) -> None:
     small = rewind_ray.prune(
         *(perceptron, *wine().values()),
         method="weight_rewind",
-        epochs=3,
+        retrain_epochs=3,
         target_compression=2,
         **settings,
     )
@@ -128,3 +133,89 @@ def test_a_history_is_adopted_and_rewound_to(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(UserError, match=words):
         rewind_ray.compare(*arguments, quiet=True)  # type: ignore[arg-type]
+
+
+class Branching(nn.Module):
+    """Its forward pass branches on the values of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.classify = nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.inner(inputs).relu()
+        if hidden.mean() > 0.3:
+            hidden = hidden / 2
+        return self.classify(self.outer(hidden).relu().mean((2, 3)))
+
+
+@pytest.mark.slow
+def test_a_network_that_branches_on_values(tmp_path: Path) -> None:
+    """Trained, pruned and counted; what needs one program of it is refused."""
+    inputs = torch.randn(32, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = (inputs, (inputs.mean((1, 2, 3)) > 0).long())
+    settings: dict[str, Any] = {
+        "seeds": 1,
+        "epochs": 2,
+        "storage": str(tmp_path / "st"),
+        "quiet": True,
+    }
+    results = rewind_ray.compare(
+        Branching, data, data, methods=["lr_rewind"], densities=[0.5], **settings
+    )
+    rows = results.rows()
+    by_hand = 4 * 4 * 9 * 1 * 4 + 2 * 2 * 9 * 4 * 4 + 4 * 2
+    assert set(rows["flops_dense"]) == {by_hand}
+    best = results.best(max_accuracy_drop=1.0)
+    with pytest.raises(UserError, match="--format safetensors or state_dict"):
+        best.export(tmp_path / "small.pt2")
+    best.export(tmp_path / "small.safetensors")
+    with pytest.raises(UserError, match="branches on values"):
+        filters = Prune(fraction=0.5, structure="filters", shrink=True)
+        rewind_ray.compare(Branching, data, data, methods=["lr_rewind"], prune=filters, **settings)
+
+
+def test_an_argument_that_nobody_takes(storage: str) -> None:
+    with pytest.raises(TypeError, match=r"'structure'.*prune=rewind_ray"):
+        rewind_ray.compare(perceptron, *wine().values(), structure="filters", storage=storage)
+
+
+NETWORK, DATA = (f"tests.rewind_ray.own.user_code:{name}" for name in ("perceptron", "wine"))
+
+
+@pytest.mark.parametrize("epochs", [20, 30, 45, 60])
+def test_stages_are_those_of_the_command(epochs: int, tmp_path: Path) -> None:
+    """Whatever the number of epochs makes of the schedule, and with trained weights."""
+    torch.manual_seed(0)
+    torch.save(Perceptron().state_dict(), tmp_path / "trained.pt")
+    init = str(tmp_path / "trained.pt")
+    typed = Training(network=NETWORK, dataset=DATA, epochs=epochs, batch_size=16, init=init)
+    called = described_protocol(
+        *(NETWORK, DATA, None, None, epochs, Given(init=init)), {"batch_size": 16}
+    )
+    assert chosen_protocol(typed, None) == called
+
+
+def test_a_folder_of_images_is_that_of_the_command(tmp_path: Path) -> None:
+    for part, name in itertools.product(("train", "test"), ("cat", "dog")):
+        (tmp_path / part / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8), (number, 9, 9)).save(tmp_path / part / name / f"{number}.png")
+    named = {"network": "resnet20", "dataset": f"folder:{tmp_path}", "epochs": 3}
+    typed = Training(**named, protocol="plain", prunable="*conv*")
+    called = described_protocol(
+        *("resnet20", f"folder:{tmp_path}", None, None, 3, Given()), {"prunable": "*conv*"}
+    )
+    assert chosen_protocol(typed, None) == called
+
+
+@pytest.mark.slow
+def test_on_ray_are_the_same_stages(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**QUICK, "seeds": 1, "storage": str(tmp_path)}
+    here = rewind_ray.compare(perceptron, wine, **settings | {"storage": str(tmp_path / "here")})
+    there = rewind_ray.compare(NETWORK, DATA, **settings, ray=True)
+    columns = ["stage_id", "test_accuracy", "density"]
+    assert here.rows()[columns].equals(there.rows()[columns])
+    with pytest.raises(UserError, match="exists in this process only"):
+        rewind_ray.compare(Perceptron(), *wine().values(), **settings, ray=True)

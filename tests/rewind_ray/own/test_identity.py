@@ -231,3 +231,14 @@ def test_tensors_are_told_apart_by_name_type_shape_and_value() -> None:
 
 def test_code_of_other_packages_is_left_out() -> None:
     assert code_digest([torch.nn.Linear]) == code_digest([])
+
+
+class WithC:
+    """Its default arguments are methods written in C, which belong to no module."""
+
+    def build(self, make=object.__init__, last=[].append):
+        return make, last
+
+
+def test_what_is_written_in_c_is_named_by_its_class():
+    assert code_digest([WithC]) == code_digest([WithC])

@@ -36,8 +36,8 @@ from tests.rewind_ray.tiny_stages import child, tiny
 
 INPUTS = {"points": 3500, "specs": 2500, "rows": 2000, "metrics": 1500, "sweeps": 800, "names": 500}
 REFUSALS = (ValueError, CorruptRewindPoint, FileNotFoundError)
-SECONDS = 20.0  # of CPU: what a file that was made to take minutes would need, on a slow machine too
-"""Of processor time that reading one small file may take at most; it takes milliseconds."""
+SECONDS = 20.0
+"""Of processor time that reading one small file may take at most; it takes milliseconds here."""
 MEMORY = 400 * 2**20
 """Bytes that all of it may add to the memory of the process."""
 
