@@ -83,7 +83,8 @@ def main() -> int:
     limits = {precision: products_a_second(precision, device) for precision in PRECISIONS}
     found["limits"] = limits
     for precision, rate in limits.items():
-        print(f"{precision}: {2e-12 * rate:,.0f} TFLOP/s in a product of matrices")
+        speed = "not there" if rate is None else f"{2e-12 * rate:,.0f} TFLOP/s"
+        print(f"{precision}: {speed} in a product of matrices")
     print(HEADING)
     left_out = []
     for name, measure in measurements(device, limits):

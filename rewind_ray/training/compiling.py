@@ -7,6 +7,8 @@ Inductor keeps what it compiles in a folder that all processes of a user share o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ def compiled_loss(batch_loss: BatchLoss, network: nn.Module) -> BatchLoss:
     word, once it has done so a number of times.
     """
     torch.compiler.reset()
-    forward = torch.compile(network, dynamic=False)
+    forward: Any = torch.compile(network, dynamic=False)
 
     def loss(_: nn.Module, batch: Batch) -> Loss | Tensor:
         return batch_loss(forward, batch)

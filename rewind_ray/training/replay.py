@@ -211,7 +211,7 @@ def record(of: TableUpdate, places: tuple[int, ...]) -> Recorded:
 
     Raises RuntimeError where something in it can't be recorded.
     """
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with beside(stream):
         of.rehearse_()
     graph = torch.cuda.CUDAGraph()
@@ -313,7 +313,8 @@ class RecordedForward(nn.Module):
 
     def _record(self, images: Tensor) -> RecordedPass:
         static = images.clone()
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        graph = torch.cuda.CUDAGraph()
         # without a cache: a weight that was cast to bf16 before would be read from where it was
         with autocast(images.device, self.precision, cache=False):
             with beside(stream):

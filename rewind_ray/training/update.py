@@ -32,7 +32,7 @@ class Update:
     batch_loss: BatchLoss
     backward: Backward
     precision: str
-    masked: list[nn.Parameter]
+    masked: list[Tensor]
     """Parameters of which weights are pruned."""
     multipliers: list[Tensor]
     """Of each of these, see ``multipliers_of``."""
@@ -74,7 +74,7 @@ def multipliers_of(parameters: dict[str, nn.Parameter], mask: Mask) -> list[Tens
 
 @torch.no_grad()
 def clip_gradients_(
-    network: nn.Module, masked: list[nn.Parameter], multipliers: list[Tensor], norm: float
+    network: nn.Module, masked: list[Tensor], multipliers: list[Tensor], norm: float
 ) -> None:
     """Scale the gradient down to ``norm``, if it is larger; that of pruned weights becomes 0."""
     pairs = zip(masked, multipliers, strict=True)
