@@ -6,18 +6,22 @@ BIN := $(VENV)/bin
 # where it is set, every test worker and every command would compile all modules again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check smoke install clean
+.PHONY: quickstart test check smoke docs install clean
 
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"error: Python {sys.version.split()[0]} found, 3.11 or newer needed; name one: make PYTHON=python3.12 ...")'
+	@echo "Making a virtual environment in $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing PyTorch, Ray and the rest: about 5 GB to download and unpack, a minute on a"
+	@echo "fast machine and network, half an hour on slow ones. The next lines say what comes."
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 quickstart: install
-	$(BIN)/python -m sweeps.quickstart
+	@echo "Starting (the first import of PyTorch and Ray takes up to a minute on a slow disk) ..."
+	$(BIN)/rewind-ray quickstart
 
 # on all cores; a file's tests stay together, because they share what they train
 test: install
@@ -30,7 +34,12 @@ check: install
 
 # every recipe with a tiny network and little data, one seed
 smoke: install
-	$(BIN)/python -m sweeps smoke
+	$(BIN)/rewind-ray smoke
+
+# the documentation as a site, in build/site; any warning is an error
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs build/site
+	@echo "build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build *.egg-info

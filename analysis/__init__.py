@@ -5,7 +5,7 @@ questions/    what is asked of them: frontiers, headlines, comparisons, claims, 
 draw/         figures of any points, and draw/papers: every figure and table of the three papers
 reference/    the papers' published results, as rows
 report/       all of it in one page
-commands/     python -m analysis ...
+commands/     rewind-ray analysis ...
 
 The way of a row: table.rows -> table.checks -> table.points -> questions -> draw or report.
 """

@@ -1,4 +1,10 @@
-"""What the rows of a sweep say."""
+"""What the rows of a sweep say.
+
+Examples:
+  rewind-ray analysis report results --out report.html
+  rewind-ray analysis compare results --methods lr_rewind weight_rewind
+  rewind-ray analysis headline rows.csv --max-drops 0.5pt --json
+"""
 
 from __future__ import annotations
 

@@ -156,6 +156,19 @@ def make_bucket(place: Place) -> None:
             True,
         ),
     )
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=place.bucket,
+        LifecycleConfiguration={
+            "Rules": [
+                {  # a lost worker's, which no listing shows and which cost like objects
+                    "ID": "incomplete uploads",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": ""},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                }
+            ]
+        },
+    )
     print(f"bucket {place.bucket} in {place.region}, closed to the public")
 
 

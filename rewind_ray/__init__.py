@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rewind_ray.spec import Prune, Retrain
     from rewind_ray.tasks import Loss, Metric, Task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "rewind_ray.api": ("Best", "Results", "compare", "prune"),

@@ -102,7 +102,7 @@ def compare(
 
     train_data, test_data: torch Datasets of (input, class) or pairs of tensors; or as train_data
     alone a name such as ``"cifar10"`` or ``"folder:photos"``, an import path, or a function that
-    returns both. data: folder of a named data set's files. methods: names, or ``Retrain``s;
+    returns both. data: folder of a named data set's files. methods: names, or ``Retrain``;
     finetune, lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how,
     its fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out.
     trained: the network is adopted as it comes; True of a module if left out. init: file of
@@ -114,7 +114,7 @@ def compare(
     protocol: other fields of ``spec.Protocol``, such as batch_size, schedule, optimizer,
     weight_decay, prunable.
 
-    Stages, ids and storage are those of ``python -m sweeps.compare``. Raises UserError for what
+    Stages, ids and storage are those of ``rewind-ray compare``. Raises UserError for what
     can't be trained so.
     """
     given = Given(trained=trained, init=init, history=init_history)
@@ -155,7 +155,7 @@ def prune(
     target_compression: float | None = None,
     target_size: str | None = None,
     target_latency: str | None = None,
-    max_accuracy_drop: float | None = None,
+    max_accuracy_drop: float | str | None = None,
     structure: str = DEFAULT_STRUCTURE,
     criterion: str = DEFAULT_CRITERION,
     scope: str = "global",
@@ -182,14 +182,15 @@ def prune(
     target_compression, 10 if none is given; target_size, of the file of this ``format``, as
     ``"500kB"`` or ``"1.5MB"``; target_latency, ``"2ms"``, of a forward pass of one example in fp32
     on latency_device. The last two need structure ``"filters"``. The last network within
-    ``max_accuracy_drop`` (a fraction, 0.005 is half a point; None: any) is the answer, with the
+    ``max_accuracy_drop`` (a fraction, 0.005, or points, "0.5pt"; None: any) is the answer, with the
     target reached or not. epochs: T, 20 if left out, or that of the last file of init_history.
     retrain_epochs: of each step, T if left out. Other arguments: see ``compare``.
 
-    Stages, ids and storage are those of ``python -m sweeps.prune``. Raises UserError where not even
+    Stages, ids and storage are those of ``rewind-ray prune``. Raises UserError where not even
     the first step stays within the drop, and, before anything is trained, where the target can't be
     reached however much is pruned.
     """
+    limit = drop_of(max_accuracy_drop)
     target = chosen_target(target_compression, target_size, target_latency, structure, str)
     step = step_of(structure, criterion, scope)
     check_prune(step)
@@ -226,7 +227,7 @@ def prune(
     def is_last(stage: Stage, row: ResultRow) -> bool:
         if stage.level == 0:
             return False
-        if max_accuracy_drop is not None and results.drop(stage) > max_accuracy_drop:
+        if limit is not None and results.drop(stage) > limit:
             return True
         found[stage.level], last = best_at(stage, row)
         return last
@@ -251,6 +252,15 @@ class Given:
     """Their file."""
     history: str | Path | None = None
     """The folder of those of several epochs."""
+
+
+def drop_of(limit: float | str | None) -> float | None:
+    """``"0.5pt"`` and 0.005 -> 0.005. Raises UserError for a text that is no such difference."""
+    if not isinstance(limit, str):
+        return limit
+    from analysis.table.metrics import difference_of
+
+    return difference_of(limit, "max_accuracy_drop", zero=True)
 
 
 def described_protocol(
@@ -479,25 +489,28 @@ class Results:
         accuracy_against_compression(self.rows(), out)
 
     def report(self, out: str) -> None:
-        """The page of ``python -m analysis report``, of all that the storage holds."""
+        """The page of ``rewind-ray analysis report``, of all that the storage holds."""
         from analysis.commands.report import report_command
 
         report_command(self.storage, out=out)
 
-    def best(self, max_accuracy_drop: float = 0.005) -> Best:
-        """The smallest network that is at most this much (a fraction) less accurate than its dense
-        one, by validation where there is one. Raises UserError, with how far it got, without any.
+    def best(self, max_accuracy_drop: float | str = 0.005) -> Best:
+        """The smallest network that is at most this much (a fraction, or points as ``"0.5pt"``)
+        less accurate than its dense one, by validation where there is one. Raises UserError, with
+        how far it got, without any.
         """
+        limit = drop_of(max_accuracy_drop)
+        assert limit is not None
         rows = [(stage, row) for stage in self.stages if (row := self.row(stage)) is not None]
         sound = [(stage, row) for stage, row in rows if row.status == "done"]
         if not sound:
             raise UserError(f"none of the {len(self.stages)} networks could be trained to its end")
         drops = {stage.stage_id: self.drop(stage) for stage, _ in sound}
-        within = [each for each in sound if drops[each[0].stage_id] <= max_accuracy_drop]
+        within = [each for each in sound if drops[each[0].stage_id] <= limit]
         if not within:
             nearest = min(sound, key=lambda each: drops[each[0].stage_id])
             raise UserError(
-                f"no network is within {100 * max_accuracy_drop:g} points of its dense one; the "
+                f"no network is within {100 * limit:g} points of its dense one; the "
                 f"nearest, {nearest[1].compression_ratio:.2f}× by {nearest[0].method}, is "
                 f"{100 * drops[nearest[0].stage_id]:.2f} points down: allow that, or more epochs"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -91,17 +92,42 @@ def run_one_of(
         summary = (function.__doc__ or "").partition("\n")[0]
         app.command(name=name, help=summary)(function)
         docstring = function.__doc__ if named == list(typed[:1]) else docstring
-    code: int | None = run_cli(app.cli, f"python -m {package}", docstring, typed or ["--help"])
+    prog = "rewind-ray" if package == "sweeps" else f"rewind-ray {package}"
+    code: int | None = run_cli(app.cli, prog, docstring, typed or ["--help"])
     return code
 
 
 def _filled(text: str) -> str:
-    """Paragraphs filled to the terminal's width; lists and examples, which are indented, kept."""
+    """Paragraphs filled to the terminal's width; of lists and examples, which are indented, only
+    the lines that are longer are broken."""
     width = min(shutil.get_terminal_size().columns, WIDEST_HELP)
     return "\n\n".join(
-        paragraph if "\n " in paragraph else textwrap.fill(paragraph, width)
+        "\n".join(_folded(line, width) for line in paragraph.split("\n"))
+        if "\n " in paragraph
+        else textwrap.fill(paragraph, width)
         for paragraph in text.strip("\n").split("\n\n")
     )
+
+
+def _folded(line: str, width: int) -> str:
+    """A line of a list continues below its second column; a command after a backslash."""
+    if len(line) <= width:
+        return line
+    indent = len(line) - len(line.lstrip())
+    command = line.lstrip().startswith(("rewind-ray ", "python -m "))
+    columns = re.match(r" *\S+ {2,}", line)
+    below = indent + 4 if command else columns.end() if columns else indent
+    rest = line.rstrip("\\").rstrip()
+    parts = textwrap.wrap(
+        rest.lstrip(),
+        width - 2 * command,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * below,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    ending = " \\" if line.endswith("\\") else ""
+    return (" \\\n" if command else "\n").join(parts) + ending
 
 
 def make_console() -> Console:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rewind_ray.errors import UserError
@@ -15,6 +17,23 @@ FOLDER = "folder"
 """``folder:PATH`` is a data set of images, whatever modules there are."""
 NAMES_SHOWN = 5
 """Names of a module that an error message lists."""
+
+
+def check_not_hidden(*packages: str) -> None:
+    """Raises ImportError where a file of the user's hides a package of this project.
+
+    With ``python -m`` Python looks into the working directory first. The command ``rewind-ray``
+    imports the project's packages before it does.
+    """
+    ours = Path(__file__).resolve().parents[1]
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        place = Path(spec.origin).resolve() if spec and spec.origin else None
+        if place != ours / name / "__init__.py":
+            raise ImportError(
+                f"{place} hides the package {name!r} of rewind-ray; rename it, start from another "
+                "folder, or write rewind-ray COMMAND instead of python -m"
+            )
 
 
 def is_import_path(text: str) -> bool:

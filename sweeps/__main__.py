@@ -1,11 +1,12 @@
 """Commands around the sweeps.
 
 Examples:
-  python -m sweeps list
-  python -m sweeps smoke --only wang2023
-  python -m sweeps doctor --storage results
-  python -m sweeps calibrate --network resnet56 --precision bf16
-  python -m sweeps storage verify results
+  rewind-ray list
+  rewind-ray smoke --only wang2023
+  rewind-ray doctor --storage results
+  rewind-ray calibrate --network resnet56 --precision bf16
+  rewind-ray status --watch results
+  rewind-ray storage verify results
 """
 
 from __future__ import annotations

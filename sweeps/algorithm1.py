@@ -7,10 +7,10 @@ that of the validation accuracy below the same seed's dense network (of the test
 there is no validation set). The result is the last network before the drop.
 
 Examples:
-  python -m sweeps.algorithm1 --dataset digits --protocol digits --network digits_resnet
-  python -m sweeps.algorithm1 --network resnet56 --target-compression 10 --dry-run
-  python -m sweeps.algorithm1 --dataset folder:/data/flowers --max-accuracy-drop 1pt
-  python -m sweeps.algorithm1 --method weight_rewind --share 0.9
+  rewind-ray algorithm1 --dataset digits --protocol digits --network digits_resnet
+  rewind-ray algorithm1 --network resnet56 --target-compression 10 --dry-run
+  rewind-ray algorithm1 --dataset folder:/data/flowers --max-accuracy-drop 1pt
+  rewind-ray algorithm1 --method weight_rewind --share 0.9
 """
 
 from __future__ import annotations

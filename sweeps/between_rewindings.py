@@ -9,15 +9,15 @@ iterative. α is chosen by validation accuracy and compared by test accuracy, wi
 figure shows all of it.
 
 Not yet measured by us on WRN-16-8; --dry-run shows the cost. Digits take minutes:
-  python -m sweeps.between_rewindings --dataset digits --network digits_resnet --protocol digits
+  rewind-ray between-rewindings --dataset digits --network digits_resnet --protocol digits
       --densities 0.05 0.02 --fractions 0.5 0.8 --target-compression 25
 
 Examples:
-  python -m sweeps.between_rewindings --dry-run
-  python -m sweeps.between_rewindings --smoke --seeds 2
-  python -m sweeps.between_rewindings --network resnet56 --protocol renda_cifar --shares 0.9
+  rewind-ray between-rewindings --dry-run
+  rewind-ray between-rewindings --smoke --seeds 2
+  rewind-ray between-rewindings --network resnet56 --protocol renda_cifar --shares 0.9
       --restore-momentum
-  python -m sweeps.between_rewindings --fractions 0.2 --densities --alphas 0.1 0.5 0.9
+  rewind-ray between-rewindings --fractions 0.2 --densities --alphas 0.1 0.5 0.9
 """
 
 from __future__ import annotations

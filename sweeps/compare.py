@@ -9,15 +9,15 @@ own data a function that returns {"train": ..., "test": ...}, Datasets or pairs 
 (docs/own.md).
 
 Examples:
-  python -m sweeps.compare --dataset digits --network digits_resnet --protocol digits
-  python -m sweeps.compare --network my_models:resnet --dataset my_data:load --epochs 30
-  python -m sweeps.compare --network my_models:resnet --init trained.pt --dataset folder:photos \\
+  rewind-ray compare --dataset digits --network digits_resnet --protocol digits
+  rewind-ray compare --network my_models:resnet --dataset my_data:load --epochs 30
+  rewind-ray compare --network my_models:resnet --init trained.pt --dataset folder:photos \\
       --split 0.2
-  python -m sweeps.compare --dataset folder:/data/flowers --image-size 32 --epochs 30
-  python -m sweeps.compare --task translation --dataset multi30k --network gnmt_small \\
+  rewind-ray compare --dataset folder:/data/flowers --image-size 32 --epochs 30
+  rewind-ray compare --task translation --dataset multi30k --network gnmt_small \\
       --data /data/multi30k --densities 0.2 --rewind-epoch 6 --restore-momentum
-  python -m sweeps.compare --dataset cifar10 --network resnet56 --methods lr_rewind --levels 10
-  python -m sweeps.compare --dataset cifar100 --structure filters --densities 0.5 0.25 --dry-run
+  rewind-ray compare --dataset cifar10 --network resnet56 --methods lr_rewind --levels 10
+  rewind-ray compare --dataset cifar100 --structure filters --densities 0.5 0.25 --dry-run
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ Not yet measured by us. At the 17.4 updates/s published for an RTX 3080 one seed
 GPU-hours; --dry-run shows the total.
 
 Examples:
-  python -m sweeps.iterative_wrn --dry-run
-  python -m sweeps.iterative_wrn --smoke
-  python -m sweeps.iterative_wrn --data /data/cifar10 --precision bf16 --gpus-per-trial 1/2
-  python -m sweeps.iterative_wrn --fractions 0.3 --target-compression 20
+  rewind-ray iterative-wrn --dry-run
+  rewind-ray iterative-wrn --smoke
+  rewind-ray iterative-wrn --data /data/cifar10 --precision bf16 --gpus-per-trial 1/2
+  rewind-ray iterative-wrn --fractions 0.3 --target-compression 20
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ that is the default, and ``--rates as_written`` the text's reading. Every settin
 in docs/protocols/mikler2022.md.
 
 Examples:
-  python -m sweeps.mikler2022 fig1 --dry-run
-  python -m sweeps.mikler2022 fig3 --smoke
-  python -m sweeps.mikler2022 fig5 --seeds 3 --data /data/cifar10
+  rewind-ray mikler2022 fig1 --dry-run
+  rewind-ray mikler2022 fig3 --smoke
+  rewind-ray mikler2022 fig5 --seeds 3 --data /data/cifar10
 """
 
 from __future__ import annotations

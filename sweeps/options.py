@@ -12,6 +12,7 @@ import tyro
 
 from analysis.table.metrics import difference_of
 from rewind_ray.errors import UserError
+from sweeps.run.ray_access import check_address
 
 SEEDS_LIMIT = 10_000
 
@@ -31,22 +32,32 @@ class Options:
     keep: Literal["all", "referenced"] = "all"
     """Rewind points of the baselines to keep: of all epochs, or only those this sweep needs."""
     max_concurrent: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Most stages to train at once; as many as there is room for if left out."""
+    """Most stages to train at once; if left out, as many as the cluster can have room for."""
     gpus_per_trial: Annotated[str, tyro.conf.arg(metavar="F")] = "auto"
-    """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if there is one."""
+    """Share of a GPU for each stage: 1, 1/2, 1/3, ..., 0 for the CPU; auto: 1 if a machine of the
+    cluster has one, or one that it can still start."""
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
     """CPU cores for each stage, which also set its number of threads."""
     compile: Literal["off", "auto", "on"] = "off"
     """Compile networks with PyTorch's Inductor: never, stages of 10,000 updates and more, or all. A
     compiled stage rounds otherwise than one that isn't; one that was begun stays what it is."""
-    address: Annotated[str, tyro.conf.arg(metavar="auto|local|ray://HOST")] = "local"
-    """Ray cluster: local (started for this sweep), auto (the running one) or ray://HOST."""
-    tracker: Annotated[tuple[str, ...], tyro.conf.arg(metavar="package.module:callback")] = ()
-    """Own Tune callbacks that follow the sweep, such as one that logs to a service."""
+    address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "local"
+    """Ray cluster: local (started for this sweep), auto (the one of this machine) or HOST:PORT."""
+    max_hours: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
+    """End after so many hours: no stage begins any more, and those that run save their epoch."""
+    max_cost: Annotated[float | None, tyro.conf.arg(metavar="USD")] = None
+    """End in the same way once the cluster's machines have cost so much since the sweep's start,
+    by the prices of the cluster file (labels usd-per-hour)."""
+    tracker: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="mlflow|wandb|package.module:callback")
+    ] = ()
+    """Services that follow the sweep: MLflow, Weights & Biases, or an own Tune callback."""
+    notify: Annotated[str | None, tyro.conf.arg(metavar="COMMAND")] = None
+    """Command to run when a stage fails for good and when the sweep ends; reads JSON on stdin."""
     dry_run: bool = False
     """Show the stage graph and its cost in epochs, time and disk; train nothing."""
     updates_per_second: Annotated[float | None, tyro.conf.arg(metavar="F")] = None
-    """With --dry-run: speed of one stage, as python -m sweeps calibrate measures it."""
+    """With --dry-run: speed of one stage, as rewind-ray calibrate measures it."""
     smoke: bool = False
     """Try the same graph and code with a tiny network, little data and few epochs."""
 
@@ -61,16 +72,33 @@ class Options:
             raise UserError(
                 "--storage is empty; give a folder, or a URI such as s3://bucket/folder"
             )
+        if self.data is not None and "://" in self.data:
+            raise UserError(
+                f"--data is {self.data!r}; allowed: a folder, the same on every machine. Copy what "
+                "is in a bucket to one first (aws s3 sync, gcloud storage rsync), such as by "
+                "worker_setup_commands in the cluster file"
+            )
         if self.seeds is not None and self.seeds > SEEDS_LIMIT:
             raise UserError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
         if not 0 < self.cpus_per_trial < math.inf:
             raise UserError(
                 f"--cpus-per-trial is {self.cpus_per_trial:g}; allowed: numbers above 0"
             )
+        for name in ("max_hours", "max_cost"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {limit:g}; allowed: numbers above 0"
+                )
+        if self.max_cost is not None and self.address == "local":
+            raise UserError(
+                f"--max-cost is {self.max_cost:g}, but with --address local no machine has a price"
+            )
         rate = self.updates_per_second
         if rate is not None and not 0 < rate < math.inf:
             raise UserError(f"--updates-per-second is {rate:g}; allowed: numbers above 0")
         gpu_share(self.gpus_per_trial)
+        check_address(self.address)
 
     @property
     def threads(self) -> int:

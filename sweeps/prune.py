@@ -9,11 +9,11 @@ it. The drop is that of the validation accuracy below
 the dense network (of the test accuracy without a validation set).
 
 Examples:
-  python -m sweeps.prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
+  rewind-ray prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
       --split 0.2 --target-compression 10 --max-accuracy-drop 0.5pt
-  python -m sweeps.prune --network resnet20 --dataset cifar10 --structure filters \\
+  rewind-ray prune --network resnet20 --dataset cifar10 --structure filters \\
       --target-size 500kB
-  python -m sweeps.prune --network my_models:resnet --dataset my_data:load --structure filters \\
+  rewind-ray prune --network my_models:resnet --dataset my_data:load --structure filters \\
       --target-latency 2ms --max-accuracy-drop 1pt
 """
 

@@ -5,9 +5,9 @@ baseline, pruned in one shot to four densities, each retrained in three ways. 78
 epochs with 6 seeds.
 
 Examples:
-  python -m sweeps.quickstart
-  python -m sweeps.quickstart --seeds 2
-  python -m sweeps.quickstart --dry-run
+  rewind-ray quickstart
+  rewind-ray quickstart --seeds 2
+  rewind-ray quickstart --dry-run
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ passes.
   table1  the dense networks
 
 Examples:
-  python -m sweeps.renda2020 fig3 --networks resnet56 --dry-run
-  python -m sweeps.renda2020 fig10 --smoke
-  python -m sweeps.renda2020 fig5 --networks resnet56 --data /data --precision bf16
+  rewind-ray renda2020 fig3 --networks resnet56 --dry-run
+  rewind-ray renda2020 fig10 --smoke
+  rewind-ray renda2020 fig5 --networks resnet56 --data /data --precision bf16
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ as a command, and its comparison with Renda et al.'s Algorithm 1 at the same sea
 seeds. The same command continues an interrupted search; nothing is suggested or trained twice.
 
 Examples:
-  python -m sweeps.search --dataset digits --network digits_resnet --protocol digits
-  python -m sweeps.search --network resnet56 --objectives accuracy --target-compression 10 --dry-run
-  python -m sweeps.search --objectives cost --target-compression 10 --max-accuracy-drop 0.5pt
-  python -m sweeps.search --objectives accuracy compression --methods finetune lr_rewind llr
-  python -m sweeps.search --space space.toml --sampler grid
+  rewind-ray search --dataset digits --network digits_resnet --protocol digits
+  rewind-ray search --network resnet56 --objectives accuracy --target-compression 10 --dry-run
+  rewind-ray search --objectives cost --target-compression 10 --max-accuracy-drop 0.5pt
+  rewind-ray search --objectives accuracy compression --methods finetune lr_rewind llr
+  rewind-ray search --space space.toml --sampler grid
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph, trained
+from sweeps.run.failures import record_failures
 from sweeps.run.launch import (
     Sweep,
     command,
     prepare_data,
-    record_failures,
     record_sweep,
     report_trouble,
     runtime_of,
 )
+from sweeps.run.notify import check_command
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
@@ -258,6 +259,7 @@ def run_search(
     protocol = spec.protocol
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    check_command(options.notify)
     name = sweep_name(how.name, options)
     study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
     num_validation = validation_images(protocol, folder)
@@ -303,7 +305,7 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
     search.report = report
     with view:
         try:
-            train_graph(
+            limit = train_graph(
                 dispatcher,
                 runtime_of(sweep, options),
                 options,
@@ -316,6 +318,9 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
     console.print(view.summary(), markup=False)
+    if limit is not None:
+        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
+        return FAILED
     if not (dispatcher.ended and search.ended):
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED

@@ -15,9 +15,9 @@ every setting with its source is in docs/protocols/wang2023.md. The dense networ
 end too (84.56% on ImageNet-100), whatever the epoch that it is pruned at.
 
 Examples:
-  python -m sweeps.wang2023 table4 --dry-run
-  python -m sweeps.wang2023 table6 --data /data --precision bf16
-  python -m sweeps.wang2023 setups --smoke
+  rewind-ray wang2023 table4 --dry-run
+  rewind-ray wang2023 table6 --data /data --precision bf16
+  rewind-ray wang2023 setups --smoke
 """
 
 from __future__ import annotations

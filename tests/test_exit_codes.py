@@ -12,6 +12,7 @@ import pytest
 
 from analysis.__main__ import main as analysis
 from analysis.commands import COMMANDS
+from rewind_ray import command_line
 from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, WRONG_USAGE, exit_code
 from rewind_ray.errors import DataError, MissingFile, UserError
 from rewind_ray.export.command import main as export
@@ -162,3 +163,16 @@ def test_an_internal_value_error_shows_its_traceback(broken: str, start: str) ->
     assert done.returncode == 1, done.stderr
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.rstrip().endswith("ValueError: math domain error")
+
+
+def test_long_lines_of_a_help_are_broken_so_that_they_can_be_typed() -> None:
+    command = "  rewind-ray prune --network my_models:resnet --init trained.pt --split 0.2 \\"
+    folded = command_line._folded(command, 40).split("\n")
+    assert all(len(line) <= 40 and line.endswith(" \\") for line in folded)
+    assert " ".join(line.strip(" \\") for line in folded) == command.strip(" \\")
+    listed = "  fig6    weight rewinding for the longest t up to 90%, the others for all"
+    assert command_line._folded(listed, 40).split("\n") == [
+        "  fig6    weight rewinding for the",
+        "          longest t up to 90%, the",
+        "          others for all",
+    ]

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -14,20 +15,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune import PlacementGroupFactory
 
+from rewind_ray.spec import Stage
 from rewind_ray.store.leases import FencedLedger, LeaseLost, claim, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.text import printable
+from rewind_ray.training.device import check_device
 from rewind_ray.training.epoch import BrokenOff
-from rewind_ray.training.failures import PASSING, failure_of
+from rewind_ray.training.failures import PASSING, NotShared, failure_of
 from rewind_ray.training.memory import is_out_of_memory, share_of_memory
 from rewind_ray.training.run import Job, Runtime, StageRun
 from rewind_ray.training.stage import run_epoch, start_stage
 
 CLAIM = ("stage_id", "driver", "instead_of")
+SHARING_SECONDS = 10
+"""Until what the driver has written shows on another machine: NFS caches names for a while."""
 NOBODY = "nobody"
 """Owner of a stage whose lease is gone."""
 
@@ -48,6 +54,7 @@ class StageTrainable(tune.Trainable):
         self._run: StageRun | None = None
         self._broken: Exception | None = None
         self._ticket = ""
+        self._checked = False
         self._notes = Notes()
         self._termination = DeferredTermination()
 
@@ -109,9 +116,14 @@ class StageTrainable(tune.Trainable):
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
-        if self._run is None and (owner := self._claimed()) != self.config["driver"]:
-            return {"done": True, "elsewhere": owner}
-        run = self._started()
+        if self._run is None:
+            if broken := self._broken_device():
+                return {"done": True, "node_failure": broken, "node": this_node()}
+            stage = described(self._ledger(), self.config["stage_id"])
+            if (owner := self._claimed()) != self.config["driver"]:
+                return {"done": True, "elsewhere": owner}
+            self._run = self._started(stage)
+        run = self._run
         epochs = []
         while not run.finished:
             epochs.append(run_epoch(run))
@@ -139,6 +151,16 @@ class StageTrainable(tune.Trainable):
     def cleanup(self) -> None:
         self._notes.close()
 
+    def _broken_device(self) -> str | None:
+        """What is wrong with the process's device, if something is; looked at once."""
+        if not self._checked:
+            try:
+                check_device(torch.device(self.config["runtime"].get("device", "cpu")))
+            except RuntimeError as error:
+                return f"{printable(str(error))} (on {platform.node()})"
+            self._checked = True
+        return None
+
     def _claimed(self) -> str:
         """Claim the stage; the driver that has it now, which may be another one."""
         self._ticket = uuid.uuid4().hex[:16]
@@ -151,22 +173,38 @@ class StageTrainable(tune.Trainable):
     def _ledger(self) -> Ledger:
         return Ledger(self.config["runtime"]["storage"])
 
-    def _started(self) -> StageRun:
-        if self._run is None:
-            runtime = Runtime(**self.config["runtime"])
-            if runtime.device != "cpu":
-                torch.cuda.set_per_process_memory_fraction(share_of_memory(self.config["gpus"]))
-            stage = self._ledger().read_spec(self.config["stage_id"])
-            job = Job(
-                stage=stage,
-                row_epochs=tuple(self.config["row_epochs"]),
-                rewind_epochs=tuple(self.config["rewind_epochs"]),
-            )
-            driver = self.config["driver"]
-            ledger = FencedLedger(runtime.storage, stage.stage_id, driver, self._ticket)
-            self._run = start_stage(job, runtime, ledger)
-            self._run.stop = self._termination.requested
-        return self._run
+    def _started(self, stage: Stage) -> StageRun:
+        runtime = Runtime(**self.config["runtime"])
+        if runtime.device != "cpu":
+            torch.cuda.set_per_process_memory_fraction(share_of_memory(self.config["gpus"]))
+        job = Job(
+            stage=stage,
+            row_epochs=tuple(self.config["row_epochs"]),
+            rewind_epochs=tuple(self.config["rewind_epochs"]),
+        )
+        driver = self.config["driver"]
+        ledger = FencedLedger(runtime.storage, stage.stage_id, driver, self._ticket)
+        run = start_stage(job, runtime, ledger)
+        run.stop = self._termination.requested
+        return run
+
+
+def this_node() -> str | None:
+    """Ray's id of this machine."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
+
+
+def described(ledger: Ledger, stage_id: str) -> Stage:
+    """The stage, as the driver has written it. Raises NotShared where it hasn't, in this place."""
+    for _ in range(SHARING_SECONDS):
+        try:
+            return ledger.read_spec(stage_id)
+        except FileNotFoundError:
+            time.sleep(1)
+    raise NotShared(
+        f"{ledger.uri} on {platform.node()} isn't the driver's: stage {stage_id} isn't there. Give "
+        "--storage a folder that all machines share (NFS), or s3:// or gs://"
+    )
 
 
 class DeferredTermination:

@@ -1,4 +1,4 @@
-"""The commands of ``python -m analysis``: each reads rows, calls a module of the same name, and
+"""The commands of ``rewind-ray analysis``: each reads rows, calls a module of the same name, and
 shows what it found."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ class Command:
 
     says: str
     example: str
-    """What follows ``python -m analysis``."""
+    """What follows ``rewind-ray analysis``."""
 
 
 COMMANDS = {
@@ -63,8 +63,8 @@ def overview() -> str:
     """All commands, with an example of each."""
     width = max(map(len, COMMANDS))
     lines = [
-        f"{name:{width}}  {command.says}\n{'':{width}}  python -m analysis {command.example}"
+        f"{name:{width}}  {command.says}\n{'':{width}}  rewind-ray analysis {command.example}"
         for name, command in COMMANDS.items()
     ]
     head = "Ask the rows of a sweep. ROWS is a .csv, a .parquet or a storage root."
-    return "\n\n".join([head, *lines, "python -m analysis COMMAND --help shows all options."])
+    return "\n\n".join([head, *lines, "rewind-ray analysis COMMAND --help shows all options."])

@@ -1,4 +1,4 @@
-"""``python -m analysis claims``."""
+"""``rewind-ray analysis claims``."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def claims_command(
     or BLEU.
 
     Examples:
-      python -m analysis claims results
-      python -m analysis claims rows.parquet --margin 0.2pt --json
-      python -m analysis claims rows.csv --out comparisons.csv
+      rewind-ray analysis claims results
+      rewind-ray analysis claims rows.parquet --margin 0.2pt --json
+      rewind-ray analysis claims rows.csv --out comparisons.csv
     """
     suffix = suffix_of(out, (".csv", ".parquet")) if out else None
     within = margin_of(margin)

@@ -1,4 +1,4 @@
-"""``python -m analysis compare``."""
+"""``rewind-ray analysis compare``."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def compare_command(
     seeds it would take.
 
     Examples:
-      python -m analysis compare results --methods lr_rewind weight_rewind
-      python -m analysis compare rows.parquet --methods slr --json
-      python -m analysis compare rows.csv --margin 0.2pt --out compared.csv
-      python -m analysis compare rows.csv --equal-epochs --worth 0.3pt
+      rewind-ray analysis compare results --methods lr_rewind weight_rewind
+      rewind-ray analysis compare rows.parquet --methods slr --json
+      rewind-ray analysis compare rows.csv --margin 0.2pt --out compared.csv
+      rewind-ray analysis compare rows.csv --equal-epochs --worth 0.3pt
     """
     suffix = suffix_of(out, TABLES) if out else None
     within, sought = margin_of(margin), difference_of(worth, "--worth")

@@ -1,4 +1,4 @@
-"""``python -m analysis fairness``"""
+"""``rewind-ray analysis fairness``"""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def fairness_command(source: Rows, *, json: Json = False, out: PairsOut = None) 
     depends on the retraining.
 
     Examples:
-      python -m analysis fairness rows.csv
-      python -m analysis fairness results --json
-      python -m analysis fairness rows.parquet --out pairs.csv
+      rewind-ray analysis fairness rows.csv
+      rewind-ray analysis fairness results --json
+      rewind-ray analysis fairness rows.parquet --out pairs.csv
     """
     if out:
         suffix_of(out, (".csv",))

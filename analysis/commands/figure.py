@@ -1,4 +1,4 @@
-"""``python -m analysis figure``"""
+"""``rewind-ray analysis figure``"""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def figure_command(
     .pdf, figures with many panels have several pages.
 
     Examples:
-      python -m analysis figure renda2020.fig3 published --out fig3.pdf
-      python -m analysis figure renda2020.fig2 results --overlay published --out fig2.svg
-      python -m analysis figure wang2023.table4 rows.parquet
-      python -m analysis figure --list
+      rewind-ray analysis figure renda2020.fig3 published --out fig3.pdf
+      rewind-ray analysis figure renda2020.fig2 results --overlay published --out fig2.svg
+      rewind-ray analysis figure wang2023.table4 rows.parquet
+      rewind-ray analysis figure --list
     """
     if list:
         width = max(map(len, FIGURES))

@@ -1,4 +1,4 @@
-"""``python -m analysis headline``."""
+"""``rewind-ray analysis headline``."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def headline_command(
     al. 2020, §4). A drop below 0.05 points, the precision that papers print, counts as none.
 
     Examples:
-      python -m analysis headline results
-      python -m analysis headline rows.parquet --networks resnet56 resnet50 gnmt --json
-      python -m analysis headline rows.csv --max-drops 0.05pt 0.5pt 2pt --out headlines.csv
+      rewind-ray analysis headline results
+      rewind-ray analysis headline rows.parquet --networks resnet56 resnet50 gnmt --json
+      rewind-ray analysis headline rows.csv --max-drops 0.05pt 0.5pt 2pt --out headlines.csv
     """
     suffix = suffix_of(out, (".csv", ".parquet")) if out else None
     if not max_drops:

@@ -1,4 +1,4 @@
-"""``python -m analysis pareto``"""
+"""``rewind-ray analysis pareto``"""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def pareto_command(
     same seed's dense network. The hypervolume is the area under a frontier: docs/statistics.md.
 
     Examples:
-      python -m analysis pareto rows.csv
-      python -m analysis pareto results --x search_cost_epochs --json
-      python -m analysis pareto rows.parquet --out frontier.pdf
-      python -m analysis pareto results --objectives test_accuracy speedup search_cost_epochs
+      rewind-ray analysis pareto rows.csv
+      rewind-ray analysis pareto results --x search_cost_epochs --json
+      rewind-ray analysis pareto rows.parquet --out frontier.pdf
+      rewind-ray analysis pareto results --objectives test_accuracy speedup search_cost_epochs
     """
     check_choice("--by", by, BY)
     check_choice("--x", x, AGAINST)

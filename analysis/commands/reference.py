@@ -1,4 +1,4 @@
-"""``python -m analysis reference``"""
+"""``rewind-ray analysis reference``"""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def reference_command(paper: Paper, *, out: TableFile) -> None:
     of each row.
 
     Examples:
-      python -m analysis reference renda2020 --out renda2020.parquet
-      python -m analysis reference mikler2022 --out mikler2022.csv
+      rewind-ray analysis reference renda2020 --out renda2020.parquet
+      rewind-ray analysis reference mikler2022 --out mikler2022.csv
     """
     suffix_of(out, TABLES)
     rows = published(paper)

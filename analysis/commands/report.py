@@ -1,4 +1,4 @@
-"""``python -m analysis report``"""
+"""``rewind-ray analysis report``"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def report_command(source: Rows, *, out: Page) -> None:
     curves and the progress of sweeps need a storage root; a sweep may still be running.
 
     Examples:
-      python -m analysis report results --out report.html
-      python -m analysis report rows.parquet --out report.html
+      rewind-ray analysis report results --out report.html
+      rewind-ray analysis report rows.parquet --out report.html
     """
     suffix_of(out, [".html"])
     page = report_html(gather(source)).encode()

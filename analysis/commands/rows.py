@@ -1,4 +1,4 @@
-"""``python -m analysis rows``"""
+"""``rewind-ray analysis rows``"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def rows_command(*, storage: Storage, sweep: Sweep = None, out: TableFile) -> No
     """Gather the rows of a storage root in one table.
 
     Examples:
-      python -m analysis rows --storage results --out rows.csv
-      python -m analysis rows --storage s3://bucket/folder --sweep quickstart --out rows.parquet
+      rewind-ray analysis rows --storage results --out rows.csv
+      rewind-ray analysis rows --storage s3://bucket/folder --sweep quickstart --out rows.parquet
     """
     suffix_of(out, TABLES)
     rows = read_rows(storage, sweep)

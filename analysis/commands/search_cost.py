@@ -1,4 +1,4 @@
-"""``python -m analysis search-cost``"""
+"""``rewind-ray analysis search-cost``"""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def search_cost_command(source: Rows, *, json: Json = False, out: Out = None) ->
     trained against those the rows need one by one.
 
     Examples:
-      python -m analysis search-cost rows.csv
-      python -m analysis search-cost results --json
-      python -m analysis search-cost rows.csv --out search_cost.svg
+      rewind-ray analysis search-cost rows.csv
+      rewind-ray analysis search-cost results --json
+      rewind-ray analysis search-cost rows.csv --out search_cost.svg
     """
     suffix = suffix_of(out, (*PICTURES, ".csv")) if out else None
     rows = read_rows(source)

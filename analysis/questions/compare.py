@@ -78,7 +78,7 @@ def compare(
         raise BadRows(
             f"nothing to compare: each of the {len(rows)} rows is of a dense network, or sums up "
             "several trials or an unknown number of them, and a test needs single ones; "
-            "python -m analysis claims judges sums"
+            "rewind-ray analysis claims judges sums"
         )
     trials = labelled(trials, equal_epochs=equal_epochs)
     pairs = pairs_of(trials, methods)

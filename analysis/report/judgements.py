@@ -43,7 +43,7 @@ def comparison(material: Material) -> Section | None:
     if len(material.rows) > MAX_COMPARED:
         text = (
             f"Comparing the methods of {len(material.rows):,} rows takes longer than a report may: "
-            "python -m analysis compare does it."
+            "rewind-ray analysis compare does it."
         )
         return Section(id="comparison", title=title, blocks=(Words(text=text, kind="note"),))
     try:
@@ -74,7 +74,7 @@ HOW_COMPARED = (
     "test accuracy in points, or of BLEU, are averaged per dense network first, and given with "
     "their 95% interval; p is of a t test, corrected for the number of comparisons (Holm). "
     "Equivalent: the difference is shown to be within a margin of "
-    f"{amount(MARGIN)} or {amount(MARGIN, 'bleu')} in both directions. python -m analysis compare "
+    f"{amount(MARGIN)} or {amount(MARGIN, 'bleu')} in both directions. rewind-ray analysis compare "
     "shows every compression by itself, how many seeds a difference would need, and takes another "
     "--margin."
 )

@@ -45,7 +45,8 @@ def reproduction(material: Material) -> Section:
 
 
 def command_of(sweep: Sweep) -> str:
-    return f"python -m sweeps.{shlex.join(sweep.command)}"
+    name, *options = sweep.command
+    return shlex.join(["rewind-ray", name.replace("_", "-"), *options])
 
 
 def versions_table(rows: pd.DataFrame) -> Table:

@@ -269,5 +269,5 @@ def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
         f"{example['density'].iloc[0]:.4g}, seed {example['seed'].iloc[0]}): they differ in "
         "something that no column of this table holds (protocol, learning rate, momentum, ...) "
         "and can't share a curve; read the storage root they come from, whose stages hold it, or "
-        "the rows of one sweep (python -m analysis rows --sweep NAME)"
+        "the rows of one sweep (rewind-ray analysis rows --sweep NAME)"
     )

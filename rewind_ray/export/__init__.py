@@ -1,4 +1,4 @@
-"""A finished stage as a file to deploy: ``python -m rewind_ray.export STAGE --format pt2``.
+"""A finished stage as a file to deploy: ``rewind-ray export STAGE --format pt2``.
 
 command    what is typed; a stage's network, what is known of it, and the files
 formats    safetensors, pt2, ONNX and state_dict, as bytes

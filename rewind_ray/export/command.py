@@ -5,9 +5,10 @@ and beside it as FILE.json, are the input's standardisation, classes, accuracies
 multiply-adds; with --latency the json also tells how long a forward pass takes here.
 
 Examples:
-  python -m rewind_ray.export 4f0c --format json
-  python -m rewind_ray.export 4f0c --format pt2 --shrink --latency --out small.pt2
-  python -m rewind_ray.export 4f0c1d2e3a4b5c6d --storage s3://bucket/folder --epoch 90
+  rewind-ray export best --storage results --max-accuracy-drop 0.5pt --format onnx
+  rewind-ray export 4f0c --format json
+  rewind-ray export 4f0c --format pt2 --shrink --latency --out small.pt2
+  rewind-ray export 4f0c1d2e3a4b5c6d --storage s3://bucket/folder --epoch 90
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from rewind_ray.command_line import exit_code, run_cli
 from rewind_ray.datasets.stream import RESIZE_RATIO
 from rewind_ray.datasets.tensorflow_view import CROP_PADDING
 from rewind_ray.errors import DataError, UserError
+from rewind_ray.export.best import BEST, best_stage
 from rewind_ray.export.card import model_card
 from rewind_ray.export.formats import (
     INPUT,
@@ -388,9 +390,22 @@ def measured_latency(exported: Exported, device: torch.device) -> dict[str, Any]
 
 
 def export_command(
-    stage: Annotated[Positional[str], arg(metavar="STAGE", help="Id of a stage, or its start.")],
+    stage: Annotated[
+        Positional[str], arg(metavar="STAGE|best", help="Id of a stage, or its start; or best.")
+    ],
     *,
     storage: Annotated[str, arg(metavar="URI", help="Storage root of the sweeps.")] = "results",
+    sweep: Annotated[
+        str | None, arg(metavar="NAME", help="Of best: only stages of this sweep.")
+    ] = None,
+    max_accuracy_drop: Annotated[
+        str | None,
+        arg(
+            metavar="0.5pt|0.005",
+            help="Of best: the smallest network that is no further below its dense one; 0.5pt if "
+            "left out.",
+        ),
+    ] = None,
     epoch: Annotated[
         int | None, arg(metavar="N", help="That of its longest finished row if left out.")
     ] = None,
@@ -443,6 +458,13 @@ def export_command(
         raise UserError(f"--out is {out!r}; with --format {format} its name ends in .{form.suffix}")
     on = chosen_device(device)
     ledger = Ledger(storage)
+    if stage == BEST:
+        stage = best_stage(ledger, max_accuracy_drop or "0.5pt", sweep)
+    elif sweep or max_accuracy_drop:
+        raise UserError(
+            f"--sweep and --max-accuracy-drop choose the best network, and {stage!r} is chosen "
+            f"already; write export {BEST}, or leave them out"
+        )
     exported = load_export(ledger, find_stage(ledger, stage), epoch, shrink, data, trust)
     check_task(exported.task, form)
     if format == "json":
@@ -627,7 +649,7 @@ def main(arguments: Sequence[str]) -> int:
     return exit_code(
         lambda: run_cli(
             partial(tyro.cli, export_command),
-            "python -m rewind_ray.export",
+            "rewind-ray export",
             __doc__,
             arguments or ["--help"],
         )

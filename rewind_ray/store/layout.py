@@ -108,8 +108,12 @@ class Layout:
     def sweep(self, name: str) -> str:
         return f"{self.sweeps}/{_sweep_name(name)}.json"
 
+    @property
+    def drivers(self) -> str:
+        return f"{self.root}/drivers"
+
     def driver(self, token: str) -> str:
-        return f"{self.root}/drivers/{token}.json"
+        return f"{self.drivers}/{token}.json"
 
     def study(self, name: str) -> str:
         return f"{self.root}/studies/{name}.journal"

@@ -97,7 +97,8 @@ def claim(
     owner = owner_of(ledger, stage_id)
     if owner not in (None, token, instead_of):
         return str(owner)
-    lease = seal({"stage_id": stage_id, "driver": token, "ticket": ticket})
+    host = socket.gethostname()  # for rewind-ray status alone
+    lease = seal({"stage_id": stage_id, "driver": token, "ticket": ticket, "host": host})
     if owner is None and ledger.filesystem.type_name == "local":
         if patiently("local", lambda: _created(path, lease)):
             return token

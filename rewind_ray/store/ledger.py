@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rewind_ray.errors import DataError, UserError
@@ -374,6 +375,17 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """All files of the storage."""
         return [layout.entry(file) for file in walk(self.filesystem, self.root)]
+
+    def entries_of_stages(self) -> list[Entry]:
+        """All files of all stages."""
+        files = walk(self.filesystem, self.layout.stages)
+        return [layout.entry(replace(file, path=f"stages/{file.path}")) for file in files]
+
+    def driver_entries(self) -> list[Entry]:
+        """Heartbeats, of drivers that live and that died."""
+        files = walk(self.filesystem, self.layout.drivers)
+        entries = (layout.entry(replace(file, path=f"drivers/{file.path}")) for file in files)
+        return [entry for entry in entries if entry.kind == "driver"]
 
     def drop(self, entry: Entry) -> None:
         delete(self.filesystem, self.layout.under(entry.file))

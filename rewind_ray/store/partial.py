@@ -60,6 +60,17 @@ def read_partial(
         return None
 
 
+def progress_of(ledger: Ledger, stage_id: str) -> tuple[int, int]:
+    """How far a stage is: its last epoch, -1 before its start, and updates of the next."""
+    epoch = max(ledger.metrics_epochs(stage_id), default=-1)
+    try:
+        facts = _facts(ledger, stage_id)
+        updates = int(facts["progress"]["updates"]) if facts["epoch"] == epoch + 1 else 0
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        updates = 0
+    return epoch, updates
+
+
 def check_partial(ledger: Ledger, stage_id: str) -> None:
     """Raises ValueError or KeyError where it isn't what was written."""
     facts = _facts(ledger, stage_id)

@@ -30,6 +30,10 @@ Replay = Callable[[Update, Callable[[int], float], int, int], tuple[Update, Step
 """See ``Recorder.steps``."""
 
 
+SAVE_SECONDS = 600.0
+"""Of training that a machine lost without notice may cost, where epochs are longer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
     train_loss: float
@@ -79,6 +83,8 @@ def train_epoch(
     seed: int = 0,
     progress: Progress = Progress(),
     stop: Callable[[], bool] = never,
+    save: Callable[[Progress], None] | None = None,
+    save_seconds: float = SAVE_SECONDS,
     backward: Backward = whole_backward,
     max_gradient_norm: float | None = None,
     replay: Replay | None = None,
@@ -89,11 +95,12 @@ def train_epoch(
     ``mask`` prunes are zero after every update, whatever momentum and weight decay did. An empty
     mask prunes nothing. seed: of what the network itself draws from PyTorch's global generators,
     such as dropout; each update has its own, so that an epoch can be gone on with. stop: asked
-    before every update whether to raise BrokenOff. backward, max_gradient_norm: see
-    ``Task.backward`` and the protocol. replay: makes the same updates from what a GPU has recorded,
-    where it can; the batches are then left alone.
+    before every update whether to raise BrokenOff. save: called every ``save_seconds`` between two
+    updates. backward, max_gradient_norm: see ``Task.backward`` and the protocol. replay: makes the
+    same updates from what a GPU has recorded, where it can; the batches are then left alone.
     """
-    begun = time.perf_counter() - progress.seconds
+    saved = time.perf_counter()
+    begun = saved - progress.seconds
     network.train()
     allocate_state_(optimizer)
     device = next(network.parameters()).device
@@ -129,6 +136,9 @@ def train_epoch(
     for step in steps:
         if stop():
             raise BrokenOff(so_far())
+        if save and time.perf_counter() - saved >= save_seconds and updates > progress.updates:
+            save(so_far())
+            saved = time.perf_counter()
         loss = step()
         counted |= loss.correct is not None
         examples += loss.examples

@@ -17,8 +17,8 @@ from rewind_ray.store.patience import is_passing
 from rewind_ray.text import printable
 
 STORAGE, LASTING, PASSING = "storage", "lasting", "passing"
-"""storage: no stage can go on, the storage is full or may not be written to. lasting: it would come
-again at every try. passing: it may have been the machine's."""
+"""storage: no stage can go on, the storage is full, may not be written to or is another's. lasting:
+it would come again at every try. passing: it may have been the machine's."""
 FULL = frozenset(
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)
 )
@@ -31,6 +31,10 @@ LASTING_TYPES = (
 )
 """Of a wrong setting, or a mistake in the code: training is deterministic, so they come again."""
 TEXT_LIMIT, FRAMES = 1000, 2
+
+
+class NotShared(OSError):
+    """A worker's storage isn't the driver's: each machine of a cluster has a folder of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +70,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def _kind(error: BaseException, ledger: Ledger | None) -> str:
-    if is_full(error):
+    if is_full(error) or isinstance(error, NotShared):
         return STORAGE
     if isinstance(error, OSError):
         if _is_forbidden(error):  # of one file, or of the storage?

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -44,6 +45,8 @@ class Measured:
     at_once: int
     threads: int
     """CPU threads of each."""
+    cores: int
+    """Of the machine."""
     updates_per_second: float
     """Of all together; 0 where it failed."""
     updates_per_second_each: float
@@ -110,6 +113,7 @@ def side_by_side(trial: Trial) -> Measured:
     return Measured(
         at_once=trial.at_once,
         threads=trial.threads,
+        cores=len(os.sched_getaffinity(0)),
         updates_per_second=0.0 if failed else sum(speeds),
         updates_per_second_each=0.0 if failed else statistics.median(speeds),
         peak_gib=max(peaks) / 2**30,

@@ -92,7 +92,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         speedup=flops_dense / flops_remaining,
         status="diverged" if run.diverged else status,
         precision=stage.protocol.precision,
-        device=device_name(task.device),
+        device=devices_of(history, device_name(task.device)),
         git_commit=run.runtime.git_commit,
         torch_version=torch.__version__,
         ray_version=run.runtime.ray_version,
@@ -158,6 +158,14 @@ def row_dataset(dataset: str) -> str:
     """A folder goes by its name, unless that is the name of a known data set."""
     name = dataset.removeprefix("folder:")
     return dataset if name in DATASETS else name
+
+
+def devices_of(history: list[dict[str, Any]], here: str) -> str:
+    """Models of the devices that trained the epochs, in their order: ``NVIDIA L4 + NVIDIA A10G``.
+
+    history: metrics of the epochs. here: the device of those that don't say, and where none is.
+    """
+    return " + ".join(dict.fromkeys(str(epoch.get("device", here)) for epoch in history)) or here
 
 
 def device_name(device: torch.device) -> str:

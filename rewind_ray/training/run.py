@@ -20,7 +20,7 @@ from rewind_ray.spec import Stage
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Task
-from rewind_ray.training.epoch import Progress, never
+from rewind_ray.training.epoch import SAVE_SECONDS, Progress, never
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.replay import Recorder
 from rewind_ray.training.update import BatchLoss
@@ -97,7 +97,9 @@ class StageRun:
     """Epoch -> its metrics, as far as this run wrote or read them."""
     kept_epochs: set[int] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
-    """Of the next epoch, where a run before this one was stopped in it."""
+    """Of the next epoch, as it was last saved in the middle, by this run or one before it."""
+    save_seconds: float = SAVE_SECONDS
+    """See ``train_epoch``."""
     recorder: Recorder | None = None
     """None: nothing is recorded."""
     stop: Callable[[], bool] = never

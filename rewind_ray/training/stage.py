@@ -33,6 +33,7 @@ from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import Task, as_loss, load_task
+from rewind_ray.text import printable
 from rewind_ray.training import limits
 from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic, check_precision
@@ -41,7 +42,7 @@ from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluat
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
 from rewind_ray.training.replay import Recorder, can_record
-from rewind_ray.training.row import make_row
+from rewind_ray.training.row import device_name, make_row
 from rewind_ray.training.run import (
     Job,
     Runtime,
@@ -231,17 +232,29 @@ def resume_(run: StageRun, points: list[int], no_later_than: int) -> bool:
         resume_epoch_(run)
         set_mask_(run, point.mask)
         run.removed_norm = run.metrics(0).get("removed_norm", 1.0)
+        report_other_device(run)
         return True
     return False
+
+
+def report_other_device(run: StageRun) -> None:
+    """Devices of another model may round otherwise; the row names them all."""
+    here = device_name(run.task.device)
+    before = run.metrics(run.epoch).get("device", here)
+    if before != here:
+        log.warning(
+            "stage %s goes on on %s after %s, which may round otherwise; its row names both",
+            *(run.stage.stage_id, here, printable(str(before))),
+        )
 
 
 def resume_epoch_(run: StageRun) -> None:
     """Go on in the middle of the epoch, if it was stopped there."""
     steps = run.task.steps_per_epoch
-    partial = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
-    if partial is None:
+    saved = read_partial(run.ledger, run.stage.stage_id, run.epoch + 1, steps)
+    if saved is None:
         return
-    point, progress = partial
+    point, progress = saved
     try:
         checkpoint.load_network_(run.network, point)
     except ValueError as error:
@@ -425,8 +438,7 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
         if broken.progress.updates > run.progress.updates:
-            point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
-            write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, broken.progress)
+            save_partial(run, broken.progress)
         raise
     if is_first:
         report_limit(run, trained)
@@ -462,6 +474,12 @@ def report_limit(run: StageRun, trained: EpochMetrics) -> None:
         log.log(logging.WARNING if reading else logging.INFO, line)
 
 
+def save_partial(run: StageRun, progress: Progress) -> None:
+    point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
+    write_partial(run.ledger, run.stage.stage_id, run.epoch + 1, point, progress)
+    run.progress = progress
+
+
 def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None:
     """The row at ``train_epochs``; its parent's row first, where that is lost or damaged."""
     try:
@@ -492,6 +510,8 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         progress=run.progress,
         seed=seed_of(f"network {stage.seed} {stage.level} {run.epoch}"),
         stop=run.stop,
+        save=partial(save_partial, run),
+        save_seconds=run.save_seconds,
         backward=task.backward,
         max_gradient_norm=stage.protocol.max_gradient_norm,
         replay=partial(run.recorder.steps, table) if run.recorder and table else None,
@@ -546,6 +566,7 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         "diverged": run.diverged,
         "threads": run.threads,
         "compiled": run.compiled,
+        "device": device_name(run.task.device),
         **{name: text for name, text in details_of(run.task).items() if text},
         "kept": keeps(run, run.epoch),
     }

@@ -1,3 +1,3 @@
-"""The commands of ``python -m sweeps``, one module each."""
+"""The commands of ``rewind-ray``, one module each."""
 
-COMMANDS = ("list", "smoke", "doctor", "calibrate", "storage")
+COMMANDS = ("list", "smoke", "doctor", "calibrate", "status", "storage")

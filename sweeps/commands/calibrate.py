@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 import os
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
@@ -40,10 +41,17 @@ def calibrate(
     ]
 
 
+def cpus_of_a_share(cores: int, at_once: int) -> float:
+    """CPUs of each of so many stages on a GPU, so that they don't limit how many fit on it; in
+    hundredths, rounded down."""
+    return min(1.0, math.floor(100 * cores / at_once) / 100)
+
+
 def advice(best: Measured, device: str) -> str:
     share = "1" if best.at_once == 1 else f"1/{best.at_once}"
+    cpus = cpus_of_a_share(best.cores, best.at_once)
     options = (
-        f"--gpus-per-trial {share}"
+        f"--gpus-per-trial {share} --cpus-per-trial {cpus:g}"
         if device == "cuda"
         else f"--cpus-per-trial {best.threads} --max-concurrent {best.at_once}"
     )

@@ -23,7 +23,7 @@ from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes, write_atomically
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
-from sweeps.run.provenance import code_digest
+from sweeps.run.provenance import ALL, code_digest
 from sweeps.run.ray_access import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
@@ -54,7 +54,7 @@ def facts_of_node(storage: str) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "python": platform.python_version(),
-        "code": code_digest(),
+        "code": code_digest(*ALL),
         "packages": {name: version_of(name) for name in PACKAGES},
         "cores": len(os.sched_getaffinity(0)),
         "omp_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -152,7 +152,7 @@ def check_code(node: Node) -> Outcome:
     own, drivers = node.facts["code"], node.driver["code"]
     if own == drivers:
         return "ok", own
-    seen = f"rewind_ray is {own}, the driver's {drivers}"
+    seen = f"the packages' code is {own}, the driver's {drivers}"
     return "error", seen, "sync the same commit to every node"
 
 
@@ -374,7 +374,7 @@ def doctor_command(
 
     Args:
         storage: storage root of the sweeps
-        address: Ray cluster to check (auto, or ray://host:10001); this machine if left out
+        address: Ray cluster to check (auto, or host:port); this machine if left out
         sweep: compare the free disk space with what this recorded sweep has still to write
         keep: rewind points of the baselines that the sweep keeps
         json: print only JSON on stdout

@@ -1,11 +1,15 @@
-"""``python -m sweeps list``: the catalogue of recipes, with sizes and published values."""
+"""``rewind-ray list``: the catalogue of recipes, and the names that options take."""
 
 from __future__ import annotations
 
+import json as json_text
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Any, Literal
 
+import tyro
+from rich.markup import escape
 from rich.table import Table
 
 from rewind_ray.command_line import make_console
@@ -20,6 +24,7 @@ from sweeps import (
     renda2020,
     wang2023,
 )
+from sweeps.commands.names import KINDS
 from sweeps.options import Options
 from sweeps.plan.graph import build_graph, cost
 
@@ -72,30 +77,30 @@ WANG_PUBLISHED = {
 def catalogue() -> Iterator[CatalogueEntry]:
     """Ours first, then those of the papers, in their order."""
     yield CatalogueEntry(
-        command="sweeps.quickstart",
+        command="quickstart",
         reproduces="the three methods on handwritten digits",
         published="ours: see README",
         seeds=quickstart.SEEDS,
         stages=lambda seed: quickstart.quickstart(digits(), range(seed, seed + 1)),
     )
     yield CatalogueEntry(
-        command="sweeps.algorithm1",
+        command="algorithm1",
         reproduces="Renda et al. 2020, Algorithms 1 and 2; ResNet-56 to 95% sparsity",
         published="Renda et al. 2020, figures 5 and 6",
         seeds=algorithm1.SEEDS,
         stages=algorithm1_stages,
     )
     yield CatalogueEntry(
-        command="sweeps.iterative_wrn",
+        command="iterative-wrn",
         reproduces="Mikler 2022, figures 5 and 6, completed",
         published=MIKLER_PUBLISHED["fig5"],
         seeds=mikler2022.SEEDS,
         stages=iterative_wrn_stages,
     )
     yield CatalogueEntry(
-        command="sweeps.between_rewindings",
+        command="between-rewindings",
         reproduces="the question of Mikler 2022, §7: is anything between the rewindings better?",
-        published="ours: see docs/search.md",
+        published="ours: see docs/recipe-search.md",
         seeds=between_rewindings.SEEDS,
         stages=between_rewindings_stages,
     )
@@ -107,7 +112,7 @@ def catalogue() -> Iterator[CatalogueEntry]:
     for module, published, stages in papers:
         for name, values in published.items():
             yield CatalogueEntry(
-                command=f"{module.__name__} {name}",
+                command=f"{module.__name__.removeprefix('sweeps.')} {name}",
                 reproduces=line_of(module.__doc__, name),
                 published=values,
                 seeds=module.SEEDS,
@@ -152,6 +157,7 @@ def wang_stages(table: str, seed: int) -> Iterator[Stage]:
     return recipe(protocol, protocol, seed)
 
 
+NUMERIC = ("seeds", "stages", "epochs", "parameters", "training", "test", "classes", "batch size")
 HEADINGS = ("command", "reproduces", "seeds", "stages", "epochs", "published")
 
 
@@ -162,35 +168,68 @@ def table_lines() -> list[tuple[str, ...]]:
         graph = build_graph(stage for s in range(entry.seeds) for stage in entry.stages(s))
         whole = cost(graph)
         numbers = (str(entry.seeds), f"{whole.stages:,}", f"{whole.epochs:,}")
-        lines.append((f"python -m {entry.command}", entry.reproduces, *numbers, entry.published))
+        lines.append((f"rewind-ray {entry.command}", entry.reproduces, *numbers, entry.published))
     return lines
 
 
-def list_command(markdown: bool = False) -> None:
-    """List all recipes: what each reproduces, its size, the published values.
+Kind: Any = Literal[("recipes", *KINDS)]
+
+
+def list_command(
+    kind: Annotated[Kind, tyro.conf.Positional] = "recipes",
+    json: bool = False,
+    markdown: bool = False,
+) -> None:
+    """List recipes, networks, datasets, protocols, methods, criteria or structures.
+
+    Recipes with what each reproduces, its size, and the published values.
 
     Examples:
-      python -m sweeps list
-      python -m sweeps list --markdown
+      rewind-ray list
+      rewind-ray list networks
+      rewind-ray list methods --json
+      rewind-ray list recipes --markdown
 
     Args:
+        kind: what to list
+        json: print only JSON on stdout
         markdown: print a Markdown table, as in docs/catalogue.md
     """
-    lines = table_lines()
-    if markdown:
-        print(f"| {' | '.join(HEADINGS)} |")
-        print("| --- | --- | ---: | ---: | ---: | --- |")
-        for line in lines:
-            print(f"| `{line[0]}` | {' | '.join(line[1:])} |")
-        return
-    shown = Table(show_lines=True)
-    for heading in HEADINGS:
-        is_number = heading in ("seeds", "stages", "epochs")
-        shown.add_column(heading, justify="right" if is_number else "left")
+    recipes = kind == "recipes"
+    lines = [dict(zip(HEADINGS, line, strict=True)) for line in table_lines()] if recipes else None
+    lines = KINDS[kind]() if lines is None else lines
+    if json:
+        print(json_text.dumps(lines, indent=1, ensure_ascii=False))
+    elif markdown:
+        print_markdown(lines)
+    else:
+        print_table(lines, ruled=recipes)
+        if recipes:
+            print(
+                "All take --help, --dry-run and --smoke. rewind-ray search finds a recipe for\n"
+                "your own network (docs/recipe-search.md)."
+            )
+
+
+def print_markdown(lines: list[dict[str, Any]]) -> None:
+    rules = ["---:" if heading in NUMERIC else "---" for heading in lines[0]]
+    print(f"| {' | '.join(lines[0])} |\n| {' | '.join(rules)} |")
     for line in lines:
-        shown.add_row(line[0].removeprefix("python -m "), *line[1:])
+        first, *others = map(text_of, line.values())
+        print(f"| `{first}` | {' | '.join(others)} |")
+
+
+def print_table(lines: list[dict[str, Any]], ruled: bool) -> None:
+    shown = Table(show_lines=ruled)
+    for heading in lines[0]:
+        shown.add_column(heading, justify="right" if heading in NUMERIC else "left")
+    for line in lines:
+        shown.add_row(*(escape(text_of(value)) for value in line.values()))
     make_console().print(shown)
-    print(
-        "Start one with python -m COMMAND; all take --help, --dry-run and --smoke. So does\n"
-        "sweeps.search, which finds a recipe for your own network (docs/search.md)."
-    )
+
+
+def text_of(value: Any) -> str:
+    """Numbers with thousands apart; a value that doesn't exist is a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""``python -m sweeps smoke``"""
+"""``rewind-ray smoke``"""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
     """Run every recipe with --smoke and one seed; exit code 1 if one fails.
 
     Examples:
-      python -m sweeps smoke
-      python -m sweeps smoke --only wang2023
+      rewind-ray smoke
+      rewind-ray smoke --only wang2023
 
     Args:
         storage: storage root of their results; finished stages aren't trained again
@@ -23,8 +23,8 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
     outcomes = {}
     for entry in catalogue():
         if only in entry.command:
-            module, *arguments = entry.command.split()
-            command = [sys.executable, "-m", module, *arguments, "--smoke", "--seeds", "1"]
+            recipe = [sys.executable, "-m", "sweeps.entry", *entry.command.split()]
+            command = [*recipe, "--smoke", "--seeds", "1"]
             print(f"\n== {entry.command}", flush=True)
             outcomes[entry.command] = subprocess.call([*command, "--storage", storage])
     print()

@@ -1,4 +1,4 @@
-"""``python -m sweeps storage status | gc | verify URI``"""
+"""``rewind-ray storage status | gc | verify URI``"""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def storage_command(action: Annotated[Action, tyro.conf.arg(name="")]) -> int:
     """Show, clean up or check a storage.
 
     Examples:
-      python -m sweeps storage status results
-      python -m sweeps storage gc s3://bucket/results
-      python -m sweeps storage gc s3://bucket/results --delete
-      python -m sweeps storage verify results --json
+      rewind-ray storage status results
+      rewind-ray storage gc s3://bucket/results
+      rewind-ray storage gc s3://bucket/results --delete
+      rewind-ray storage verify results --json
     """
     match action:
         case Status():

@@ -119,12 +119,33 @@ class Line:
     epochs: int = 0
     densities: set[float | None] = field(default_factory=set)
     seeds: set[int] = field(default_factory=set)
+    lengths: set[int] = field(default_factory=set)
+    """Of retraining, in epochs."""
+    of: int = 0
+    """Length of the original training."""
+
+    @property
+    def retraining(self) -> str:
+        """``5 of 16``; ``5–140 of 182, 12 lengths``; empty for the dense network."""
+        if not self.lengths:
+            return ""
+        ends = dict.fromkeys((min(self.lengths), max(self.lengths)))
+        count = f", {len(self.lengths)} lengths" if len(self.lengths) > 1 else ""
+        return f"{'–'.join(map(str, ends))} of {self.of}{count}"
+
+    @property
+    def compression(self) -> str:
+        known = [density for density in self.densities if density]
+        if not known:
+            return ""
+        ends = dict.fromkeys(f"{1 / density:.2f}" for density in (max(known), min(known)))
+        return f"{'–'.join(ends)}×"
 
 
 def describe_graph(
     name: str, graph: Graph, ledger: Ledger, options: Options, data: str | None
 ) -> Group:
-    """The graph as a table of its methods, and what it will cost."""
+    """The graph as a table, a line a method, and what it will cost."""
     lines = cost_lines(graph, ledger, options, data)
     return Group(stage_table(name, graph), Text("\n".join(lines)))
 
@@ -137,18 +158,17 @@ def stage_table(name: str, graph: Graph) -> Table:
         group.epochs += node.epochs
         group.densities.add(target_density(node.stage))
         group.seeds.add(node.stage.seed)
+        group.of = node.stage.protocol.epochs
+        if node.stage.retrain is not None:
+            group.lengths |= node.row_epochs or {node.stage.retrain.epochs}
     table = Table(title=f"{name}: stage graph", title_justify="left")
-    for column in ("network, data", "method", "pruning", "rewinds to epoch"):
+    for column in ("network, data", "method", "pruning"):
         table.add_column(column)
-    for column in ("compression", "seeds", "stages", "epochs"):
+    for column in ("retrained for", "compression", "seeds", "stages", "epochs"):
         table.add_column(column, justify="right")
     for kind, group in groups.items():
-        known = [density for density in group.densities if density]
-        spread = f"{1 / max(known):.2f}–{1 / min(known):.2f}×" if known else ""
-        if len(known) == 1:
-            spread = f"{1 / known[0]:.2f}×"
         numbers = (str(len(group.seeds)), f"{group.stages:,}", f"{group.epochs:,}")
-        table.add_row(*map(escape, kind), spread, *numbers)
+        table.add_row(*map(escape, kind), group.retraining, group.compression, *numbers)
     return table
 
 
@@ -156,7 +176,7 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
     stage = node.stage
     place = f"{stage.protocol.network} {stage.protocol.dataset.removeprefix('folder:')}"
     if stage.prune is None:
-        return (place, "dense", "", "")
+        return (place, "dense", "")
     iterative = stage.level > 1 or any(graph[child].stage.level > 1 for child in node.children)
     how = "one-shot"
     if iterative:
@@ -167,9 +187,7 @@ def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
         how = f"{stage.prune.layers}, {how}"
     if stage.prune.structure != DEFAULT_STRUCTURE:
         how = f"{stage.prune.structure}, {how}"
-    rewind_epoch = stage.rewind_epoch
-    back = "" if rewind_epoch is None else f"{rewind_epoch} of {stage.protocol.epochs}"
-    return (place, stage.method, how, back)
+    return (place, stage.method, how)
 
 
 def cost_lines(graph: Graph, ledger: Ledger, options: Options, data: str | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Stage
 from rewind_ray.structures import DEFAULT_STRUCTURE, structure_named
@@ -55,8 +57,17 @@ def amount(stage: Stage) -> str:
 
 def stage_title(stage: Stage) -> str:
     """One line: ``resnet20 cifar10 lr_rewind 2.92× level 3 seed 0``."""
-    protocol = stage.protocol
-    words = [protocol.network, protocol.dataset.removeprefix("folder:"), method_label(stage)]
+    return f"{stage_place(stage)} {short_title(stage)}"
+
+
+def stage_place(stage: Stage) -> str:
+    """``resnet20 cifar10``."""
+    return f"{stage.protocol.network} {stage.protocol.dataset.removeprefix('folder:')}"
+
+
+def short_title(stage: Stage) -> str:
+    """Without network and data: ``lr_rewind 2.92× level 3 seed 0``."""
+    words = [method_label(stage)]
     if stage.level:
         words.append(amount(stage))
     if stage.level > 1:
@@ -64,21 +75,28 @@ def stage_title(stage: Stage) -> str:
     return " ".join([*words, f"seed {stage.seed}"])
 
 
-def chain_place(stage: Stage) -> str:
-    return f"{stage.protocol.network}-{stage.protocol.dataset.removeprefix('folder:')}"
-
-
 def chain_name(leaf: Stage) -> str:
-    """Name of the chain that ends in this stage, fit for a file system."""
+    """Name of the chain that ends in this stage, fit for a file system.
+
+    It ends with digits of the id of the chain's first stage, pruned or dense, so that another
+    sweep of the same name never writes to the same files. A longer chain keeps its name.
+    """
+    first = leaf.chain[:2][-1].stage_id[:6]
     if leaf.prune is None or leaf.retrain is None:
-        return f"dense-seed{leaf.seed}"
+        return f"seed{leaf.seed}-{first}"
     how = f"{method_label(leaf).replace(' ', '')}-{leaf.retrain.epochs}ep"
     if leaf.prune.structure != DEFAULT_STRUCTURE:
         how = f"{structure_named(leaf.prune.structure).slug}-{how}"
     if leaf.level == 1:
-        return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}"
+        return f"{how}-oneshot-{path_amount(leaf)}-seed{leaf.seed}-{first}"
     step = "" if leaf.prune.fraction is None else f"-{leaf.prune.fraction:g}"
-    return f"{how}-iterative{step}-seed{leaf.seed}"
+    return f"{how}-iterative{step}-seed{leaf.seed}-{first}"
+
+
+def chain_group(leaf: Stage) -> str:
+    """Folder of its chain: the method, so that TensorBoard can show one group of thousands."""
+    place = re.sub(r"[^\w.+-]", "-", stage_place(leaf))
+    return f"{place}/{'dense' if leaf.retrain is None else leaf.retrain.method}"
 
 
 def path_amount(stage: Stage) -> str:
@@ -89,16 +107,12 @@ def path_amount(stage: Stage) -> str:
 
 
 def chain_names(graph: Graph) -> dict[str, str]:
-    """stage_id -> name of its chain, unique in the graph.
-
-    Where the graph has several networks or data sets, the name begins with them, as a folder.
-    """
+    """stage_id -> name of its chain, unique in the graph: ``resnet20-cifar10/lr_rewind/...``."""
     last = lineages(graph)
-    several = len({chain_place(node.stage) for node in graph.values()}) > 1
     owners: dict[str, str] = {}
     for leaf_id in dict.fromkeys(last.values()):
         leaf = graph[leaf_id].stage
-        name = f"{chain_place(leaf)}/{chain_name(leaf)}" if several else chain_name(leaf)
+        name = f"{chain_group(leaf)}/{chain_name(leaf)}"
         owners[f"{name}-{leaf_id[:6]}" if name in owners else name] = leaf_id
     names = {leaf_id: name for name, leaf_id in owners.items()}
     return {stage_id: names[leaf_id] for stage_id, leaf_id in last.items()}

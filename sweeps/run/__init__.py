@@ -4,10 +4,14 @@ launch           what every command does: plan, train what is missing, show the 
 dispatcher       hands out the stages that are ready, longest chain first
 tune_searcher    the dispatcher behind Tune's Searcher interface
 tune             runs of Tune over the graph
+capacity         what a cluster has room for, and what it can still start
 live_view        progress on a terminal, or as plain lines
 tensorboard      one run for each chain
 summary          the table and figure at the end
 provenance       version of the code
 ray_access       who can reach Ray: its token, its interfaces
+cluster_watch    what the autoscaler starts and refuses, the cost, and a sweep's limits
+draining         takes a node out of a cluster
+processes        of this machine, from /proc
 ray_watch        notices that Ray itself has ended
 """

@@ -1,10 +1,9 @@
-"""From a recipe's stages to results: what every ``python -m sweeps.…`` does."""
+"""From a recipe's stages to results: what every command that trains does."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,9 @@ from sweeps.plan.estimate import check_disk, check_graph, describe_graph
 from sweeps.plan.graph import Graph, build_graph
 from sweeps.plan.naming import stage_title
 from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
+from sweeps.run.notify import check_command
 from sweeps.run.provenance import code_digest, git_commit
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
@@ -59,17 +60,18 @@ class Sweep:
 
 def command(main: Callable[..., int]) -> None:
     """Parse the command line for ``main``, run it and exit with its code."""
-    spec = sys.modules["__main__"].__spec__
-    code = exit_code(
-        lambda: run_cli(
-            partial(tyro.cli, main),
-            f"python -m {spec.name}" if spec else None,
-            sys.modules[main.__module__].__doc__,
-            None,
-        ),
+    sys.exit(code_of(main))
+
+
+def code_of(main: Callable[..., int]) -> int:
+    """Parse the command line for ``main``, run it and return its code."""
+    module = sys.modules[main.__module__]
+    assert module.__spec__ is not None
+    name = module.__spec__.name.rpartition(".")[2].replace("_", "-")
+    return exit_code(
+        lambda: run_cli(partial(tyro.cli, main), f"rewind-ray {name}", module.__doc__, None),
         interrupted="interrupted; the same command continues",
     )
-    sys.exit(code)
 
 
 def run_recipe(name: str, stages: Iterable[Stage], options: Options) -> int:
@@ -93,6 +95,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return DONE
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
+    check_command(options.notify)
     store_given(graph, ledger, sweep.init, sweep.history)
     record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
     dispatcher = Dispatcher(graph, ledger, sweep.stop)
@@ -117,6 +120,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 def train(
     sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
+    console.print("Starting Ray; this takes some seconds, on a slow disk a minute.", style="dim")
     listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import TensorBoard
@@ -126,11 +130,14 @@ def train(
     with LiveView(sweep.name, graph, dispatcher, console) as view:
         try:
             runtime = runtime_of(sweep, options)
-            train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
+            limit = train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
         finally:
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
     console.print(view.summary(), markup=False)
+    if limit is not None:
+        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
+        return FAILED
     if not dispatcher.ended:
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
@@ -194,20 +201,6 @@ def own_parts(graph: Graph) -> dict[str, str]:
         found[f"data {protocol.dataset}"] = protocol.data_digest
         found[f"task {protocol.task}"] = protocol.task_digest
     return {what: digest for what, digest in found.items() if digest}
-
-
-def record_failures(name: str, dispatcher: Dispatcher) -> None:
-    """Write the reasons of failed stages to the sweep's record, instead of earlier ones."""
-    ledger = dispatcher.ledger
-    failures = {
-        stage_id: dispatcher.reasons[stage_id]
-        for stage_id, state in dispatcher.states.items()
-        if state == State.FAILED
-    }
-    with suppress(OSError, ValueError):  # the storage may be what stopped the sweep
-        record = ledger.read_sweep(name)
-        if record.get("failures", {}) != failures:
-            ledger.write_sweep(name, record | {"failures": failures})
 
 
 def rows_asked(graph: Graph) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -13,13 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.plan.graph import Graph, Node
-from sweeps.plan.naming import percent, stage_title
+from sweeps.plan.naming import percent, short_title, stage_place, stage_title
 from sweeps.run.dispatcher import Dispatcher, State
 
 PLAIN_LINE_SECONDS = 30
 """Between two lines where nothing is redrawn."""
 RUNNING_SHOWN = 12
 ENDED_SHOWN = 8
+NARROW = 100
+"""Columns below which the bars of single stages are left out."""
+TITLE_SHARE = {True: 42, False: 56}
+"""Widest title of a running stage, on a narrow and on a wide terminal."""
 STYLES = {
     State.DONE: "green",
     State.DIVERGED: "red",
@@ -46,6 +51,8 @@ class LiveView:
         self.dispatcher = dispatcher
         self.console = console
         self._counted, self._total = (-1, -1), 0
+        places = {stage_place(node.stage) for node in graph.values()}
+        self._title = short_title if len(places) == 1 else stage_title
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
         done_before = [n for i, n in graph.items() if dispatcher.states[i] == State.DONE]
@@ -54,6 +61,8 @@ class LiveView:
         self.resumed = 0
         self.begun: float | None = None
         self._last_line = time.monotonic()
+        self.describe_cluster: Callable[[], str] = str
+        """What the cluster starts or can't; empty: nothing."""
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -115,7 +124,7 @@ class LiveView:
         line = Text.assemble(
             f"[{ended}/{len(self.dispatcher.graph)}] ",
             (f"{state:8} ", STYLES.get(state, "")),
-            f"{stage_title(node.stage)}  {outcome}",
+            f"{self._title(node.stage)}  {outcome}",
         )
         self.ended.append(line)
         if not self._live:
@@ -126,6 +135,12 @@ class LiveView:
         running = self.running.pop(node.stage_id)
         self.epochs_done -= running.epoch
         self._line(node, self.dispatcher.states[node.stage_id], why)
+
+    def pause(self, node: Node) -> None:
+        """The stage has stopped running, and starts again after a pause."""
+        running = self.running.pop(node.stage_id, None)
+        if running is not None:
+            self.epochs_done -= running.epoch
 
     def finished_elsewhere(self, node: Node) -> None:
         self.epochs_done += node.epochs
@@ -149,14 +164,23 @@ class LiveView:
     def summary(self) -> str:
         counts = self.dispatcher.counts
         waiting = counts[State.WAITING] + counts[State.READY]
-        parts = [f"{counts[State.DONE]} done", f"{counts[State.RUNNING]} running"]
-        parts.append(f"{waiting} waiting")
+        parts = [f"{counts[State.DONE]} done", *self._under_way(), f"{waiting} waiting"]
         for state in (State.ELSEWHERE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED):
             if counts[state]:
                 parts.append(f"{counts[state]} {state}")
         epochs = f"{self.epochs_done}/{self.epochs_total} epochs"
         stages = f"{self.name}: {', '.join(parts)} of {len(self.dispatcher.graph)} stages"
-        return f"{stages}; {epochs}; {self._time()}"
+        return f"{stages}; {epochs}; {self._time()}{self._cluster()}"
+
+    def _under_way(self) -> list[str]:
+        """Stages that train, and those handed out for which Ray has no room yet."""
+        pending = max(0, self.dispatcher.counts[State.RUNNING] - len(self.running))
+        parts = [f"{len(self.running)} running"]
+        return [*parts, f"{pending} pending"] if pending else parts
+
+    def _cluster(self) -> str:
+        said = self.describe_cluster()
+        return f"; cluster: {said}" if said else ""
 
     def done_of_total(self) -> tuple[int, int]:
         """Position and end of the progress bar, in epochs."""
@@ -170,16 +194,19 @@ class LiveView:
 
     def render(self) -> Group:
         running = list(self.running.values())
+        narrow = self.console.width < NARROW
         table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-        for column in ("running", "epoch", "", "test", "loss", "examples/s"):
+        table.add_column("running", no_wrap=True, max_width=TITLE_SHARE[narrow])
+        for column in ("epoch", *(() if narrow else ("",)), "test", "loss", "examples/s"):
             table.add_column(column, no_wrap=True)
         for item in running[:RUNNING_SHOWN]:
             metrics = item.metrics
             loss, speed = metrics.get("train_loss"), metrics.get("examples_per_second")
+            bar = ProgressBar(total=item.node.epochs, completed=item.epoch, width=16)
             table.add_row(
-                stage_title(item.node.stage),
+                self._title(item.node.stage),
                 f"{item.epoch}/{item.node.epochs}",
-                ProgressBar(total=item.node.epochs, completed=item.epoch, width=16),
+                *(() if narrow else (bar,)),
                 percent(metrics.get("test_accuracy")),
                 "–" if loss is None else f"{loss:.3f}",
                 "–" if speed is None else f"{speed:,.0f}",

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import rewind_ray
 
+ALL = ("rewind_ray", "trainables", "sweeps", "analysis")
+"""The packages that a node needs."""
 
-def code_digest() -> str:
-    """Digest of the modules of ``rewind_ray``."""
+
+def code_digest(*packages: str) -> str:
+    """Digest of the modules of these packages of ours; of ``rewind_ray``, which makes the numbers,
+    if none is given."""
     digest = hashlib.sha256()
-    folder = Path(rewind_ray.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    root = Path(rewind_ray.__file__).parents[1]
+    for package in packages or ALL[:1]:
+        folder = root / package
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:8]
 
 

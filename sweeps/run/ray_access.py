@@ -6,10 +6,25 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from rewind_ray.errors import UserError
+
 PRIVATE = 0o600
 SERVES_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's setting with which its servers listen on all interfaces; despite the name it holds on Linux
 too, where it is on by default (ray/_private/ray_constants.py, ENABLE_RAY_CLUSTER)."""
+
+
+def check_address(address: str) -> None:
+    """Raises UserError for a Ray Client's (``ray://``).
+
+    Behind a client Tune runs in an actor, with a copy of the searcher and the callbacks that the
+    driver never hears of again.
+    """
+    if address.startswith("ray://"):
+        raise UserError(
+            f"--address is {address!r}; allowed: auto, local, HOST:PORT. Run the sweep on the "
+            "cluster instead: --address auto on its head (ray exec), or ray job submit"
+        )
 
 
 def listen_on_loopback(address: str) -> None:

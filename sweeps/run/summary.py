@@ -125,10 +125,12 @@ def figure_path(sweep: str, options: Options) -> Path:
 def next_commands(sweep: str, options: Options) -> str:
     storage = options.storage
     return (
-        "Next:\n"
-        f"  tensorboard --logdir {layout.tensorboard(storage, sweep)}\n"
-        f"  python -m analysis pareto {storage}\n"
-        f"  python -m analysis search-cost {storage}\n"
-        f"  python -m analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
-        "  python -m sweeps.iterative_wrn --dry-run      (a real sweep)"
+        "Three things to do next:\n"
+        "  Compare on your own images, in FOLDER/train/CLASS/ and FOLDER/test/CLASS/:\n"
+        "    rewind-ray compare --dataset folder:FOLDER --image-size 32 --epochs 30 --dry-run\n"
+        "  See all of these results on one page, or as rows:\n"
+        f"    rewind-ray analysis report {storage} --out report.html\n"
+        f"    rewind-ray analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
+        "  Look at the learning curves:\n"
+        f"    tensorboard --logdir {layout.tensorboard(storage, sweep)}"
     )

@@ -1,4 +1,7 @@
-"""Trackers of the user's own: Tune callbacks by import path, which see a sweep and can't end it."""
+"""Trackers: what follows a sweep as Tune callbacks, and can't end it.
+
+``mlflow``, ``wandb``, or one of the user's own by import path.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,49 @@ from typing import Any
 from ray import tune
 
 from rewind_ray.errors import UserError
-from rewind_ray.importing import import_object
+from rewind_ray.importing import import_object, is_import_path
+from rewind_ray.store.ledger import Ledger
+from sweeps.plan.graph import Graph
+from sweeps.run.experiment_trackers import SERVICES, ExperimentTracker
 
 HOOKS = ("setup", *(name for name in dir(tune.Callback) if name.startswith("on_")))
 """Methods that Tune calls."""
 
 
-def trackers(paths: Iterable[str], note: Callable[[str], None]) -> list[tune.Callback]:
-    """The callbacks that the import paths name, each made by a call without arguments.
+def trackers(
+    names: Iterable[str], sweep: str, graph: Graph, ledger: Ledger, note: Callable[[str], None]
+) -> list[tune.Callback]:
+    """The callbacks of ``--tracker``; the user's own are made by a call without arguments.
 
-    note: shows the user a line. Raises UserError where a path names nothing, or no callback.
+    note: shows the user a line. Raises UserError where a path names nothing, or no callback, or
+    where the service's package isn't installed.
     """
-    return [tracker(path, note) for path in paths]
+    return [Tracker(name, callback_named(name, sweep, graph, ledger), note) for name in names]
 
 
-def tracker(path: str, note: Callable[[str], None]) -> tune.Callback:
-    callback = import_object(path, "--tracker")()
+def callback_named(name: str, sweep: str, graph: Graph, ledger: Ledger) -> tune.Callback:
+    """Raises UserError as ``trackers``."""
+    if name in SERVICES:
+        return ExperimentTracker(SERVICES[name](sweep), sweep, graph, ledger)
+    if not is_import_path(name):
+        raise UserError(
+            f"--tracker is {name!r}; allowed: {', '.join(SERVICES)}, or an own callback: write "
+            "package.module:name"
+        )
+    callback = import_object(name, "--tracker")()
     if not isinstance(callback, tune.Callback):
         raise UserError(
-            f"--tracker {path}: what it returns is a {type(callback).__name__}; allowed: a class "
+            f"--tracker {name}: what it returns is a {type(callback).__name__}; allowed: a class "
             "derived from ray.tune.Callback, or a function that returns an object of one"
         )
-    return Tracker(path, callback, note)
+    return callback
 
 
 class Tracker(tune.Callback):
     """Passes Tune's calls on. After the first that fails it passes on none, and says so."""
 
-    def __init__(self, path: str, callback: tune.Callback, note: Callable[[str], None]) -> None:
-        self._path = path
+    def __init__(self, name: str, callback: tune.Callback, note: Callable[[str], None]) -> None:
+        self._name = name
         self._callback = callback
         self._note = note
         self._failed = False
@@ -53,7 +70,7 @@ class Tracker(tune.Callback):
             getattr(self._callback, hook)(*arguments, **named)
         except Exception as error:
             self._failed = True
-            self._note(f"--tracker {self._path} failed: {error!r}; the sweep continues without it")
+            self._note(f"--tracker {self._name} failed: {error!r}; the sweep continues without it")
 
 
 for _hook in HOOKS:

@@ -9,9 +9,11 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the sweep has its own
@@ -22,6 +24,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from pyarrow import fs
 from ray import tune
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
@@ -33,10 +36,15 @@ from rewind_ray.training.run import Runtime
 from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import percent, stage_title
+from sweeps.run.capacity import Capacity, chosen_gpus, growth_of, shortage_of
+from sweeps.run.cluster_watch import ClusterWatch, Limits, asks, check_prices
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
+from sweeps.run.draining import set_aside
+from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
+from sweeps.run.notify import Notifier
 from sweeps.run.own_code import runtime_env
-from sweeps.run.ray_access import keep_token_private
+from sweeps.run.ray_access import check_address, keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
@@ -60,8 +68,10 @@ CONNECT_LOOKS = 40
 def start_ray(address: str) -> None:
     """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
 
-    Workers get the user's own modules that this process has imported.
+    Workers get the user's own modules that this process has imported. Raises UserError for an
+    ``address`` that can't be used.
     """
+    check_address(address)
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -108,49 +118,65 @@ def train_graph(
     tensorboard: TensorBoard,
     sweep: str,
     source: StageSource | None = None,
-) -> None:
+) -> str | None:
     """Train all missing stages, and those that ``source`` adds; return when nothing can run any
-    more, or after Ctrl-C."""
-    following = trackers(options.tracker, view.note)
+    more, after Ctrl-C, or at one of the options' limits, and then which one."""
+    following = trackers(options.tracker, sweep, dispatcher.graph, dispatcher.ledger, view.note)
+    notifier = Notifier(options.notify, sweep, dispatcher.ledger.uri, view.note)
     start_ray(options.address)
-    gpus = gpu_share(options.gpus_per_trial)
-    resources = ray.cluster_resources()
-    if gpus is None:
-        gpus = 1.0 if resources.get("GPU") else 0.0
-    if shortage := shortage_of(options.cpus_per_trial, gpus, resources):
-        if options.address == "local":
-            raise UserError(shortage)
-        view.note(f"{shortage}. Waiting for the cluster to grow")
+    capacity = capacity_of(options.address)
+    cpus = options.cpus_per_trial
+    gpus = chosen_gpus(gpu_share(options.gpus_per_trial), capacity, cpus)
+    shortage = shortage_of(cpus, gpus, capacity)
+    if shortage and (options.address == "local" or capacity.growth):
+        raise UserError(shortage)
+    if not capacity.fits_now(cpus, gpus):
+        view.note("No machine has room for a trial yet. Waiting for the cluster to grow")
     runtime = replace(runtime, device="cuda" if gpus else "cpu", ray_version=ray.__version__)
     driver = this_driver()
-    at_once = options.max_concurrent or slots(options, gpus, resources)
+    at_once = options.max_concurrent or capacity.slots(cpus, gpus)
     searcher = TuneSearcher(
         dispatcher,
         asdict(runtime),
-        options.cpus_per_trial,
+        cpus,
         gpus,
         driver.token,
         Watch(dispatcher.ledger),
         max(1.0, at_once / RESULTS_PER_SECOND),
-        max(node["Resources"].get("CPU", 0) for node in ray.nodes()),
+        capacity.largest("CPU"),
         source,
         MAX_FAILURES,
+        None if options.address == "local" else drain,
     )
     if source is not None:
         source.begin(driver.token, at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monitor = Monitor(searcher, view, tensorboard, following)
-    with Heartbeat(dispatcher.ledger, driver):
-        run_until_done(searcher, monitor, sweep, at_once, options.address)
+
+    def failed(text: str) -> None:
+        record_failures(sweep, dispatcher)
+        notifier.failure(text)
+
+    watch = watch_of(options.address)
+    if options.max_cost is not None:
+        check_prices(watch)
+    limits = Limits(watch=watch, hours=options.max_hours, dollars=options.max_cost)
+    monitor = Monitor(searcher, view, tensorboard, following, limits, failed)
+    view.describe_cluster = watch.describe
+    try:
+        with Heartbeat(dispatcher.ledger, driver), watch:
+            run_until_done(searcher, monitor, sweep, at_once, options.address)
+    finally:
+        notifier.end(view.summary())
     # takes a second, during which the results are shown; Python waits for it before it exits
     threading.Thread(target=ray.shutdown).start()
     if searcher.storage_failure:
         raise OSError(
-            f"the storage {dispatcher.ledger.uri} can't be written to: {searcher.storage_failure}; "
-            "free some space or change its permissions. Nothing is lost: the same command continues"
+            f"the storage {dispatcher.ledger.uri} can't be used: {searcher.storage_failure}. Once "
+            "that is mended, such as by freeing some space, the same command continues"
         )
+    return searcher.limit
 
 
 def run_until_done(
@@ -170,7 +196,10 @@ def run_until_done(
             return
         why = run_tune_watched(searcher, monitor, sweep, at_once, go_on)
         gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
-        if searcher.storage_failure:
+        if searcher.limit:
+            searcher.take_back()
+            monitor.all_broke_off()
+        if searcher.storage_failure or searcher.limit:
             return
         if why is None:
             if not searcher.wants_another_run:
@@ -226,7 +255,7 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
         reuse_actors=True,
         trial_dirname_creator=stage_folder,
         stop=GivingUp(searcher),
-        max_failures=searcher.max_failures,
+        max_failures=0,  # Tune would try again at once, and in the same place
         raise_on_failed_trial=False,
         checkpoint_config=NO_CHECKPOINTS,
         callbacks=[monitor, *monitor.trackers],
@@ -235,8 +264,8 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
 
 
 class GivingUp(tune.Stopper):
-    """Ends a trial that fails repeatedly with the same text, and all trials if the storage can't be
-    written to."""
+    """Ends a trial that fails repeatedly with the same text, all trials if the storage can't be
+    used, and at a limit each after its epoch, and those that wait for a machine."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self._searcher = searcher
@@ -245,29 +274,36 @@ class GivingUp(tune.Stopper):
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self._searcher.note_failure(trial_id, result)
+        given_up = self._searcher.note_failure(trial_id, result)
+        return given_up or self._searcher.limit is not None
 
     def stop_all(self) -> bool:
-        return self._searcher.storage_failure is not None
+        searcher = self._searcher
+        return searcher.storage_failure is not None or bool(searcher.limit and not searcher.started)
 
 
-def shortage_of(cpus: float, gpus: float, resources: dict[str, float]) -> str | None:
-    """Why no present machine can run a trial, if so; a cluster may still grow."""
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        there = resources.get(name, 0)
-        if wanted > there:
-            return (
-                f"a trial needs {wanted:g} {name}, but Ray has {there:g} here; "
-                f"lower --{name.lower()}s-per-trial"
-            )
-    return None
+def drain(node: str, why: str) -> bool:
+    """Give a node no more stages, and let it end once those it has are done; an autoscaler then
+    ends its machine and starts another. Whether there is a node left beside it."""
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    others = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] != node]
+    return bool(others) and set_aside(gcs, node, why)
 
 
-def slots(options: Options, gpus: float, resources: dict[str, float]) -> int:
-    """Trials that fit at once on the present machines; --max-concurrent for growing clusters."""
-    by_cpu = int(resources.get("CPU", 1) // options.cpus_per_trial)
-    by_gpu = round(resources.get("GPU", 0) / gpus) if gpus else by_cpu
-    return max(1, min(by_cpu, by_gpu))
+def watch_of(address: str) -> ClusterWatch:
+    """Of the cluster that this process is connected to; of nothing, where Ray runs here only."""
+    if address == "local":
+        return ClusterWatch(None)
+    here: Any = ray._private.worker._global_node
+    log = Path(here.get_logs_dir_path()) / "monitor.log"
+    return ClusterWatch(asks(ray.get_runtime_context().gcs_address), log)
+
+
+def capacity_of(address: str) -> Capacity:
+    """Of the cluster that this process is connected to."""
+    present = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+    growth = None if address == "local" else growth_of(ray.get_runtime_context().gcs_address)
+    return Capacity(present=present, growth=growth)
 
 
 def tune_filesystem(dispatcher: Dispatcher) -> fs.FileSystem | None:
@@ -289,23 +325,34 @@ class Monitor(tune.Callback):
         view: LiveView,
         tensorboard: TensorBoard,
         trackers: list[tune.Callback],
+        limits: Limits,
+        failed: Callable[[str], None],
     ) -> None:
+        self._limits = limits
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
         self.trackers = trackers
-        """The user's own, which Tune calls after this one."""
+        """Those of --tracker, which Tune calls after this one."""
+        self.failed = failed
+        """Called with title and reason of a stage that isn't tried again."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune saves it, and nothing restores it."""
         return {}
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
+        while self.searcher.settled:
+            node = self.searcher.settled.pop()
+            self.view.start(node)
+            self._end(node)
         while self.searcher.finished_elsewhere:
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        self.searcher.started.add(trial.trial_id)
         node = self._node(trial)
         if node.stage_id not in self.view.running:
             self.view.start(node)
@@ -321,6 +368,7 @@ class Monitor(tune.Callback):
         last = result["epochs"][-1] if result["epochs"] else {}
         self.view.advance(node, result["epoch"], len(result["epochs"]), last)
         self._safely(
+            "TensorBoard files",
             self.tensorboard.epochs,
             node.stage_id,
             result["epoch"],
@@ -330,18 +378,15 @@ class Monitor(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        self._safely(self.tensorboard.finish, node.stage_id)
+        if node.stage_id in self.searcher.later:  # its node failed its check
+            self.view.defer(node, "its machine can't train; trying again elsewhere")
+            return
+        self._safely("TensorBoard files", self.tensorboard.finish, node.stage_id)
         self._end(node)
-
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
-        node = self._node(trial)
-        if node.stage_id not in self.searcher.failures:
-            self.searcher.lost[node.stage_id] += 1
-        self._trying_again(node)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        if self.searcher.dispatcher.states[node.stage_id] == State.READY:
+        if node.stage_id in self.searcher.later:
             self._trying_again(node)
         else:
             self._end(node)
@@ -349,6 +394,7 @@ class Monitor(tune.Callback):
     def _trying_again(self, node: Node) -> None:
         why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
         self.view.note(f"{stage_title(node.stage)} failed ({why}); trying again")
+        self.view.pause(node)
 
     def all_broke_off(self) -> None:
         """Ray has ended: remove all running stages from the view."""
@@ -369,12 +415,20 @@ class Monitor(tune.Callback):
         state = self.searcher.dispatcher.states[node.stage_id]
         if state == State.ELSEWHERE:
             self.view.defer(node, "trained by another sweep")
+        elif state == State.READY and self.searcher.limit:
+            self.view.defer(node, "continues from its last epoch")
         elif state == State.READY and node.stage_id not in self.searcher.out_of_memory:
             self.view.defer(node, "continues to another length")
         elif state == State.READY:
             self.view.defer(node, "out of memory; trying again with fewer stages beside it")
         else:
             self.view.end(node, self._outcome(node))
+            if state == State.FAILED:
+                self._safely(
+                    "failure's notice",
+                    self.failed,
+                    f"{stage_title(node.stage)}: {self._outcome(node)}",
+                )
 
     def _outcome(self, node: Node) -> str:
         dispatcher = self.searcher.dispatcher
@@ -389,8 +443,8 @@ class Monitor(tune.Callback):
     def _node(self, trial: Trial) -> Node:
         return self.searcher.dispatcher.graph[trial.config["stage_id"]]
 
-    def _safely(self, write: Any, *arguments: Any) -> None:
+    def _safely(self, what: str, act: Any, *arguments: Any) -> None:
         try:
-            write(*arguments)
+            act(*arguments)
         except Exception as error:
-            self.view.note(f"TensorBoard files: {error!r}; the sweep continues without")
+            self.view.note(f"{what}: {error!r}; the sweep continues without")

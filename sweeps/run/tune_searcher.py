@@ -7,16 +7,18 @@ import math
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from rewind_ray.store.leases import Watch, release
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.training.failures import STORAGE
+from rewind_ray.store.partial import progress_of
+from rewind_ray.training.failures import PASSING, STORAGE
 from rewind_ray.training.run import Runtime
 from sweeps.plan.graph import Node
-from sweeps.run.dispatcher import Dispatcher
+from sweeps.run.dispatcher import Dispatcher, State
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,12 @@ SAME_FAILURES = 3
 
 
 MAX_FAILURES = 8
-"""Tries of a stage after the first; generous, because a lost node counts as a failure."""
+"""Tries of a stage in a row, after the first, that get no further than the one before; generous,
+because a lost node counts as a failure."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+"""Before the next try of a stage; doubled with each try in a row."""
+NODE_FAILURES = 2
+"""Failed checks of a node's device after which it gets no more stages."""
 WORKER_GONE = "its worker is gone"
 """Killed, or lost with its node: it couldn't report why."""
 
@@ -67,10 +74,13 @@ class TuneSearcher(Searcher):
         most_cpus: float = math.inf,
         source: StageSource | None = None,
         max_failures: int = MAX_FAILURES,
+        set_aside: Callable[[str, str], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """driver: the token that stages are claimed with. watch: on the other drivers.
         step_seconds: least time between two reports of a trial. most_cpus: of the largest node.
-        max_failures: tries of a stage after the first."""
+        max_failures: see MAX_FAILURES. set_aside: gives a node, for a reason, no more stages;
+        whether it could. None: there is only this machine."""
         super().__init__()
         self.dispatcher = dispatcher
         self.driver = driver
@@ -81,11 +91,25 @@ class TuneSearcher(Searcher):
         self.failures: dict[str, str] = {}
         """Stage -> the failure of its last try, as its worker reported it."""
         self.storage_failure: str | None = None
-        """Why nothing can be written to the storage, if so."""
+        """Why the storage can't be used, if so."""
+        self.limit: str | None = None
+        """Why no stage begins any more, though some are left, if so."""
+        self.started: set[str] = set()
+        """Trials whose worker has started."""
         self._same_failures: dict[str, int] = {}
         self.max_failures = max_failures
         self.lost: Counter[str] = Counter()
-        """Stage -> number of its tries that ended without a report."""
+        """Stage -> number of its tries in a row that failed without getting any further."""
+        self._reached: dict[str, tuple[int, int]] = {}
+        """Stage -> how far its last failed try got; see ``progress_of``."""
+        self.later: dict[str, float] = {}
+        """Stage to be tried again -> when."""
+        self.settled: list[Node] = []
+        """Stages that were to be tried again and turned out to be done; whoever shows one removes
+        it."""
+        self._set_aside = set_aside
+        self._node_failures: Counter[str] = Counter()
+        self._clock = clock
         self._held: Node | None = None
         """A stage taken from the dispatcher and not yet suggested."""
         self._watch = watch
@@ -110,8 +134,9 @@ class TuneSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         self.look_elsewhere()
-        if not self.left or self.storage_failure:
+        if not self.left or self.storage_failure or self.limit:
             return Searcher.FINISHED
+        self._put_back_due()
         node, self._held = self._held or self._next_node(), None
         if node is None:
             return Searcher.FINISHED if self.ended else None
@@ -156,9 +181,11 @@ class TuneSearcher(Searcher):
 
     def take_back(self) -> None:
         """Return all running stages to the dispatcher, after Ray has ended with its workers."""
-        for stage_id in self.trials.values():
+        for stage_id in (*self.trials.values(), *self.later):
             self.dispatcher.put_back(stage_id)
         self.trials.clear()
+        self.later.clear()
+        self.started.clear()
 
     @property
     def wants_another_run(self) -> bool:
@@ -169,6 +196,40 @@ class TuneSearcher(Searcher):
     def ended(self) -> bool:
         """Whether nothing runs and nothing will become ready or be added any more."""
         return self.dispatcher.ended and (self._source is None or self._source.ended)
+
+    def _put_back_due(self) -> None:
+        for stage_id in [one for one, due in self.later.items() if due <= self._clock()]:
+            del self.later[stage_id]
+            self.dispatcher.put_back(stage_id)
+            if self.dispatcher.states[stage_id] != State.READY:
+                self.settled.append(self.dispatcher.graph[stage_id])
+
+    def _try_later(self, stage_id: str, tries: int) -> None:
+        """tries: how often it, or what it ran on, has failed in a row."""
+        pause = FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1)
+        self.later[stage_id] = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
+
+    def _count_failure(self, stage_id: str) -> bool:
+        """Whether to try again; a try that got further than the one before begins a new count."""
+        self.lost[stage_id] += 1
+        try:
+            reached = progress_of(self._ledger, stage_id)
+        except OSError as trouble:
+            log.warning("can't see how far stage %s is: %s", stage_id, trouble)
+        else:
+            if reached > self._reached.get(stage_id, (-1, 0)):
+                self.lost[stage_id] = 1
+            self._reached[stage_id] = reached
+        return self.lost[stage_id] <= self.max_failures
+
+    def _node_failed(self, stage_id: str, node: str, why: str) -> None:
+        """The node failed its check before it took the stage, which is no failure of the stage."""
+        self._node_failures[node] += 1
+        self._try_later(stage_id, self._node_failures[node])
+        if self._node_failures[node] == NODE_FAILURES:
+            alone = self._set_aside is None or not self._set_aside(node, why)
+            if alone:
+                self.limit = f"this machine can't train: {why}"
 
     def _next_node(self) -> Node | None:
         if self._source is None:
@@ -201,6 +262,7 @@ class TuneSearcher(Searcher):
     ) -> None:
         """Never raises: an exception here would turn a good trial into a failed one."""
         stage_id = self.trials.pop(trial_id)
+        self.started.discard(trial_id)
         owner = (result or {}).get("elsewhere")
         if owner and not error:
             self.dispatcher.defer(stage_id, owner)
@@ -210,21 +272,26 @@ class TuneSearcher(Searcher):
             self.out_of_memory.add(stage_id)
             self.dispatcher.put_back(stage_id)
             return
+        broken = (result or {}).get("node_failure")
+        if broken and not error:
+            self._node_failed(stage_id, str((result or {}).get("node")), broken)
+            return
         failure = (result or {}).get("failure")
         if details:
             failure = f"out of memory, also with fewer stages beside it: {details}"
-        again = False
         if error:
             failure = self.failures.get(stage_id, WORKER_GONE)
-            self.lost[stage_id] += 1
-            again = failure == WORKER_GONE and self.lost[stage_id] <= self.max_failures
+        passing = (result or {}).get("failure_kind") == PASSING
+        again = error and self._count_failure(stage_id)
         try:
             if error or failure:  # its worker may not have released it
                 release(self._ledger, stage_id, self.driver)
         except OSError as trouble:
             log.warning("can't release stage %s: %s", stage_id, trouble)
         try:
-            if again:  # Tune gives a trial up whose worker is lost while it waits to be restarted
+            if again:
+                self._try_later(stage_id, self.lost[stage_id])
+            elif self.limit and (passing or not failure):
                 self.dispatcher.put_back(stage_id)
             else:
                 self.dispatcher.finish(stage_id, failure)

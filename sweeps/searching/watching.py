@@ -30,6 +30,6 @@ class SearchView(LiveView):
         waiting = counts[State.WAITING] + counts[State.READY]
         done, wanted = self.done_of_total()
         parts = [f"{done} of {wanted} suggestions", f"{search.num_given_up} given up early"]
-        parts += [f"{counts[State.RUNNING]} stages running, {waiting} waiting"]
+        parts += [f"stages: {', '.join(self._under_way())}, {waiting} waiting"]
         parts += [f"{counts[State.DONE]} done", f"{self.epochs_done:,} epochs"]
-        return f"{self.name}: {', '.join(parts)}"
+        return f"{self.name}: {', '.join(parts)}{self._cluster()}"

@@ -1,4 +1,4 @@
-"""``python -m analysis`` as a user meets it: output, errors, exit codes."""
+"""``rewind-ray analysis`` as a user meets it: output, errors, exit codes."""
 
 import inspect
 import json
@@ -223,7 +223,7 @@ def test_typing_errors_are_wrong_usage(run, arguments):
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "python -m analysis" in result.stderr
+    assert "rewind-ray analysis" in result.stderr
 
 
 # help
@@ -233,25 +233,25 @@ def test_typing_errors_are_wrong_usage(run, arguments):
 def test_help_shows_examples(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"usage: python -m analysis {command} ")
-    assert f"\nExamples:\n  python -m analysis {command} " in result.stdout
-    assert result.stdout.count(f"\n  python -m analysis {command} ") >= 2
+    assert result.stdout.startswith(f"usage: rewind-ray analysis {command} ")
+    assert f"\nExamples:\n  rewind-ray analysis {command} " in result.stdout
+    assert result.stdout.count(f"\n  rewind-ray analysis {command} ") >= 2
 
 
 def test_without_arguments_every_command_is_listed_with_an_example(run):
     result = run()
     assert result.exit_code == 0
     for name, command in COMMANDS.items():
-        assert f"python -m analysis {command.example}\n" in result.stdout
+        assert f"rewind-ray analysis {command.example}\n" in result.stdout
         help_text = inspect.getdoc(command_named("analysis", name))
         assert help_text.partition("\n")[0] == command.says
-        assert f"  python -m analysis {command.example}" in help_text.splitlines()
+        assert f"  rewind-ray analysis {command.example}" in help_text.splitlines()
 
 
 def test_help_lists_the_commands_in_a_line_each(run):
     result = run("--help")
     assert result.exit_code == 0
-    assert result.stdout.startswith("usage: python -m analysis ")
+    assert result.stdout.startswith("usage: rewind-ray analysis ")
     listed = [part.split()[0] for part in result.stdout.split("•")[1:]]
     assert listed == list(COMMANDS)
     assert "Examples" not in result.stdout

@@ -69,7 +69,7 @@ export RAY_CLOUD_INSTANCE_ID={HEAD_ID} RAY_OVERRIDE_NODE_ID_FOR_TESTING={HEAD_ID
 ray start --head --num-cpus=0 --node-ip-address=127.0.0.1 --autoscaling-config=/tmp/config.json
 """
 SWEEP = (
-    "python -m sweeps.quickstart --smoke --seeds 1 --address auto --max-concurrent 4 "
+    "python -m sweeps.quickstart --smoke --seeds 1 --address auto "
     f"--storage {SHARED}/results | cat"  # a line a stage
 )
 
@@ -91,6 +91,9 @@ def test_a_sweep_makes_the_cluster_grow_and_shrink(tmp_path: Path) -> None:
         started = there.run("bash", "-c", START, timeout=120)
         assert started.returncode == 0, started.stdout
         assert workers(there) == 0
+        large = there.run("bash", "-c", SWEEP.replace(" | cat", " --cpus-per-trial 3"), timeout=300)
+        assert large.returncode == 2, large.stdout  # and not only waited for
+        assert "a machine of this cluster has 0 CPU or 2 CPU" in large.stdout
         ran = there.run("bash", "-o", "pipefail", "-c", SWEEP, timeout=300)
         assert ran.returncode == 0, ran.stdout
         assert "Waiting for the cluster to grow" in ran.stdout

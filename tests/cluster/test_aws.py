@@ -21,13 +21,13 @@ from moto.core import set_initial_no_auth_action_count
 from moto.server import ThreadedMotoServer
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 
 from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
+from sweeps.run.capacity import Capacity, chosen_gpus, growth_in, shortage_of
+from sweeps.run.cluster_watch import state_of
 from tests.cluster.configs import FILES, ROOT, Config
+from tests.cluster.failing_cloud import Cloud, reconcile
 
 pytestmark = pytest.mark.slow  # moto as AWS, and Ray's own preparation of a cluster
 
@@ -151,36 +151,40 @@ def test_what_is_launched(bootstrapped: Config, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("trial", "count", "sold_out", "launched"),
+    ("trial", "count", "refused", "launched"),
     [
         ({"CPU": 1, "GPU": 1}, 1, (), {"l4": 1}),
-        ({"CPU": 1, "GPU": 1}, 6, (), {"l4": 6}),
-        ({"CPU": 1, "GPU": 1}, 6, ("l4",), {"a10g": 6}),
+        ({"CPU": 1, "GPU": 1}, 6, (), {"l4": 4, "a10g": 2}),
+        ({"CPU": 1, "GPU": 1}, 8, ("l4",), {"a10g": 4}),
+        ({"CPU": 1, "GPU": 1}, 8, ("a10g",), {"l4": 4}),
+        ({"CPU": 1, "GPU": 1}, 8, ("l4", "a10g"), {}),
         ({"CPU": 1, "GPU": 0.25}, 8, (), {"l4": 2}),
         ({"CPU": 1}, 3, (), {"l4": 1}),
-        ({"CPU": 1, "GPU": 1}, 100, (), {"l4": 8}),
+        ({"CPU": 1, "GPU": 1}, 100, (), {"l4": 4, "a10g": 4}),
     ],
 )
-def test_what_ray_would_start_for_waiting_trials(
+def test_what_ray_starts_for_waiting_trials(
     bootstrapped: Config,
     trial: dict[str, float],
     count: int,
-    sold_out: tuple[str, ...],
+    refused: tuple[str, ...],
     launched: dict[str, int],
 ) -> None:
-    """A trial is a placement group of one bundle."""
+    """A trial is a placement group of one bundle; the cloud has no capacity of some types."""
     scaling = AutoscalingConfig(bootstrapped, skip_content_hash=True)
-    request = SchedulingRequest(
-        disable_launch_config_check=True,
-        node_type_configs=scaling.get_node_type_configs(),
-        max_num_nodes=bootstrapped["max_workers"],
-        gang_resource_requests=[
-            GangResourceRequest(requests=[ResourceRequestUtil.make(trial)]) for _ in range(count)
-        ],
-        cloud_resource_availabilities=dict.fromkeys(sold_out, 0.0),
-    )
-    reply = ResourceDemandScheduler(None).schedule(request)
-    assert {each.instance_type: each.count for each in reply.to_launch} == launched
+    cloud = Cloud(refuses=refused)
+    last = reconcile(cloud, scaling, trial, count, ticks=10)[-1]
+    assert cloud.running() == launched
+    assert set(state_of(last).refused) == set(refused)
+
+
+def test_gpus_are_counted_on_that_will_be_started(bootstrapped: Config) -> None:
+    """Ray writes the file on the head as it is here."""
+    capacity = Capacity(present=({"CPU": 0},), growth=growth_in(bootstrapped))
+    assert chosen_gpus(None, capacity, 1) == 1
+    assert capacity.slots(1, 1) == 8
+    assert capacity.slots(1, 1 / 8) == 32  # by four CPUs each
+    assert shortage_of(8, 1, capacity)
 
 
 def assume(role: str) -> dict[str, str]:
@@ -297,6 +301,13 @@ def test_the_bucket_is_closed_and_in_the_files_region(bootstrapped: Config) -> N
     block = s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
     assert len(block) == 4
     assert all(block.values())
+
+
+def test_incomplete_uploads_expire_and_nothing_else(bootstrapped: Config) -> None:
+    (rule,) = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
+    assert "Expiration" not in rule
 
 
 def test_rights_come_and_go_and_the_bucket_stays(

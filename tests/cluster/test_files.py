@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from jsonschema import ValidationError
 from ray._private.authentication.authentication_token_setup import _get_default_token_path
 from ray.autoscaler._private.util import validate_config
+from ray.core.generated.autoscaler_pb2 import NodeState
 
+from sweeps.run.cluster_watch import price_of
 from tests.cluster.configs import FILES, ROOT, Config, load, prepared
 
 CLOUDS = ("aws", "gcp")
@@ -139,13 +142,43 @@ def test_mps_never_stands_in_the_way(config: Config, tmp_path: Path, status: int
 def test_clouds_scale_from_nothing_and_never_train_on_the_head(name: str) -> None:
     config = prepared(name)
     assert 0 < config["idle_timeout_minutes"] <= 10
+    workers = 0
     for node_type, settings in config["available_node_types"].items():
         head = node_type == config["head_node_type"]
         assert settings["min_workers"] == 0
-        assert settings["max_workers"] == (0 if head else config["max_workers"])
+        workers += settings["max_workers"]
         if head:
+            assert settings["max_workers"] == 0
             assert settings["resources"] == {"CPU": 0}
+    assert workers == config["max_workers"]  # else one type could take all, and refuse them all
     assert config["provider"]["cache_stopped_nodes"] is False
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_machine_has_a_price(name: str) -> None:
+    """As Ray hands it to the node, as a label."""
+    for settings in prepared(name)["available_node_types"].values():
+        node = NodeState(labels=settings["labels"])
+        assert 0 < price_of(node) < 10
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_workers_watch_for_their_end_once(name: str, tmp_path: Path) -> None:
+    """With a Python that only notes its arguments. ``ray up`` may be repeated."""
+    (command,) = [c for c in prepared(name)["worker_start_ray_commands"] if "sweeps.node" in c]
+    command = command.replace("/tmp/rewind-ray-node", f"{tmp_path}/node")
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho $RAY_AUTH_MODE $@ >> {tmp_path}/called; exec sleep 30\n")
+    python.chmod(0o755)
+    done = bash(command, tmp_path)  # which returns while it runs
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    called = tmp_path / "called"
+    while not called.exists():
+        time.sleep(0.01)
+    assert bash(command.removesuffix("&"), tmp_path).returncode == 1
+    assert called.read_text() == f"token -m sweeps.node --cloud {name}\n"
+    subprocess.run(["fuser", "--silent", "--kill", f"{tmp_path}/node"])
 
 
 def test_gcp_workers_are_spot_with_rights_of_their_own() -> None:

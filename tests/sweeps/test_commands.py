@@ -23,7 +23,7 @@ from tests.sweeps.running import QUICKSTART, ROOT, rows, run, start
 def test_help_has_examples_and_every_common_option(module, typed):
     result = typed(module, "--help")
     assert result.returncode == 0
-    assert f"  python -m {module}" in result.stdout
+    assert f"  rewind-ray {module.removeprefix('sweeps.').replace('_', '-')}" in result.stdout
     for option in (
         *("storage", "seeds", "max-concurrent", "gpus-per-trial", "cpus-per-trial", "address"),
         *("data", "dry-run", "smoke", "precision", "keep"),
@@ -102,7 +102,7 @@ def test_a_dry_run_does_not_wait_long_for_a_storage_that_is_away(monkeypatch, ty
 def test_dry_run_shows_the_graph_and_leaves_nothing_behind(storage, typed):
     result = typed("sweeps.iterative_wrn", "--dry-run", "--storage", str(storage))
     assert result.returncode == 0
-    for fact in ("wrn_16_8", "weight_rewind", "4 of 40", "stages   162", "updates  12,320,000"):
+    for fact in ("wrn_16_8", "weight_rewind", "36 of 40", "stages   162", "updates  12,320,000"):
         assert fact in result.stdout
     assert "GB to write" in result.stdout and "GPU-hours" in result.stdout
     assert not storage.exists()
@@ -141,11 +141,13 @@ def test_other_code_than_before_is_told_and_recorded(undisturbed, storage):
 def test_the_next_commands_work(undisturbed, tmp_path):
     _, result = undisturbed
     lines = [line.strip() for line in result.stdout.splitlines()]
-    shown = [line.split() for line in lines if line.startswith("python -m analysis")]
-    assert len(shown) == 3
+    shown = [line.split() for line in lines if line.startswith("rewind-ray analysis")]
+    assert len(shown) == 2
     for words in shown:
-        words = [str(tmp_path / "rows.csv") if word.endswith(".csv") else word for word in words]
-        shown_command = start(*words[2:], cwd=tmp_path)  # figures go where it is called
+        words = [
+            str(tmp_path / word) if word.endswith((".csv", ".html")) else word for word in words
+        ]
+        shown_command = start(*words[1:], cwd=tmp_path)  # figures go where it is called
         assert shown_command.communicate() and shown_command.returncode == 0
 
 

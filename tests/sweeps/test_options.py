@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rewind_ray.errors import UserError
 from sweeps.options import Options, gpu_share
 
 
@@ -46,3 +47,28 @@ def test_threads_are_whole_cores(cpus, threads):
 def test_counts_start_at_one(name):
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0"):
         Options(**{name: 0})
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "ray://10.0.0.1"])
+def test_a_ray_client_is_refused_with_what_to_use(address):
+    """Tune would run in an actor, and the driver see nothing of it."""
+    with pytest.raises(UserError, match=f"{address}.*--address auto.*ray job submit"):
+        Options(address=address)
+
+
+@pytest.mark.parametrize("data", ["s3://bucket/cifar", "gs://bucket", "https://x.org/a.tar"])
+def test_data_in_a_bucket_does_not_become_a_folder_of_that_name(data):
+    with pytest.raises(UserError, match=f"--data is '{data}'"):
+        Options(data=data)
+
+
+@pytest.mark.parametrize("name", ["max_hours", "max_cost"])
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
+def test_limits_are_above_nothing(name, limit):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is .*numbers above 0"):
+        Options(**{name: limit, "address": "auto"})
+
+
+def test_a_local_sweep_has_no_cost():
+    with pytest.raises(UserError, match="--max-cost is 5"):
+        Options(max_cost=5)

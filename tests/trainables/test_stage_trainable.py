@@ -344,3 +344,26 @@ def test_of_one_drivers_workers_only_the_last_that_claimed_writes(graph, tmp_pat
     while not second.train()["done"]:
         pass
     assert Ledger(str(tmp_path)).row_epochs(dense.stage_id) == [4]
+
+
+def test_a_device_that_fails_its_check_is_the_machines_and_no_stages_failure(graph, tmp_path):
+    """A GPU that isn't there; the stage isn't claimed."""
+    dense = next(iter(graph.values()))
+    trainable = StageTrainable(config_of(dense, tmp_path, device="cuda:99"))
+    result = trainable.train()
+    assert result["done"] and "cuda:99 can't be used" in result["node_failure"]
+    assert "failure" not in result
+    assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None
+
+
+def test_a_storage_that_is_not_the_drivers_ends_the_sweep(graph, tmp_path, monkeypatch):
+    """A folder of the same name on a machine of its own; nothing is written to it."""
+    monkeypatch.setattr("trainables.stage_trainable.SHARING_SECONDS", 1)
+    dense = next(iter(graph.values()))
+    config = config_of(dense, tmp_path / "drivers")
+    (tmp_path / "own").mkdir()
+    config["runtime"] = {"storage": str(tmp_path / "own")}
+    result = StageTrainable(config).train()
+    assert result["done"] and result["failure_kind"] == "storage"
+    assert "NFS" in result["failure"]
+    assert not list((tmp_path / "own").rglob("*"))

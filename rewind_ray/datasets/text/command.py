@@ -3,9 +3,9 @@
 Stages and sweeps do the same when they first need the text; the result is kept in the cache.
 
 Examples:
-  python -m rewind_ray.datasets.text multi30k --data /data/multi30k --subwords 6000
-  python -m rewind_ray.datasets.text wmt16_en_de --data /data/wmt16 --download
-  python -m rewind_ray.datasets.text folder:/data/letters --source fr --target en
+  rewind-ray prepare-text multi30k --data /data/multi30k --subwords 6000
+  rewind-ray prepare-text wmt16_en_de --data /data/wmt16 --download
+  rewind-ray prepare-text folder:/data/letters --source fr --target en
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     return exit_code(
         lambda: run_cli(
             partial(tyro.cli, text_command),
-            "python -m rewind_ray.datasets.text",
+            "rewind-ray prepare-text",
             __doc__,
             arguments or ["--help"],
         )

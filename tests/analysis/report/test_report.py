@@ -544,7 +544,7 @@ def test_a_damaged_sweep_file_costs_nothing_else(storage, caplog):
 def test_command_versions_and_protocol_are_there(storage):
     reproduction = section_of(gather(storage.uri), "reproduction")
     (code,) = (block.text for block in reproduction.blocks if type(block).__name__ == "Code")
-    assert code == "python -m sweeps.compare --name 'a sweep'\"'\"'s'"
+    assert code == "rewind-ray compare --name 'a sweep'\"'\"'s'"
     versions = table_of(reproduction, "Code and hardware")
     n_rows = str(len(sweep_stages()) - 1)
     assert versions.lines == (("0123abc", "2.13.0", "", "cpu, one thread", "fp32", n_rows),)

@@ -6,6 +6,7 @@ from rewind_ray.protocols import digits
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.partial import progress_of
 from rewind_ray.training.epoch import BrokenOff
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import run_epoch, run_stage, start_stage
@@ -94,3 +95,36 @@ def test_breaking_off_twice_in_an_epoch(tmp_path):
     assert break_off(broken, of, 2).updates == 3
     run_stage(of, Runtime(storage=broken))
     assert facts(broken, of) == facts(whole, of)
+
+
+def test_a_machine_lost_without_notice_costs_what_was_trained_since_the_last_save(tmp_path):
+    """Saved at each update from the second of an epoch on, as if it took ten minutes."""
+    whole, lost = str(tmp_path / "whole"), str(tmp_path / "lost")
+    of = job()
+    for storage in (whole, lost):
+        prepare(storage, of)
+    run_stage(of, Runtime(storage=whole))
+    run = start_stage(of, Runtime(storage=lost))
+    run.save_seconds = 0
+    asked = iter(range(10))
+
+    def gone():
+        if next(asked) == UPDATES + 3:
+            raise ConnectionError("the machine is gone")
+        return False
+
+    run.stop = gone
+    with pytest.raises(ConnectionError):
+        while not run.finished:
+            run_epoch(run)
+    ledger = Ledger(lost)
+    assert progress_of(ledger, of.stage.stage_id) == (1, 2)
+    trained = []
+    run = start_stage(of, Runtime(storage=lost))
+    run.stop = lambda: bool(trained.append(1))
+    while not run.finished:
+        run_epoch(run)
+    assert len(trained) == 3 * UPDATES - (UPDATES + 2)
+    assert facts(lost, of) == facts(whole, of)
+    assert progress_of(ledger, of.stage.stage_id) == (3, 0)
+    assert not list((tmp_path / "lost").rglob("partial.*"))

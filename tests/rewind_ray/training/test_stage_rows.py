@@ -23,7 +23,7 @@ from rewind_ray.result import COLUMNS, row_from_json, row_to_json
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.store.checkpoint import RewindPoint
-from rewind_ray.training.row import row_dataset, trainability
+from rewind_ray.training.row import devices_of, row_dataset, trainability
 from rewind_ray.training.stage import missing_epochs, run_epoch, start_stage
 from tests.rewind_ray.tiny_stages import REWINDINGS, Lab, child, tiny
 
@@ -464,3 +464,26 @@ def test_knobs_are_typed_columns() -> None:
     assert found["retrain_alpha"] is found["prune_rates"] is found["prune_power"] is None
     of_dense = cells_of(dense.retrain, Retrain) | cells_of(dense.prune, Prune)
     assert of_dense.keys() == found.keys() and set(of_dense.values()) == {None}
+
+
+def test_a_stage_that_changed_devices_says_so(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """Its first epochs as if another model had trained them."""
+    job = lab.job(dense_stage(tiny(), 0))
+    run = start_stage(job, lab.runtime())
+    for epoch in (1, 2):
+        run_epoch(run)
+        metrics = lab.ledger.read_metrics(job.stage.stage_id, epoch)
+        assert metrics["device"] == "cpu"
+        lab.ledger.write_metrics(job.stage.stage_id, epoch, metrics | {"device": "NVIDIA L4"})
+    run = start_stage(job, lab.runtime())
+    assert "goes on on cpu after NVIDIA L4" in caplog.text
+    while not run.finished:
+        run_epoch(run)
+    row = lab.ledger.read_row(job.stage.stage_id, job.row_epochs[-1])
+    assert row.device == "NVIDIA L4 + cpu"
+
+
+def test_devices_are_named_once_each_in_their_order() -> None:
+    history = [{"device": name} for name in ("A", "A", "B", "A")] + [{}]
+    assert devices_of(history, "C") == "A + B + C"
+    assert devices_of([], "C") == "C"

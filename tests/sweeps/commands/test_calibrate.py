@@ -7,13 +7,15 @@ import pytest
 from rewind_ray.errors import UserError
 from rewind_ray.training.packing import Measured, Trial, best_of, side_by_side
 from rewind_ray.training.throughput import Workload
-from sweeps.commands.calibrate import advice, calibrate_command
+from sweeps.commands.calibrate import advice, calibrate_command, cpus_of_a_share
+from sweeps.run.capacity import trials_on
 
 
 def measured(at_once, speed, failure=""):
     return Measured(
         at_once=at_once,
         threads=1,
+        cores=4,
         updates_per_second=speed,
         updates_per_second_each=speed / at_once,
         peak_gib=1.0,
@@ -25,10 +27,19 @@ def test_the_best_is_the_most_work_in_all():
     options = [measured(1, 10.0), measured(2, 15.0), measured(4, 14.0), measured(8, 0.0, "memory")]
     best = best_of(options)
     assert best.at_once == 2
-    assert "--gpus-per-trial 1/2" in advice(best, "cuda")
+    assert "--gpus-per-trial 1/2 --cpus-per-trial 1 " in advice(best, "cuda")
     assert "--cpus-per-trial 1 --max-concurrent 2" in advice(best, "cpu")
     assert best_of([measured(1, 0.0, "memory")]) is None
     assert best_of([measured(1, 6.2), measured(2, 7.14), measured(8, 7.19)]).at_once == 2  # noise
+
+
+@pytest.mark.parametrize(("cores", "at_once"), [(4, 8), (4, 1), (3, 7), (64, 4), (2, 16)])
+def test_the_cpus_advised_leave_room_for_all_shares_of_the_gpu(cores, at_once):
+    """By Ray's resources: eight eighths of a GPU on four CPUs need half a CPU each."""
+    machine = {"CPU": cores, "GPU": 1}
+    cpus = cpus_of_a_share(cores, at_once)
+    assert trials_on(machine, cpus, 1 / at_once) == at_once
+    assert trials_on(machine, 1, 1 / at_once) < at_once or cpus == 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``python -m sweeps storage``: real stages, then files of every kind that went wrong."""
+"""``rewind-ray storage``: real stages, then files of every kind that went wrong."""
 
 from __future__ import annotations
 

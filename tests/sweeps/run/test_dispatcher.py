@@ -10,7 +10,7 @@ from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.leases import Heartbeat, Watch, claim, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
-from rewind_ray.training.stage import run_stage
+from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
 from sweeps.run.dispatcher import Dispatcher, State
@@ -258,21 +258,98 @@ def test_a_failure_that_a_trial_reports_is_its_reason(storage):
     assert dispatcher.reasons[stage_id] == "pruning leaves none"
 
 
-def test_a_stage_whose_worker_is_gone_is_handed_out_until_it_was_lost_too_often(storage):
-    """Tune gives up a trial that loses its worker while it waits for a restart, at any count."""
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def patient_searcher(storage, clock, **settings):
     dispatcher = dispatcher_of(two_chains(), storage)
     watch = Watch(dispatcher.ledger)
-    searcher = TuneSearcher(
-        dispatcher, {"storage": str(storage)}, 1, 0, "us", watch, max_failures=2
+    arguments = (dispatcher, {"storage": str(storage)}, 1, 0, "us", watch)
+    return dispatcher, TuneSearcher(*arguments, max_failures=2, clock=clock, **settings)
+
+
+def lose(searcher, clock, name):
+    """The worker of the first stage; the pause until the stage is handed out again."""
+    stage_id = searcher.suggest(name)["stage_id"]
+    searcher.on_trial_complete(name, error=True)
+    pause = searcher.later.get(stage_id, clock.now) - clock.now
+    clock.now += pause
+    return stage_id, pause
+
+
+def test_a_stage_whose_worker_is_gone_is_handed_out_until_it_was_lost_too_often(storage):
+    """With growing pauses; the other stages go on meanwhile."""
+    clock = Clock()
+    dispatcher, searcher = patient_searcher(storage, clock)
+    first, pause = lose(searcher, clock, "a")
+    assert lose(searcher, clock, "b") == (first, 2 * pause)
+    assert lose(searcher, clock, "c")[0] == first
+    assert dispatcher.states[first] == State.FAILED
+    assert dispatcher.reasons[first] == "its worker is gone"
+
+
+def test_while_a_stage_pauses_others_are_handed_out(storage):
+    clock = Clock()
+    _, searcher = patient_searcher(storage, clock)
+    first = searcher.suggest("a")["stage_id"]
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("b")["stage_id"] != first
+    clock.now += 60
+    assert searcher.suggest("c")["stage_id"] == first
+
+
+def test_losses_after_progress_are_not_counted(storage):
+    """A spot machine that comes for an epoch each time trains a stage of any length."""
+    clock = Clock()
+    dispatcher, searcher = patient_searcher(storage, clock)
+    job = next(iter(dispatcher.graph.values())).job
+    run = start_stage(job, Runtime(storage=str(storage)), dispatcher.ledger)
+    for epoch in range(run.target_epoch - 1):
+        run_epoch(run)
+        assert lose(searcher, clock, f"trial {epoch}") == (job.stage.stage_id, 1)
+    assert run.target_epoch - 1 > 2
+
+
+def test_a_node_that_fails_its_check_twice_is_set_aside_and_no_stage_is_given_up(storage):
+    clock, aside = Clock(), []
+    dispatcher, searcher = patient_searcher(
+        storage, clock, set_aside=lambda node, why: not aside.append(node)
     )
-    for name in ("a", "b"):
-        stage_id = searcher.suggest(name)["stage_id"]
-        searcher.on_trial_complete(name, error=True)
-        assert dispatcher.states[stage_id] == State.READY
-    assert searcher.suggest("c")["stage_id"] == stage_id
-    searcher.on_trial_complete("c", error=True)
-    assert dispatcher.states[stage_id] == State.FAILED
-    assert dispatcher.reasons[stage_id] == "its worker is gone"
+    for name in "abcd":
+        searcher.suggest(name)
+        broken = {"done": True, "node_failure": "cuda can't be used", "node": "bad"}
+        searcher.on_trial_complete(name, result=broken)
+        clock.now += 60
+    assert aside == ["bad"]
+    assert searcher.limit is None
+    assert not dispatcher.counts[State.FAILED]
+
+
+def test_a_single_machine_that_fails_its_check_ends_the_sweep(storage):
+    clock = Clock()
+    dispatcher, searcher = patient_searcher(storage, clock)
+    for name in "ab":
+        searcher.suggest(name)
+        broken = {"done": True, "node_failure": "cuda can't be used", "node": "only"}
+        searcher.on_trial_complete(name, result=broken)
+        clock.now += 60
+    assert "cuda can't be used" in searcher.limit
+    assert searcher.suggest("c") == TuneSearcher.FINISHED
+    searcher.take_back()
+    assert not dispatcher.counts[State.FAILED] and not dispatcher.counts[State.RUNNING]
+
+
+def test_at_a_limit_nothing_begins_and_what_ran_is_left_to_go_on(storage):
+    dispatcher, searcher = patient_searcher(storage, Clock())
+    stage_id = searcher.suggest("a")["stage_id"]
+    searcher.limit = "--max-hours 1 have passed"
+    assert searcher.suggest("b") == TuneSearcher.FINISHED
+    searcher.on_trial_complete("a", result={"done": True, "epoch": 1})
+    assert dispatcher.states[stage_id] == State.READY
 
 
 def test_a_ledger_that_breaks_does_not_break_the_searcher(storage, monkeypatch):

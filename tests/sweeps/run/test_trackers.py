@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,18 @@ import pytest
 from ray import tune
 
 from rewind_ray.errors import UserError
-from sweeps.run.trackers import HOOKS, trackers
+from rewind_ray.store.ledger import Ledger
+from sweeps.run.trackers import HOOKS
+from sweeps.run.trackers import trackers as trackers_of
 from tests.sweeps.running import rows
 
 HERE = "tests.sweeps.run.test_trackers"
 LOG = "TRACKER_LOG"
+
+
+def trackers(names: list[str], note: Callable[[str], None]) -> list[tune.Callback]:
+    """Of a sweep without stages."""
+    return trackers_of(names, "sweep", {}, Ledger("results"), note)
 
 
 class Lines(tune.Callback):
@@ -69,7 +77,7 @@ def test_one_that_fails_is_told_once_and_called_no_more() -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("my_tracker", "write package.module:name"),
+        ("my_tracker", "allowed: mlflow, wandb, .* write package.module:name"),
         (f"{HERE}:Linse", "nearest: Lines"),
         (f"{HERE}:nothing", "derived from ray.tune.Callback"),
     ],

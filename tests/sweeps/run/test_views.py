@@ -119,17 +119,50 @@ def scalars(folder):
     }
 
 
+def dense_run(storage, stage_id):
+    place = storage / "tensorboard" / "sweep" / "digits_resnet-digits"
+    return place / "dense" / f"seed0-{stage_id[:6]}"
+
+
+def test_another_sweep_of_the_same_name_leaves_the_curves_of_the_first(storage):
+    """Same sweep, method and seed; another batch size, so another baseline."""
+    ledger = Ledger(str(storage))
+    graphs = [build_graph([dense_stage(tiny_protocol(batch_size=size), 0)]) for size in (32, 16)]
+    for graph in graphs:
+        train_and_write(graph, storage, TensorBoard(ledger, "sweep", graph))
+    for graph in graphs:
+        curve = scalars(dense_run(storage, next(iter(graph))))["accuracy/test"]
+        assert [step for step, _ in curve] == [2, 4, 6, 8]
+
+
+def test_the_view_fits_into_80_columns(storage):
+    graph = chain_graph(steps=3, seeds=20)
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    console = Console(file=io.StringIO(), width=80)
+    progress = LiveView("narrow", graph, dispatcher, console)
+    metrics = {"test_accuracy": 0.5, "train_loss": 1.0, "examples_per_second": 123_456.0}
+    for _ in range(20):
+        node = dispatcher.next_ready()
+        progress.start(node)
+        progress.advance(node, 1, 1, metrics)
+    console.print(progress.render())
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("dense seed 0" in line and "123,456" in line for line in lines)
+
+
 def test_a_run_a_chain_with_its_stages_one_after_the_other(storage):
     graph = chain_graph(steps=2)
     ledger = Ledger(str(storage))
     train_and_write(graph, storage, TensorBoard(ledger, "sweep", graph))
-    folder = storage / "tensorboard" / "sweep"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "dense-seed0",
-        "lr_rewind-2ep-iterative-0.5-seed0",
+    folder = storage / "tensorboard" / "sweep" / "digits_resnet-digits"
+    first, second = list(graph)[:2]
+    assert sorted(str(path.relative_to(folder)) for path in folder.glob("*/*")) == [
+        f"dense/seed0-{first[:6]}",
+        f"lr_rewind/lr_rewind-2ep-iterative-0.5-seed0-{second[:6]}",
     ]
-    dense = scalars(folder / "dense-seed0")
-    chain = scalars(folder / "lr_rewind-2ep-iterative-0.5-seed0")
+    dense = scalars(dense_run(storage, first))
+    chain = scalars(folder / f"lr_rewind/lr_rewind-2ep-iterative-0.5-seed0-{second[:6]}")
     assert [step for step, _ in dense["loss/train"]] == [2, 4, 6, 8]
     assert [step for step, _ in chain["loss/train"]] == [10, 12, 14, 16]
     assert [value for _, value in chain["size/level"]] == [1, 1, 2, 2]
@@ -164,7 +197,7 @@ def test_an_interrupted_stage_is_not_drawn_twice(storage):
     again = TensorBoard(ledger, "sweep", graph)
     again.epochs(dense_id, 4, steps_per_epoch=2)
     again.finish(dense_id)
-    dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
+    dense = scalars(dense_run(storage, dense_id))
     assert [step for step, _ in dense["accuracy/test"]] == [2, 4, 6, 8]
 
 
@@ -182,7 +215,7 @@ def test_what_is_known_already_is_not_read_again(storage, monkeypatch):
     tensorboard.epochs(dense_id, 4, steps_per_epoch=2, reported=reported)
     tensorboard.close()
     assert asked == [1, 2]
-    dense = scalars(storage / "tensorboard" / "sweep" / "dense-seed0")
+    dense = scalars(dense_run(storage, dense_id))
     assert dense["loss/train"][-1] == (8, pytest.approx(reported[1]["train_loss"]))
 
 
@@ -196,9 +229,9 @@ def test_tensorboard_reaches_a_storage_that_is_no_local_folder(storage, tmp_path
     dense_id = next(iter(graph))
     tensorboard.epochs(dense_id, 4, steps_per_epoch=2)
     tensorboard.finish(dense_id)
-    assert not list(Path(tensorboard._staging.name).glob("*/*"))  # nothing is copied twice
+    assert not list(Path(tensorboard._staging.name).rglob("events*"))  # nothing is copied twice
     tensorboard.close()
-    assert scalars(storage / "tensorboard" / "sweep" / "dense-seed0")["loss/train"]
+    assert scalars(dense_run(storage, dense_id))["loss/train"]
 
 
 # estimates

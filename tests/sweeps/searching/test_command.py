@@ -1,4 +1,4 @@
-"""``python -m sweeps.search`` as its user types it."""
+"""``rewind-ray search`` as its user types it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_search_ends_with_front_recipe_confirmation_and_figure(searched):
             "Algorithm 1",
             "a single seed can show none",
         ),
-        *("epochs   asked for", "optuna-dashboard", "python -m sweeps.compare"),
+        *("epochs   asked for", "optuna-dashboard", "rewind-ray compare"),
     ):
         assert fact in result.stdout
     assert (storage / "figures/search-smoke.png").stat().st_size > 10_000

@@ -144,5 +144,6 @@ def test_view_and_tensorboard_show_added_stages(storage):
         tensorboard.epochs(node.stage_id, node.epochs, 2)
         tensorboard.finish(node.stage_id)
     tensorboard.close()
-    folders = {path.parent.name for path in (storage / "tensorboard/grows").glob("*/events*")}
-    assert folders == {"dense-seed0", "finetune-3ep-oneshot-2x-seed0"}
+    folders = {path.parent.name for path in (storage / "tensorboard/grows").rglob("events*")}
+    dense, pruned = (node.stage.stage_id[:6] for node in dispatcher.graph.values())
+    assert folders == {f"seed0-{dense}", f"finetune-3ep-oneshot-2x-seed0-{pruned}"}
