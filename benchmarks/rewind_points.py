@@ -17,11 +17,13 @@ import time
 import torch
 import tyro
 
-from benchmarks.epoch_loop import epoch_loop, prepared_network, timed
-from rewind_ray.pruning import dense_mask, prunable_parameters, pruned_mask
+from rewind_ray.pruning import dense_mask, pruned_mask
 from rewind_ray.spec import Prune
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
+from rewind_ray.training.arithmetic import arithmetic
+from rewind_ray.training.optimizers import make_optimizer
+from rewind_ray.training.throughput import Noise, Workload, epoch_of_updates, seconds_of
 
 UPDATES_AN_EPOCH = 2000
 STAGE = "0" * 16
@@ -50,9 +52,11 @@ def main(
     try:
         for name in networks:
             write, read, size = point_seconds(name, repeats, place, torch.device(device))
-            one_round = epoch_loop(name, "bf16", updates, torch.device(device))
-            one_round()
-            update = timed(one_round, torch.device(device)) / 1000 / updates
+            load = Workload(network=name, precision="bf16", density=0.1)
+            with arithmetic("bf16", torch.device(device)):
+                one_round = epoch_of_updates(load, torch.device(device), updates)
+                one_round()
+                update = seconds_of(one_round, torch.device(device)) / updates
             epoch = update * UPDATES_AN_EPOCH
             print(
                 f"{name}, {device}, bf16: rewind point of {size / 1e6:.1f} MB written in "
@@ -67,11 +71,13 @@ def point_seconds(
     name: str, repeats: int, place: str, device: torch.device
 ) -> tuple[float, float, int]:
     """Median seconds to write and to read a rewind point, and its bytes."""
-    network, optimizer = prepared_network(name, device)
+    task = Noise(Workload(network=name), device, steps=1)
+    network = task.network(0)
+    optimizer = make_optimizer(network, task.protocol)
     images = torch.randn(8, 3, 32, 32, device=device)
     network(images).sum().backward()
     optimizer.step()  # so that there is momentum to keep
-    parameters = prunable_parameters(network, "kernels")
+    parameters = task.prunable(network)
     mask = pruned_mask(parameters, dense_mask(parameters), Prune(fraction=0.9))
     ledger = Ledger(place)
     written, read = [], []

@@ -7,7 +7,7 @@ torch; only ``build`` imports it. Rewind points hold whatever tensors it keeps, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,32 +37,51 @@ class OptimizerKind:
     options: Mapping[str, Option]
     weight_decay: str
     """What ``Protocol.weight_decay``, here c, does to a weight w in an update."""
+    tensors: int
+    """How many numbers it keeps of each weight."""
     state_needs: str = ""
     """Option without which (at 0) it keeps no state from one update to the next."""
     source: str
 
 
-def sgd(groups: Iterable[Any], *, momentum: float, nesterov: bool, **common: Any) -> Optimizer:
+def sgd(groups: Sequence[Any], *, momentum: float, nesterov: bool, **common: Any) -> Optimizer:
     from torch.optim import SGD
 
     nesterov = nesterov and momentum > 0
-    return SGD(groups, momentum=momentum, nesterov=nesterov, foreach=True, **common)
+    return SGD(groups, momentum=momentum, nesterov=nesterov, **kernels(groups), **common)
 
 
 def adam(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
+    groups: Sequence[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import Adam
 
-    return Adam(groups, betas=(beta1, beta2), eps=eps, foreach=True, **common)
+    settings = {**kernels(groups), "capturable": on_gpu(groups)}
+    return Adam(groups, betas=(beta1, beta2), eps=eps, **settings, **common)
 
 
 def adamw(
-    groups: Iterable[Any], *, beta1: float, beta2: float, eps: float, **common: Any
+    groups: Sequence[Any], *, beta1: float, beta2: float, eps: float, **common: Any
 ) -> Optimizer:
     from torch.optim import AdamW
 
-    return AdamW(groups, betas=(beta1, beta2), eps=eps, foreach=True, **common)
+    settings = {**kernels(groups), "capturable": on_gpu(groups)}
+    return AdamW(groups, betas=(beta1, beta2), eps=eps, **settings, **common)
+
+
+def on_gpu(groups: Sequence[Mapping[str, Any]]) -> bool:
+    return all(parameter.is_cuda for group in groups for parameter in group["params"])
+
+
+def kernels(groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Which of PyTorch's implementations of an optimizer is used for these parameters.
+
+    On a GPU the fused one: a launch for all of them, and a rate that lies on the device, so that
+    the update can be recorded. Not on a CPU: there it rounds otherwise, and takes for granted that
+    a gradient lies in memory as its weights do.
+    """
+    fused = on_gpu(groups)
+    return {"fused": fused, "foreach": not fused}
 
 
 SHARE = Numbers(least=0, below=1)
@@ -86,18 +105,21 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
             ),
         },
         weight_decay="c * w is added to the gradient, so w' = w - lr * (gradient + c * w)",
+        tensors=1,
         state_needs="momentum",
         source="stochastic gradient descent with momentum; Sutskever et al. 2013, §2",
     ),
     "adam": OptimizerKind(
         build=adam,
         options=MOMENTS,
+        tensors=2,
         weight_decay="c * w is added to the gradient, before its mean and square are taken (L2)",
         source="Kingma & Ba 2015, Algorithm 1",
     ),
     "adamw": OptimizerKind(
         build=adamw,
         options=MOMENTS,
+        tensors=2,
         weight_decay="w is multiplied by 1 - lr * c beside Adam's step, which doesn't see it",
         source="Loshchilov & Hutter 2019, Algorithm 2",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from rewind_ray.text import printable
 from rewind_ray.training.device import check_device
 from rewind_ray.training.epoch import BrokenOff
 from rewind_ray.training.failures import PASSING, NotShared, failure_of
+from rewind_ray.training.memory import is_out_of_memory, share_of_memory
 from rewind_ray.training.run import Job, Runtime, StageRun
 from rewind_ray.training.stage import run_epoch, start_stage
 
@@ -88,23 +90,29 @@ class StageTrainable(tune.Trainable):
             self._termination.terminate()
             raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if not is_out_of_memory(error):
+                return self._failed(error)
+            text = printable((str(error).splitlines() or [type(error).__name__])[0])
+        # here, where the exception no longer holds the frames that hold the tensors
+        self._release()
+        self._run = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        return {"done": True, "out_of_memory": text}
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        failure = failure_of(error, self._ledger())
+        if failure.kind == PASSING:
+            self._broken = error
+        else:
+            self._run = None
+            with suppress(OSError):
                 self._release()
-                self._run = None
-                torch.cuda.empty_cache()
-                return {"done": True, "out_of_memory": printable(str(error).splitlines()[0])}
-            failure = failure_of(error, self._ledger())
-            if failure.kind == PASSING:
-                self._broken = error
-            else:
-                self._run = None
-                with suppress(OSError):
-                    self._release()
-            return {
-                "done": failure.kind != PASSING,
-                "failure": failure.describe(),
-                "failure_kind": failure.kind,
-            }
+        return {
+            "done": failure.kind != PASSING,
+            "failure": failure.describe(),
+            "failure_kind": failure.kind,
+        }
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
@@ -168,7 +176,7 @@ class StageTrainable(tune.Trainable):
     def _started(self, stage: Stage) -> StageRun:
         runtime = Runtime(**self.config["runtime"])
         if runtime.device != "cpu":
-            torch.cuda.set_per_process_memory_fraction(self.config["gpus"])
+            torch.cuda.set_per_process_memory_fraction(share_of_memory(self.config["gpus"]))
         job = Job(
             stage=stage,
             row_epochs=tuple(self.config["row_epochs"]),
@@ -197,12 +205,6 @@ def described(ledger: Ledger, stage_id: str) -> Stage:
         f"{ledger.uri} on {platform.node()} isn't the driver's: stage {stage_id} isn't there. Give "
         "--storage a folder that all machines share (NFS), or s3:// or gs://"
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """By the type of the exception on a GPU, by its message on a CPU."""
-    by_type = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return by_type or "can't allocate memory" in str(error)
 
 
 class DeferredTermination:

@@ -67,6 +67,13 @@ def plan_epoch(
 
 def epoch_batches(data: ImageSet, seed: int, epoch: int) -> Iterator[Batch]:
     """The training batches of one epoch, augmented; ``data.steps_per_epoch`` of them."""
+    for rows in zip(*epoch_table(data, seed, epoch), strict=True):
+        yield batch_at(data, *rows)
+
+
+def epoch_table(data: ImageSet, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """What an epoch's batches show: (steps, B) int64 positions in the training set, and (steps, B)
+    int64 rows of ``data.views``. On the data's device."""
     plan = plan_epoch(
         seed=seed,
         epoch=epoch,
@@ -76,12 +83,15 @@ def epoch_batches(data: ImageSet, seed: int, epoch: int) -> Iterator[Batch]:
         num_views=len(data.views),
         whole_pass=data.whole_pass,
     )
-    order = plan.order.to(data.device).view(-1, data.batch_size)
-    choices = plan.choices.to(data.device).view(-1, data.batch_size)
-    for images, view in zip(order, choices, strict=True):
-        whole = data.train.pixels.index_select(0, images)  # (B, H*W + 1)
-        shown = whole.gather(1, data.views.index_select(0, view))  # (B, H*W)
-        yield _standardised(shown, data), data.train.labels.index_select(0, images)
+    shape = (-1, data.batch_size)
+    return plan.order.to(data.device).view(shape), plan.choices.to(data.device).view(shape)
+
+
+def batch_at(data: ImageSet, images: Tensor, view: Tensor) -> Batch:
+    """The batch of a row of ``epoch_table``, (B,) and (B,)."""
+    whole = data.train.pixels.index_select(0, images)  # (B, H*W + 1)
+    shown = whole.gather(1, data.views.index_select(0, view))  # (B, H*W)
+    return _standardised(shown, data), data.train.labels.index_select(0, images)
 
 
 def evaluation_batches(

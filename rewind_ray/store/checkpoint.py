@@ -93,7 +93,8 @@ def state_keys(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
 
     Found by an update of a twin on a parameter of its own.
     """
-    probe = nn.Parameter(torch.zeros(3, 2))
+    device = optimizer.param_groups[0]["params"][0].device
+    probe = nn.Parameter(torch.zeros(3, 2, device=device))
     probe.grad = torch.zeros_like(probe)
     twin = copy.copy(optimizer)
     twin.state = defaultdict(dict)

@@ -68,6 +68,9 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     threads = metrics.get("threads", 1)
     if type(threads) is not int or not 1 <= threads <= THREADS_LIMIT:
         raise ValueError(f"threads is {repr(threads)[:40]}; allowed: 1 to {THREADS_LIMIT}")
+    compiled = metrics.get("compiled", False)
+    if type(compiled) is not bool:
+        raise ValueError(f"compiled is {repr(compiled)[:40]}; allowed: true and false")
     norm = metrics.get("removed_norm", 1.0)
     if not _between(norm, 0, math.inf):
         raise ValueError(f"removed_norm is {repr(norm)[:40]}; allowed: 0 and up")

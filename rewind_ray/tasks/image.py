@@ -50,6 +50,7 @@ class ImageClassification(Task):
     """Images from a catalogued data set or a folder, networks from ``rewind_ray.models``."""
 
     metric = Metric("accuracy")
+    records: ClassVar[bool] = True
     option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["image_classification"]
     """split: share of a folder without test/ that tests."""
 
@@ -105,6 +106,14 @@ class ImageClassification(Task):
         if part == "train":
             return batches.epoch_batches(images, seed, epoch)
         return batches.evaluation_batches(images, part)
+
+    def epoch_table(self, seed: int, epoch: int) -> tuple[Tensor, ...] | None:
+        images = self.images
+        return None if isinstance(images, StreamSet) else batches.epoch_table(images, seed, epoch)
+
+    def batch_at(self, rows: tuple[Tensor, ...]) -> Batch:
+        assert isinstance(self.images, ImageSet)
+        return batches.batch_at(self.images, *rows)
 
     def prepare(self) -> None:
         if not self.streamed:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rewind_ray.datasets.batches import EVALUATION_BATCH_SIZE, plan_epoch
 from rewind_ray.datasets.image_set import steps_per_epoch
-from rewind_ray.datasets.own import Batch, OwnData, Part, load_own
+from rewind_ray.datasets.own import Batch, Held, OwnData, Part, Read, load_own
 from rewind_ray.datasets.split import split_indices
 from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
@@ -37,6 +37,7 @@ class Classification(Task):
     """Own data of (input, class) pairs, cross-entropy, and the share that is classified right."""
 
     metric = Metric("accuracy")
+    records: ClassVar[bool] = True
     option_defaults: ClassVar[Mapping[str, Option]] = TASK_OPTIONS["classification"]
     """split: share of data without a test part that tests."""
 
@@ -75,16 +76,7 @@ class Classification(Task):
     def batches(self, part: str, seed: int, epoch: int) -> Iterator[Batch]:
         examples = self._parts[part]
         if part == "train":
-            plan = plan_epoch(
-                seed=seed,
-                epoch=epoch,
-                num_train=len(examples),
-                batch_size=self.protocol.batch_size,
-                steps=self.steps_per_epoch,
-                num_views=1,
-                whole_pass=self.protocol.steps_per_epoch is None,
-            )
-            order = torch.split(plan.order, self.protocol.batch_size)
+            order = torch.split(self._order(seed, epoch), self.protocol.batch_size)
             keys = [
                 f"{seed} {epoch} {step * self.protocol.batch_size // len(examples)}"
                 for step in range(len(order))
@@ -94,6 +86,29 @@ class Classification(Task):
             keys = ["evaluation"] * len(order)
         for inputs, labels in examples.batches(order, keys):
             yield inputs.to(self.device), labels.to(self.device)
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        """(steps * batch_size,) int64 positions in the part that trains, on the CPU."""
+        return plan_epoch(
+            seed=seed,
+            epoch=epoch,
+            num_train=len(self._parts["train"]),
+            batch_size=self.protocol.batch_size,
+            steps=self.steps_per_epoch,
+            num_views=1,
+            whole_pass=self.protocol.steps_per_epoch is None,
+        ).order
+
+    def epoch_table(self, seed: int, epoch: int) -> tuple[Tensor, ...] | None:
+        if isinstance(self._parts["train"], Read):
+            return None
+        order = self._order(seed, epoch).to(self.device)
+        return (order.view(-1, self.protocol.batch_size),)
+
+    def batch_at(self, rows: tuple[Tensor, ...]) -> Batch:
+        (order,), train = rows, self._parts["train"]
+        assert isinstance(train, Held)
+        return train.inputs.index_select(0, order), train.labels.index_select(0, order)
 
     def load(self) -> None:
         assert self._parts

@@ -83,6 +83,9 @@ class Task:
     metric: Metric
     formats: ClassVar[tuple[str, ...]] = ("safetensors", "pt2", "onnx", "state_dict", "json")
     """That ``rewind_ray.export`` can write its networks in."""
+    records: ClassVar[bool] = False
+    """Whether a GPU may record what ``loss`` and ``evaluate`` do with a batch and repeat it for
+    other batches of its shape: they call ``network(inputs)``, and no value decides what is next."""
     option_defaults: ClassVar[Mapping[str, Option]] = {}
     """The ``Protocol.task_options`` that it takes, and what they are if not given."""
 
@@ -153,6 +156,18 @@ class Task:
         A task may take the batch in parts that fit into memory.
         """
         return whole_backward(network, batch, loss_of, clip)
+
+    def epoch_table(self, seed: int, epoch: int) -> tuple[Tensor, ...] | None:
+        """What the training batches of an epoch are made of, where that is a table on the device:
+        columns with a row for each batch. ``batch_at`` makes the batches of ``batches`` from its
+        rows. A GPU then records an update together with the making of its batch. None: the
+        batches can only be had one by one."""
+        return None
+
+    def batch_at(self, rows: tuple[Tensor, ...]) -> Batch:
+        """The batch of a row of each column of ``epoch_table``; tensors only, whose shapes are the
+        same for all rows."""
+        raise NotImplementedError(f"{type(self).__name__} has no epoch_table()")
 
     @property
     def metric_details(self) -> str:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Batch
-from rewind_ray.training.epoch import BatchLoss, autocast
+from rewind_ray.training.update import BatchLoss, autocast
 
 NUM_BATCHES = 50
 """At most. Their forward passes are 4% of the work of an epoch of CIFAR-10 at batch 128."""

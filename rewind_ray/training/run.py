@@ -22,6 +22,8 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.tasks import Task
 from rewind_ray.training.epoch import SAVE_SECONDS, Progress, never
 from rewind_ray.training.optimizers import make_optimizer
+from rewind_ray.training.replay import Recorder
+from rewind_ray.training.update import BatchLoss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,11 @@ class Runtime:
     keep: str = "all"
     """Rewind points that stay. all: every epoch's of baselines, of retrainings those that have a
     row or a child. referenced: those that have a row, or that a stage of the sweep starts from."""
+    compile: str = "off"
+    """One of ``compiling.COMPILES``; of stages that start now, as with threads."""
+    replay: bool = True
+    """Whether a GPU records updates and repeats them from the recording, where it can: the same
+    bits, sooner."""
     git_commit: str | None = None
     ray_version: str | None = None
 
@@ -76,6 +83,9 @@ class StageRun:
     followers: dict[str, list[str]] | None = None
     """See ``shrink.followers``; None: not yet needed."""
     threads: int
+    compiled: bool
+    compiled_loss: BatchLoss | None = None
+    """Of a compiled stage, once it has been compiled."""
     target_epoch: int
     """The last epoch that is wanted."""
     epoch: int = 0
@@ -90,6 +100,8 @@ class StageRun:
     """Of the next epoch, as it was last saved in the middle, by this run or one before it."""
     save_seconds: float = SAVE_SECONDS
     """See ``train_epoch``."""
+    recorder: Recorder | None = None
+    """None: nothing is recorded."""
     stop: Callable[[], bool] = never
     """Asked before every update: must the run break off? Then it raises BrokenOff."""
 

@@ -34,10 +34,14 @@ from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
 from rewind_ray.tasks import Task, as_loss, load_task
 from rewind_ray.text import printable
+from rewind_ray.training import limits
+from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic, check_precision
+from rewind_ray.training.compiling import compiled_loss, is_worth_it
 from rewind_ray.training.epoch import BrokenOff, EpochMetrics, Progress, evaluate, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.recalibrate import RECALIBRATED, batch_norms, recalibrated
+from rewind_ray.training.replay import Recorder, can_record
 from rewind_ray.training.row import device_name, make_row
 from rewind_ray.training.run import (
     Job,
@@ -51,6 +55,7 @@ from rewind_ray.training.run import (
     set_mask_,
     shrink_run_,
 )
+from rewind_ray.training.update import BatchLoss
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +104,8 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         ledger.drop_row(stage.stage_id, epoch)  # a damaged one
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     task = load_task(stage.protocol, runtime.data, device)
     keep_of_data(ledger, stage, task)
     network = task.network(stage.seed)
@@ -115,9 +122,11 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         mask={},
         companions={},
         cut=None,
-        threads=threads_before(ledger, stage) or runtime.threads,
+        threads=int(setting_before(ledger, stage, "threads") or runtime.threads),
+        compiled=is_compiled(job, runtime, ledger, task),
         target_epoch=0 if stage.adopted else max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
+        recorder=Recorder(task) if runtime.replay and can_record(task) else None,
     )
     torch.set_num_threads(run.threads)
     check_data(run)
@@ -177,14 +186,27 @@ def drop_left_behind(run: StageRun, points: list[int]) -> None:
             drop_needless(run, epoch)
 
 
-def threads_before(ledger: Ledger, stage: Stage) -> int | None:
-    """What the stage started with, if it ever did: other threads would give other bits."""
+def setting_before(ledger: Ledger, stage: Stage, name: str) -> Any:
+    """What the stage started with, if it ever did: of its ``threads``, and of whether it is
+    ``compiled``. With others it would have other bits."""
     for epoch in ledger.metrics_epochs(stage.stage_id):
         try:
-            return int(ledger.read_metrics(stage.stage_id, epoch)["threads"])
+            return ledger.read_metrics(stage.stage_id, epoch)[name]
         except (FileNotFoundError, KeyError, ValueError):  # damaged: another epoch knows it too
             continue
     return None
+
+
+def is_compiled(job: Job, runtime: Runtime, ledger: Ledger, task: Task) -> bool:
+    """As the stage was when it started; else as the runtime asks, by the stage's whole length.
+
+    Only where all batches have one shape: for each other one all would be compiled again.
+    """
+    before = setting_before(ledger, job.stage, "compiled")
+    if before is not None:
+        return bool(before)
+    updates = job.stage.train_epochs * task.steps_per_epoch
+    return task.records and is_worth_it(runtime.compile, updates)
 
 
 # The start
@@ -411,12 +433,15 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
 
 
 def _run_epoch(run: StageRun) -> dict[str, Any]:
+    is_first = run.epoch == run.progress.updates == 0
     try:
         trained = train_one_epoch(run)
     except BrokenOff as broken:
         if broken.progress.updates > run.progress.updates:
             save_partial(run, broken.progress)
         raise
+    if is_first:
+        report_limit(run, trained)
     run.epoch += 1
     run.diverged = not (math.isfinite(trained.train_loss) and all_finite(run.network))
     metrics: dict[str, Any] = {
@@ -439,6 +464,14 @@ def _run_epoch(run: StageRun) -> dict[str, Any]:
     for train_epochs in wanted:
         write_row(run, train_epochs, metrics)
     return metrics
+
+
+def report_limit(run: StageRun, trained: EpochMetrics) -> None:
+    """Of an epoch's training, where its batches are read meanwhile and it took a while."""
+    long = trained.train_seconds >= limits.SECONDS
+    if long and run.task.epoch_table(data_seed(run.stage), 0) is None:
+        reading, line = limits.limit_of(trained.waited_seconds, trained.train_seconds)
+        log.log(logging.WARNING if reading else logging.INFO, line)
 
 
 def save_partial(run: StageRun, progress: Progress) -> None:
@@ -464,11 +497,12 @@ def write_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> None
 
 def train_one_epoch(run: StageRun) -> EpochMetrics:
     stage, task = run.stage, run.task
+    table = task.epoch_table(data_seed(stage), run.epoch) if run.recorder else None
     return train_epoch(
         network=run.network,
         optimizer=run.optimizer,
         batches=task.batches("train", data_seed(stage), run.epoch),
-        batch_loss=task.loss,
+        batch_loss=batch_loss_of(run),
         learning_rate=epoch_rates(stage, run.epoch, task.steps_per_epoch, run.removed_norm),
         parameters=dict(run.network.named_parameters()),
         mask={**run.mask, **run.companions},
@@ -480,7 +514,17 @@ def train_one_epoch(run: StageRun) -> EpochMetrics:
         save_seconds=run.save_seconds,
         backward=task.backward,
         max_gradient_norm=stage.protocol.max_gradient_norm,
+        replay=partial(run.recorder.steps, table) if run.recorder and table else None,
     )
+
+
+def batch_loss_of(run: StageRun) -> BatchLoss:
+    """The task's; of a compiled stage, that of the network compiled once for all epochs."""
+    if not run.compiled:
+        return run.task.loss
+    if run.compiled_loss is None:
+        run.compiled_loss = compiled_loss(run.task.loss, run.network)
+    return run.compiled_loss
 
 
 def all_finite(network: nn.Module) -> bool:
@@ -516,11 +560,12 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     metrics = {
         "epoch": run.epoch,
         **metrics,
-        "val_accuracy": None if run.diverged else evaluate(run.task, run.network, "val"),
-        "test_accuracy": None if run.diverged else evaluate(run.task, run.network, "test"),
+        "val_accuracy": None if run.diverged else evaluate_run(run, "val"),
+        "test_accuracy": None if run.diverged else evaluate_run(run, "test"),
         "density": unpruned(run.mask) / run.num_prunable if run.mask else 1.0,
         "diverged": run.diverged,
         "threads": run.threads,
+        "compiled": run.compiled,
         "device": device_name(run.task.device),
         **{name: text for name, text in details_of(run.task).items() if text},
         "kept": keeps(run, run.epoch),
@@ -534,6 +579,11 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
     run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
     drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
     return metrics
+
+
+def evaluate_run(run: StageRun, part: str) -> float | None:
+    forward = run.recorder.forward(run.network) if run.recorder else None
+    return evaluate(run.task, run.network, part, forward)
 
 
 def details_of(task: Task) -> dict[str, str]:

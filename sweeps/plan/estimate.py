@@ -30,6 +30,8 @@ RTX_3080_UPDATES_PER_SECOND = {
     "wrn_16_8": 17.4,
 }
 """On CIFAR at batch 128; Mikler 2022, Table 4."""
+CIFAR_SIDE = 32
+"""Of its images, in pixels."""
 BESIDE_REWIND_POINTS = 1.05
 """Rows, metrics, TensorBoard's and Tune's files take a few percent more."""
 
@@ -252,15 +254,23 @@ def total_updates(graph: Graph, data: str | None) -> int:
 
 
 def rtx_3080_hours(graph: Graph, data: str | None) -> float | None:
-    """GPU-hours at published speeds; None where a network's speed was not published."""
+    """GPU-hours at published speeds; None where a network's speed was not published for images and
+    batches of this size."""
     seconds = 0.0
     for node in graph.values():
         protocol = node.stage.protocol
         speed = RTX_3080_UPDATES_PER_SECOND.get(protocol.network)
-        if speed is None or protocol.batch_size != 128:
+        if speed is None or protocol.batch_size != 128 or side_of(protocol, data) != CIFAR_SIDE:
             return None
         seconds += node.epochs * size_of(protocol, data).updates / speed
     return seconds / 3600
+
+
+@cache
+def side_of(protocol: Protocol, data: str | None) -> int:
+    """Of the images, in pixels."""
+    (images,) = planned_task(protocol, data).example()
+    return images.shape[-1]
 
 
 def gigabytes(size: int) -> str:

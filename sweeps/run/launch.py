@@ -151,6 +151,7 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
         data=sweep.data,
         threads=options.threads,
         keep=options.keep,
+        compile=options.compile,
         git_commit=git_commit(),
     )
 

@@ -371,6 +371,7 @@ def test_stages_run_in_an_object_store(lab: Lab, monkeypatch: pytest.MonkeyPatch
         {"threads": 0},
         {"threads": True},
         {"threads": "1"},
+        {"compiled": 1},
         {"test_accuracy": 1.5},
         {"val_accuracy": "0.9"},
         {"density": -0.1},

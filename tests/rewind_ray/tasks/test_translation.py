@@ -16,7 +16,8 @@ from rewind_ray.protocols import renda_gnmt
 from rewind_ray.pruning import prunable_parameters
 from rewind_ray.tasks import Loss, task_of
 from rewind_ray.tasks.translation import Translation, parts_of
-from rewind_ray.training.epoch import clip_gradients_, evaluate, train_epoch
+from rewind_ray.training.epoch import evaluate, train_epoch
+from rewind_ray.training.update import clip_gradients_, multipliers_of
 from tests.rewind_ray.tasks.words import task, words
 
 
@@ -30,7 +31,7 @@ def gradients(of: Translation, limit: float | None = None) -> tuple[dict[str, Te
 
     def clip() -> None:
         if limit is not None:
-            clip_gradients_(network, {}, {}, limit)
+            clip_gradients_(network, [], [], limit)
 
     loss = of.backward(network, batch, lambda part: of.loss(network, part), clip)
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}, loss
@@ -109,12 +110,13 @@ def test_a_gradient_is_clipped_by_what_is_left_of_the_network() -> None:
     network.weight.grad = torch.tensor([[3.0, 40, 0, 0], [0, 4, 0, 0]])
     network.bias.grad = torch.tensor([12.0, 0])
     mask = {"weight": torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]], dtype=torch.bool)}
-    parameters = dict(network.named_parameters())
-    clip_gradients_(network, parameters, mask, 6.5)  # of sqrt(9 + 16 + 144) = 13
+    masked = [network.weight]
+    multipliers = multipliers_of({"weight": network.weight}, mask)
+    clip_gradients_(network, masked, multipliers, 6.5)  # of sqrt(9 + 16 + 144) = 13
     expected = torch.tensor([[1.5, 0, 0, 0], [0, 2, 0, 0]])
     torch.testing.assert_close(network.weight.grad, expected)
     torch.testing.assert_close(network.bias.grad, torch.tensor([6.0, 0]))
-    clip_gradients_(network, parameters, mask, 100.0)
+    clip_gradients_(network, masked, multipliers, 100.0)
     torch.testing.assert_close(network.weight.grad, expected)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,6 +37,7 @@ def with_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
         build=rms_prop,
         options={"alpha": Option(default=0.99, allowed=Numbers(least=0, below=1), help="decay")},
         weight_decay="c * w is added to the gradient",
+        tensors=2,
         source="of a test",
     )
     monkeypatch.setitem(optimizers.OPTIMIZERS, "rmsprop", more)
@@ -195,6 +198,18 @@ def test_how_much_an_optimizer_keeps(lab: Lab, changes: dict[str, Any], tensors:
     assert sum(tensor.numel() for tensor in state.values() if tensor.dim()) == tensors * sum(
         weight.numel() for weight in weights.values()
     )
+
+
+def test_a_sweep_is_planned_without_pytorchs_compiler() -> None:
+    """Its import takes seconds, and making any optimizer of PyTorch imports it."""
+    program = """
+import sys
+from rewind_ray.protocols import digits
+from rewind_ray.training.optimizers import tensors_of_a_weight
+assert tensors_of_a_weight(digits()) == 1
+assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # Rewind points of any optimizer

@@ -5,15 +5,9 @@ import json
 import pytest
 
 from rewind_ray.errors import UserError
-from sweeps.commands.calibrate import (
-    Measured,
-    Trial,
-    advice,
-    best_of,
-    calibrate_command,
-    cpus_of_a_share,
-    side_by_side,
-)
+from rewind_ray.training.packing import Measured, Trial, best_of, side_by_side
+from rewind_ray.training.throughput import Workload
+from sweeps.commands.calibrate import advice, calibrate_command, cpus_of_a_share
 from sweeps.run.capacity import trials_on
 
 
@@ -51,10 +45,8 @@ def test_the_cpus_advised_leave_room_for_all_shares_of_the_gpu(cores, at_once):
 @pytest.mark.slow
 def test_two_trials_train_at_once():
     trial = Trial(
-        network="resnet8",
-        precision="fp32",
+        load=Workload(network="resnet8", image_size=32),
         device="cpu",
-        image_size=32,
         at_once=2,
         threads=1,
         seconds=0.5,
@@ -69,10 +61,8 @@ def test_two_trials_train_at_once():
 def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
     """A batch of images this large doesn't fit anywhere: a real allocation fails."""
     trial = Trial(
-        network="resnet8",
-        precision="fp32",
+        load=Workload(network="resnet8", image_size=10**6),
         device="cpu",
-        image_size=10**6,
         at_once=2,
         threads=1,
         seconds=0.5,
@@ -84,8 +74,11 @@ def test_a_trial_that_breaks_breaks_the_measurement_not_the_command(capsys):
 @pytest.mark.slow
 def test_json_is_all_that_is_printed(capsys):
     arguments = {"network": "resnet8", "at_once": (1,), "seconds": 0.2, "device": "cpu"}
+    arguments |= {"image_size": 16, "batch_size": 64}
     assert calibrate_command(**arguments, json=True) == 0
     printed = json.loads(capsys.readouterr().out)
+    assert printed["load"]["image_size"] == 16
+    assert printed["load"]["batch_size"] == 64
     assert printed["best"]["at_once"] == 1
 
 
@@ -95,6 +88,8 @@ def test_json_is_all_that_is_printed(capsys):
         ({"network": "resnet21"}, "resnet20"),
         ({"at_once": (0,)}, "at-once is 0"),
         ({"seconds": 0.0}, "seconds is 0"),
+        ({"batch_size": 0}, "batch-size is 0"),
+        ({"image_size": -1}, "image-size -1"),
     ],
 )
 def test_wrong_usage(arguments, message):

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from rewind_ray.protocols import mikler_resnet
+from rewind_ray.protocols import digits, mikler_resnet
 from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps.options import Options
+from sweeps.plan import estimate
 from sweeps.plan.estimate import (
     cost_lines,
     longest_chain_updates,
@@ -98,6 +99,14 @@ def test_without_a_rate_the_published_ones_are_taken(ledger: Ledger) -> None:
     lines = "\n".join(cost_lines(paper_graph(), ledger, Options(), None))
     # 200,000 updates at 59.0 updates/s
     assert "about 0.9 GPU-hours left" in lines and "RTX 3080" in lines and "given" not in lines
+
+
+def test_published_speeds_are_those_of_their_images() -> None:
+    """32 pixels; the same network on the digits, of 8 pixels, is no such case."""
+    small = digits(network="resnet20", batch_size=128)
+    for protocol, published in ((mikler_resnet(), True), (small, False)):
+        hours = estimate.rtx_3080_hours(build_graph([dense_stage(protocol, 0)]), None)
+        assert (hours is not None) == published
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan")])
