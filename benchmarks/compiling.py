@@ -12,9 +12,9 @@ import statistics
 import torch
 import tyro
 
+from rewind_ray.measuring.throughput import Workload, epoch_of_updates, seconds_of, usual_size
 from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic
-from rewind_ray.training.throughput import Workload, epoch_of_updates, seconds_of, usual_size
 
 
 def main(

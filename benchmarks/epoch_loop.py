@@ -17,15 +17,15 @@ from typing import Literal
 import torch
 import tyro
 
-from rewind_ray.training.allocator import keep_freed_memory
-from rewind_ray.training.arithmetic import arithmetic
-from rewind_ray.training.throughput import (
+from rewind_ray.measuring.throughput import (
     Workload,
     bare_updates,
     epoch_of_updates,
     seconds_of,
     usual_size,
 )
+from rewind_ray.training.allocator import keep_freed_memory
+from rewind_ray.training.arithmetic import arithmetic
 
 
 def main(

@@ -25,10 +25,8 @@ from typing import Any
 
 import torch
 
-from rewind_ray.pruning.flops import multiply_adds
-from rewind_ray.training.arithmetic import arithmetic, check_precision
-from rewind_ray.training.packing import Trial, side_by_side
-from rewind_ray.training.throughput import (
+from rewind_ray.measuring.packing import Trial, side_by_side
+from rewind_ray.measuring.throughput import (
     Noise,
     Workload,
     bare_updates,
@@ -36,6 +34,8 @@ from rewind_ray.training.throughput import (
     seconds_of,
     usual_size,
 )
+from rewind_ray.pruning.flops import multiply_adds
+from rewind_ray.training.arithmetic import arithmetic, check_precision
 
 PASSES = 3
 """Forward passes that an update costs: one, and a backward pass of about two."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 import tyro
 
+from rewind_ray.measuring.throughput import Workload, epoch_of_updates, seconds_of
 from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic
-from rewind_ray.training.throughput import Workload, epoch_of_updates, seconds_of
 
 CPU = torch.device("cpu")
 

@@ -17,13 +17,13 @@ import time
 import torch
 import tyro
 
+from rewind_ray.measuring.throughput import Noise, Workload, epoch_of_updates, seconds_of
 from rewind_ray.pruning import dense_mask, pruned_mask
 from rewind_ray.spec import Prune
 from rewind_ray.store import checkpoint
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.optimizers import make_optimizer
-from rewind_ray.training.throughput import Noise, Workload, epoch_of_updates, seconds_of
 
 UPDATES_AN_EPOCH = 2000
 STAGE = "0" * 16

@@ -6,6 +6,7 @@ store/        where everything is kept
 tasks/        what a network is trained on and for: data, loss, metric
 datasets/     batches as a pure function of (data, seed, epoch)
 models/       networks by name
+measuring/    how fast a device trains, alone and shared
 pruning/      masks, criteria, structures, and cutting filters out
 export/       a finished stage as a file
 api           compare and prune, for scripts and notebooks

@@ -35,7 +35,6 @@ ELSEWHERE = {
     r"--init|checkpoints": "needs a trained network; tests/rewind_ray/own",
     r"/data/cifar10": "needs CIFAR-10",
     r"export (345e|f81a|STAGE)": "needs the page's stages; tests/rewind_ray/export",
-    r"hold_and_drop": "needs the page's method; tests/test_one_file.py",
     r"calibrate|smoke$": "takes minutes; tests/sweeps/commands/test_calibrate.py, make smoke",
 }
 """Commands that aren't run here -> why, and what runs them."""

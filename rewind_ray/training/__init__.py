@@ -11,8 +11,6 @@ allocator     how a CPU's memory is kept from one update to the next
 arithmetic    precision and determinism, switched on for a stage and restored
 recalibrate   BatchNorm statistics measured anew after pruning
 row           the result row
-throughput    how fast a network trains, measured on noise
-packing       how many stages a device trains best side by side
 memory        what counts as out of memory, and a process's share of it
 failures      an exception as text, and whether trying again may help
 """

@@ -282,14 +282,14 @@ def uncounted(network: nn.Module) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class RecordedPass:
     graph: torch.cuda.CUDAGraph
-    images: Tensor
-    logits: Tensor
+    inputs: Tensor
+    outputs: Tensor
 
 
 class RecordedForward(nn.Module):
     """A network in evaluation mode, without gradients. What it returns holds until the next call.
 
-    A shape of images is recorded when it comes for the second time.
+    A shape of inputs is recorded when it comes for the second time.
     """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
@@ -299,26 +299,26 @@ class RecordedForward(nn.Module):
         self._passes: dict[torch.Size, RecordedPass | None] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) -> what the network makes of them."""
-        if images.shape not in self._passes:
-            self._passes[images.shape] = None
-            return self.network(images)  # type: ignore[no-any-return]
-        recorded = self._passes[images.shape]
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs: (B, C, H, W) -> what the network makes of them."""
+        if inputs.shape not in self._passes:
+            self._passes[inputs.shape] = None
+            return self.network(inputs)  # type: ignore[no-any-return]
+        recorded = self._passes[inputs.shape]
         if recorded is None:
-            recorded = self._passes[images.shape] = self._record(images)
-        recorded.images.copy_(images)
+            recorded = self._passes[inputs.shape] = self._record(inputs)
+        recorded.inputs.copy_(inputs)
         recorded.graph.replay()
-        return recorded.logits
+        return recorded.outputs
 
-    def _record(self, images: Tensor) -> RecordedPass:
-        static = images.clone()
+    def _record(self, inputs: Tensor) -> RecordedPass:
+        static = inputs.clone()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         # without a cache: a weight that was cast to bf16 before would be read from where it was
-        with autocast(images.device, self.precision, cache=False):
+        with autocast(inputs.device, self.precision, cache=False):
             with beside(stream):
                 self.network(static)
             with torch.cuda.graph(graph, pool=self._pool, stream=stream):
-                logits = self.network(static)
-        return RecordedPass(graph, static, logits)
+                outputs = self.network(static)
+        return RecordedPass(graph, static, outputs)

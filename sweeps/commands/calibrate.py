@@ -15,9 +15,9 @@ from rich.table import Table
 
 from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.errors import UserError
+from rewind_ray.measuring.packing import Measured, Trial, best_of, side_by_side
+from rewind_ray.measuring.throughput import Workload, usual_size
 from rewind_ray.models import NETWORKS
-from rewind_ray.training.packing import Measured, Trial, best_of, side_by_side
-from rewind_ray.training.throughput import Workload, usual_size
 
 AT_ONCE = (1, 2, 4, 8)
 

@@ -254,7 +254,7 @@ def test_help_lists_the_commands_in_a_line_each(run):
     assert result.stdout.startswith("usage: rewind-ray analysis ")
     listed = [part.split()[0] for part in result.stdout.split("•")[1:]]
     assert listed == list(COMMANDS)
-    assert "Examples" not in result.stdout
+    assert "\nExamples:\n  rewind-ray analysis " in result.stdout
 
 
 def test_options_come_before_or_after_the_rows(run, source):

@@ -143,9 +143,9 @@ def test_every_table_of_wang_builds(table):
 
 def test_the_catalogue_names_every_recipe():
     commands = {entry.command for entry in catalogue()}
-    assert {f"sweeps.renda2020 {figure}" for figure in renda2020.FIGURES} <= commands
-    assert {f"sweeps.wang2023 {table}" for table in wang2023.TABLES} <= commands
-    assert {"sweeps.quickstart", "sweeps.algorithm1", "sweeps.iterative_wrn"} <= commands
+    assert {f"renda2020 {figure}" for figure in renda2020.FIGURES} <= commands
+    assert {f"wang2023 {table}" for table in wang2023.TABLES} <= commands
+    assert {"quickstart", "algorithm1", "iterative-wrn"} <= commands
     assert len(commands) == 4 + 7 + 13 + 5
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rewind_ray.errors import UserError
-from rewind_ray.training.packing import Measured, Trial, best_of, side_by_side
-from rewind_ray.training.throughput import Workload
+from rewind_ray.measuring.packing import Measured, Trial, best_of, side_by_side
+from rewind_ray.measuring.throughput import Workload
 from sweeps.commands.calibrate import advice, calibrate_command, cpus_of_a_share
 from sweeps.run.capacity import trials_on
 

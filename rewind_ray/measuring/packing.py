@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from rewind_ray.measuring.throughput import Workload, epoch_of_updates
 from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.memory import share_of_memory
-from rewind_ray.training.throughput import Workload, epoch_of_updates
 
 NOISE = 0.03
 """Relative noise of a measurement."""

@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from rewind_ray.training.arithmetic import arithmetic
-from rewind_ray.training.throughput import (
+from rewind_ray.measuring.throughput import (
     Noise,
     Workload,
     bare_updates,
     epoch_of_updates,
     usual_size,
 )
+from rewind_ray.training.arithmetic import arithmetic
 
 CPU = torch.device("cpu")
 
