@@ -1,4 +1,4 @@
-"""Is there a retraining procedure between the two rewindings that is better than both?
+"""Is a retraining procedure between the two rewindings better than both?
 
 The question that Mikler 2022, §7 closes with: learning-rate rewinding fails on large networks, so
 "there might exist a simple workaround [...] a retraining procedure between weight rewinding and

@@ -1,4 +1,4 @@
-"""Where learning-rate rewinding fails: WRN-16-8 on CIFAR-10, one-shot and iterative.
+"""Where learning-rate rewinding fails: WRN-16-8, one-shot and iterative.
 
 Mikler 2022, figures 5 and 6, and the combinations that they leave out: weight rewinding and
 learning-rate rewinding, one-shot to 1.33–40×, iterative in steps of 20% and of 30% up to 100×.

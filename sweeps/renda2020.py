@@ -1,4 +1,4 @@
-"""The experiments of Renda, Frankle & Carbin, ICLR 2020: figures 1 to 12 and table 1.
+"""Renda, Frankle & Carbin, ICLR 2020: figures 1 to 12 and table 1.
 
 Three seeds, ten retraining times t spread over the original training, and for each compression the
 t with the best validation accuracy (§3). Networks: resnet20, resnet56, resnet110 on CIFAR-10;

@@ -1,4 +1,4 @@
-"""Find the cheapest recipe: Optuna proposes how to prune and retrain, stages are shared.
+"""Find the cheapest recipe: Optuna proposes how to prune and retrain.
 
 The objectives (--objectives) are validation accuracy, compression and search cost: two or three of
 them, whose trade-off is shown as a front, or one, with limits on the others. Promising recipes are

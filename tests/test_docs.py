@@ -34,6 +34,7 @@ ELSEWHERE = {
     r"\.\.\.|\[--|FOLDER|--data DIR|/data/multi30k|/data/wmt16": "has placeholders",
     r"--init|checkpoints": "needs a trained network; tests/rewind_ray/own",
     r"/data/cifar10": "needs CIFAR-10",
+    r"analysis figure renda2020": "needs rows of the figure; tests/analysis/draw",
     r"export (345e|f81a|STAGE)": "needs the page's stages; tests/rewind_ray/export",
     r"calibrate|smoke$": "takes minutes; tests/sweeps/commands/test_calibrate.py, make smoke",
 }
@@ -69,7 +70,7 @@ def commands() -> dict[str, str]:
         text = block.text.replace("\\\n", " ")
         for line in text.splitlines() if not block.language else ():
             if line.startswith("rewind-ray "):
-                found.setdefault(" ".join(shlex.split(line, comments=True)), block.page)
+                found.setdefault(shlex.join(shlex.split(line, comments=True)), block.page)
     return found
 
 
@@ -151,7 +152,7 @@ def workplace(
         "def resnet():\n    return resnet18(num_classes=2)\n"
     )
     (folder / "my_data.py").write_text(next(text for text in own if "def load" in text))
-    for number in range(20):
+    for number in range(200):
         name = f"{('cat', 'dog')[number % 2]}/{number}.png"
         picture(folder / "photos" / name, number)
         picture(folder / "flowers" / "train" / name, number)
@@ -177,7 +178,7 @@ def test_commands_run(
     for command, page in commands().items():
         if elsewhere(command):
             continue
-        words = shlex.split(command.partition(" > ")[0].replace("/data/flowers", "flowers"))[1:]
+        words = shlex.split(command.partition(" '>' ")[0].replace("/data/flowers", "flowers"))[1:]
         help_only = "--help" in words
         if words[0] in RECIPES and not help_only and "--dry-run" not in words:
             words.append("--dry-run")

@@ -80,7 +80,7 @@ def test_a_vision_transformer(tmp_path: Path) -> None:
     assert float(found["compression_ratio"]) > 1.2
     network = torch.export.load(tmp_path / "vision_transformer.pt2")
     zeros = {name: float((w == 0).float().mean()) for name, w in network.state_dict.items()}
-    attention = [share for name, share in zeros.items() if "in_proj_weight" in name]
+    attention = [share for name, share in zeros.items() if "attn.qkv.weight" in name]
     assert len(attention) == 2 and min(attention) > 0.1
 
 

@@ -26,7 +26,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewind_ray.errors import UserError
@@ -237,6 +237,11 @@ class Entry:
     def stage_id(self) -> str:
         """Of the stage it belongs to; empty where it is no stage's."""
         return self.owner if self.file.path.startswith("stages/") else ""
+
+
+def entry_in(folder: str, file: File) -> Entry:
+    """folder: ``stages`` or ``drivers``, which the file's path is below."""
+    return entry(replace(file, path=f"{folder}/{file.path}"))
 
 
 def entry(file: File) -> Entry:

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from rewind_ray.errors import DataError, UserError
@@ -379,12 +378,12 @@ class Ledger:
     def entries_of_stages(self) -> list[Entry]:
         """All files of all stages."""
         files = walk(self.filesystem, self.layout.stages)
-        return [layout.entry(replace(file, path=f"stages/{file.path}")) for file in files]
+        return [layout.entry_in("stages", file) for file in files]
 
     def driver_entries(self) -> list[Entry]:
         """Heartbeats, of drivers that live and that died."""
         files = walk(self.filesystem, self.layout.drivers)
-        entries = (layout.entry(replace(file, path=f"drivers/{file.path}")) for file in files)
+        entries = (layout.entry_in("drivers", file) for file in files)
         return [entry for entry in entries if entry.kind == "driver"]
 
     def drop(self, entry: Entry) -> None:

@@ -130,7 +130,7 @@ def command_of(
     protocol: Protocol,
     full_epochs: int,
 ) -> str:
-    """The ``sweeps.compare`` command that trains the recipe.
+    """The ``rewind-ray compare`` command that trains the recipe.
 
     full_epochs: of the training that --rewind-epoch is an epoch of; with --smoke the protocol's
     is a shorter one.
@@ -156,7 +156,7 @@ def command_of(
         **given,
         **flags_for(recipe.retrain),
     }
-    words = ["python", "-m", "sweeps.compare"]
+    words = ["rewind-ray", "compare"]
     for name, value in flags.items():
         if value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}", *words_of(value)]

@@ -71,7 +71,7 @@ def test_a_full_and_then_a_read_only_disk_lose_nothing_that_was_done(disk, undis
         wait_until(lambda: len(rows(storage)) > len(before))  # noqa: B023
         break_(disk)
         printed = end_of(sweep, reason)
-        assert "free some space" in printed or break_ is not fill
+        assert "freeing some space" in printed or break_ is not fill
         found = rows(storage)
         assert before.items() <= found.items() <= rows(expected).items()
         assert len(found) < len(rows(expected))

@@ -74,5 +74,7 @@ def test_a_full_disk_ends_the_sweep_at_once(tmp_path):
     full = str(len(KINDS))
     done = run("tests.sweeps.failing", str(tmp_path), full, "5")
     report = json.loads(done.stdout.splitlines()[-1])
-    assert "No space left on device" in report["raised"] and "free some space" in report["raised"]
+    assert (
+        "No space left on device" in report["raised"] and "freeing some space" in report["raised"]
+    )
     assert report["tries"][full] == 1

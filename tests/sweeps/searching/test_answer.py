@@ -39,9 +39,9 @@ SHORT = Training(
 
 
 def parsed(command):
-    """The stages that a pasted ``sweeps.compare`` would train, without training them."""
+    """The stages that a pasted ``rewind-ray compare`` would train, without training them."""
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "sweeps.compare"]
+    assert words[:2] == ["rewind-ray", "compare"]
 
     def main(
         *,
@@ -52,7 +52,7 @@ def parsed(command):
         return training, comparison, options
 
     config = (tyro.conf.FlagCreatePairsOff,)
-    training, comparison, options = tyro.cli(main, args=words[3:], config=config)
+    training, comparison, options = tyro.cli(main, args=words[2:], config=config)
     full, _ = chosen_protocol(training, None)
     protocol = prepared(full, options)
     rewind_epoch = scaled(comparison.rewind_epoch, full.epochs, protocol)

@@ -37,8 +37,9 @@ def study_of(storage):
 
 @pytest.mark.parametrize("module", ["sweeps.search", "sweeps.between_rewindings"])
 def test_help_has_examples_and_every_common_option(module, typed):
+    command = module.partition(".")[2].replace("_", "-")
     result = typed(module, "--help")
-    assert result.returncode == 0 and f"  python -m {module}" in result.stdout
+    assert result.returncode == 0 and f"  rewind-ray {command}" in result.stdout
     for option in (
         *("storage", "seeds", "max-concurrent", "gpus-per-trial", "cpus-per-trial", "address"),
         *("data", "dry-run", "smoke", "precision", "keep"),
@@ -122,9 +123,9 @@ def test_a_search_ends_with_front_recipe_confirmation_and_figure(searched):
 def test_the_recommended_command_can_be_pasted_and_has_nothing_left_to_train(searched):
     """It is the very recipe: all of its stages are there already."""
     storage, result = searched
-    (pasted,) = [line for line in result.stdout.splitlines() if "sweeps.compare" in line]
+    (pasted,) = [line for line in result.stdout.splitlines() if "rewind-ray compare" in line]
     before = rows(storage)
-    again = run(*shlex.split(pasted)[2:])
+    again = run("sweeps.entry", *shlex.split(pasted)[1:])
     assert again.returncode == 0, again.stdout + again.stderr
     first = again.stdout.splitlines()[0]
     assert "stages" in first
