@@ -46,6 +46,7 @@ from rewind_ray.targets import (
     Target,
     chosen_target,
     file_bytes,
+    last_within,
     latency_of,
     measure_target,
     planned,
@@ -212,34 +213,47 @@ def prune(
     for _ in range(plan.most):
         end = retrain_stage(end, plan.step, retrain)
     results = Results(storage=storage, name=name, stages=[end], given=given, data=folder)
-    found: dict[int, Best] = {}
+    measured: dict[str, tuple[float, bool]] = {}
+    """Stage -> what it reaches of the target, and whether the file has more beside the weights."""
 
-    def best_at(stage: Stage, row: ResultRow) -> tuple[Best, bool]:
-        """What a step reached, and whether it is the last one; measured once."""
-        value, reached, last = row.compression_ratio, stage.level == plan.steps, False
-        best = Best(storage=storage, stage=stage, row=row, drop=results.drop(stage), data=folder)
-        if target.is_measured:
-            value, hopeless = measure_target(target, best._exported(), Form(format=format), on)
-            reached = target.reached(value)
-            last = reached or hopeless
-        return replace(best, target=target, value=value, reached=reached), last
+    def reached_by(stage: Stage, row: ResultRow) -> tuple[float, bool]:
+        if not target.is_measured:
+            return row.compression_ratio, False
+        if stage.stage_id not in measured:
+            best = Best(storage=storage, stage=stage, row=row, drop=0.0, data=folder)
+            form = Form(format=format)
+            measured[stage.stage_id] = measure_target(target, best._exported(), form, on)
+        return measured[stage.stage_id]
+
+    def is_too_far(stage: Stage, row: ResultRow) -> bool:
+        return limit is not None and results.drop(stage) > limit
 
     def is_last(stage: Stage, row: ResultRow) -> bool:
-        if stage.level == 0:
+        if stage.level == 0 or not target.is_measured:
             return False
-        if limit is not None and results.drop(stage) > limit:
-            return True
-        found[stage.level], last = best_at(stage, row)
-        return last
+        value, hopeless = reached_by(stage, row)
+        return target.reached(value) or hopeless
 
-    results.train(device, quiet, ray, is_last)
-    if not found:
+    results.train(device, quiet, ray, lambda *one: is_too_far(*one) or is_last(*one))
+    found = last_within(end, results.row, is_too_far, is_last)
+    if found is None:
         assert plan.step.fraction is not None
         raise UserError(
             f"the first step, to {1 / (1 - plan.step.fraction):.2f}×, already costs more than "
             f"max_accuracy_drop {max_accuracy_drop}; allow more, or give more epochs"
         )
-    return found[max(found)]
+    stage, row = found
+    value, _ = reached_by(stage, row)
+    return Best(
+        storage=storage,
+        stage=stage,
+        row=row,
+        drop=results.drop(stage),
+        target=target,
+        value=value,
+        reached=target.reached(value) if target.is_measured else stage.level == plan.steps,
+        data=folder,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +302,8 @@ def described_protocol(
                 "prunes is said by prune=rewind_ray.spec.Prune(structure=..., ...)"
             )
     dataset, size = data_path(train_data, test_data)
-    usual = plain(network_path(network), dataset)
+    path = network_path(network)
+    usual = plain(path, dataset)
     task = "classification" if is_import_path(dataset) else usual.task
     settings: dict[str, Any] = {
         "task": task,
@@ -303,7 +318,7 @@ def described_protocol(
     settings = {"epochs": epochs, **settings, **place, **changes}
     if size is not None and "batch_size" not in changes:
         settings["batch_size"] = min(64, size)
-    described = identified(plain(network_path(network), dataset, **settings), folder)
+    described = identified(plain(path, dataset, **settings), folder)
     if given.history is not None:
         return adopting_history(described, folder, given.history), folder
     if given.init is not None and given.init != BUILDER:

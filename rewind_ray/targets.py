@@ -31,7 +31,8 @@ from rewind_ray.pruning.criteria import DEFAULT_CRITERION, criterion_named
 from rewind_ray.pruning.masks import Mask
 from rewind_ray.pruning.shrink import shrink_
 from rewind_ray.pruning.trace import channels_of, followers
-from rewind_ray.spec import Protocol, Prune
+from rewind_ray.result import ResultRow
+from rewind_ray.spec import Protocol, Prune, Stage
 from rewind_ray.structures import STRUCTURES, structure_named
 from rewind_ray.tasks import Task, planned_task
 from rewind_ray.training.arithmetic import arithmetic
@@ -294,3 +295,22 @@ def latency_of(network: nn.Module, example: Tensor, device: torch.device) -> flo
         once = min(forward_times(there, inputs, forwards=1, rounds=3)["network"])
         forwards = math.ceil(ROUND_MILLISECONDS / max(once, 1e-3))
         return statistics.median(forward_times(there, inputs, forwards, ROUNDS)["network"])
+
+
+def last_within(
+    end: Stage,
+    row_of: Callable[[Stage], ResultRow | None],
+    is_too_far: Callable[[Stage, ResultRow], bool],
+    is_last: Callable[[Stage, ResultRow], bool],
+) -> tuple[Stage, ResultRow] | None:
+    """The last network of a chain before one that is too far or has diverged, and no farther than
+    the one that ``is_last``; None if not even the first step is. end: the chain's."""
+    found = None
+    for stage in end.chain[1:]:
+        row = row_of(stage)
+        if row is None or row.status == "diverged" or is_too_far(stage, row):
+            break
+        found = stage, row
+        if is_last(stage, row):
+            break
+    return found

@@ -40,6 +40,7 @@ from rewind_ray.targets import (
     Plan,
     Target,
     chosen_target,
+    last_within,
     measure_target,
     planned,
     step_of,
@@ -154,17 +155,14 @@ def best_of(
 ) -> tuple[Stage, ResultRow] | None:
     """The last network of the chain within the limit, no farther than the target; None if not even
     the first is."""
-    found = None
-    for stage in end.chain[1:]:
-        row = ledger.sound_row(stage.stage_id, stage.train_epochs)
-        if row is None or row.status == "diverged":
-            break
-        if limit is not None and accuracy_drop(ledger, stage, row) > limit:
-            break
-        found = stage, row
-        if measured.is_last(stage, row):
-            break
-    return found
+
+    def row_of(stage: Stage) -> ResultRow | None:
+        return ledger.sound_row(stage.stage_id, stage.train_epochs)
+
+    def is_too_far(stage: Stage, row: ResultRow) -> bool:
+        return limit is not None and accuracy_drop(ledger, stage, row) > limit
+
+    return last_within(end, row_of, is_too_far, measured.is_last)
 
 
 def show(end: Stage, found: tuple[Stage, ResultRow], wanted: Wanted, measured: Measured) -> None:

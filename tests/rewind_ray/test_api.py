@@ -217,5 +217,15 @@ def test_on_ray_are_the_same_stages(tmp_path: Path) -> None:
     there = rewind_ray.compare(NETWORK, DATA, **settings, ray=True)
     columns = ["stage_id", "test_accuracy", "density"]
     assert here.rows()[columns].equals(there.rows()[columns])
+    small = rewind_ray.prune(
+        *(NETWORK, DATA),
+        target_compression=2,
+        epochs=2,
+        batch_size=16,
+        storage=str(tmp_path),
+        quiet=True,
+        ray=True,
+    )
+    assert small.reached and small.row.compression_ratio == pytest.approx(2, rel=0.02)
     with pytest.raises(UserError, match="exists in this process only"):
         rewind_ray.compare(Perceptron(), *wine().values(), **settings, ray=True)
