@@ -1,8 +1,8 @@
 # One image for CPU and CUDA: PyTorch's wheels bring the CUDA libraries, the host brings the driver.
 #
 #   docker build -t rewind-ray .
-#   docker run --rm -v "$PWD/results:/work/results" rewind-ray quickstart
-#   docker run --rm --gpus all --shm-size 8g -v "$PWD/results:/work/results" rewind-ray compare ...
+#   docker run --rm -v "$PWD/results:/home/runner/results" rewind-ray quickstart
+#   docker run --rm --gpus all --shm-size 8g -v "$PWD/results:/home/runner/results" rewind-ray compare ...
 #
 # A CPU image of a fifth of the size takes PyTorch's CPU wheels, wherever you have them:
 #
@@ -24,8 +24,8 @@ COPY sweeps sweeps
 COPY analysis analysis
 RUN pip install --no-cache-dir --constraint constraints.txt ${PIP_ARGUMENTS} '.[onnx]'
 
-RUN useradd --create-home runner && mkdir /work && chown runner /work
+RUN useradd --create-home runner
 USER runner
-WORKDIR /work
+WORKDIR /home/runner
 ENTRYPOINT ["rewind-ray"]
 CMD ["--help"]

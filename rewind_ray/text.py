@@ -9,6 +9,11 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 characters (also those that move the cursor), marks of direction, surrogates, line separators."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of its message; the name of its type where that is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def printable_lines(text: str) -> str:
     """As ``printable``, lines left apart."""
     return "\n".join(map(printable, text.split("\n")))

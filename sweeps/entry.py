@@ -54,11 +54,6 @@ def others(module: str) -> Callable[[str, Sequence[str]], int]:
     return run
 
 
-def complete(name: str, typed: Sequence[str]) -> int:
-    code: int = import_module("sweeps.completion").main(typed)
-    return code
-
-
 GROUPS: dict[str, dict[str, Command]] = {
     "Start here": {
         "quickstart": Command(says="three methods on handwritten digits, in minutes", run=recipe),
@@ -99,7 +94,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "smoke": Command(says="try every recipe with a tiny network", run=around),
     },
     "Your shell": {
-        "completion": Command(says="a completion script for bash, zsh or fish", run=complete),
+        "completion": Command(
+            says="a completion script for bash, zsh or fish", run=others("sweeps.completion")
+        ),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

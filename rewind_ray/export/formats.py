@@ -23,6 +23,7 @@ from rewind_ray.pruning.cut import Cut
 from rewind_ray.pruning.shrink import shrink_
 from rewind_ray.spec import Stage
 from rewind_ray.tasks import Task, task_class
+from rewind_ray.text import first_line
 
 FACTS = "rewind_ray"
 """Name, in every file but a state_dict, of the json with what is known of the network."""
@@ -194,7 +195,7 @@ def exported_program(exported: Exported, form: Form) -> torch.export.ExportedPro
             raise
         raise UserError(
             f"PyTorch can't make one program of {type(exported.network).__name__}'s forward pass "
-            f"({str(error).partition(chr(10))[0][:160]}): a branch on values, or a size that is "
+            f"({first_line(error)[:160]}): a branch on values, or a size that is "
             "fixed to one number of examples; --format safetensors or state_dict keeps the weights"
         ) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rewind_ray.measuring.throughput import Workload, epoch_of_updates
+from rewind_ray.text import first_line
 from rewind_ray.training.allocator import keep_freed_memory
 from rewind_ray.training.arithmetic import arithmetic
 from rewind_ray.training.memory import share_of_memory
@@ -66,7 +67,7 @@ def train_for_a_while(trial: Trial, barrier: Any, results: Any) -> None:
             results.put(measure(trial, barrier))
     except Exception as error:  # mostly out of memory; the others shouldn't wait
         barrier.abort()
-        results.put((0.0, 0.0, (str(error).strip() or type(error).__name__).splitlines()[0]))
+        results.put((0.0, 0.0, first_line(error)))
 
 
 def measure(trial: Trial, barrier: Any) -> tuple[float, float, str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rewind_ray.errors import UserError
 from rewind_ray.pruning.channels import Channels, ChannelTensor, Coupled
 from rewind_ray.pruning.example import fitted
+from rewind_ray.text import first_line
 
 ZERO_STAYS_ZERO = {
     *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Hardswish", "Mish", "Tanh"),
@@ -136,7 +137,7 @@ def _trace(network: nn.Module, example: tuple[Tensor, ...]) -> _Trace:
     except RuntimeError as error:
         raise UserError(
             f"where the channels of {type(network).__name__} run can't be followed: its forward "
-            f"pass fails on tensors without values ({str(error).partition(chr(10))[0][:120]}); "
+            f"pass fails on tensors without values ({first_line(error)[:120]}); "
             "write it without branches on values, or prune single weights: structure unstructured"
         ) from error
     return _Trace(graph, {module: name for name, module in copied.named_modules()})

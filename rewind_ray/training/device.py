@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rewind_ray.text import first_line
 from rewind_ray.training.arithmetic import arithmetic
 
 SIZE, VALUES = 256, 64
@@ -18,8 +19,7 @@ def check_device(device: torch.device) -> None:
         with arithmetic("fp32", device):  # else cuBLAS would be used without its setting, for good
             product = (left.to(device, torch.float32) @ right.to(device, torch.float32)).cpu()
     except Exception as error:  # an AssertionError where torch has no CUDA
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RuntimeError(f"{device} can't be used: {first}") from error
+        raise RuntimeError(f"{device} can't be used: {first_line(error)}") from error
     wrong = int((product.long() != left @ right).sum())
     if wrong:
         raise RuntimeError(f"{device} multiplied wrongly: {wrong} of {SIZE * SIZE} sums")
