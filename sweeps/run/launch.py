@@ -66,8 +66,9 @@ def command(main: Callable[..., int]) -> None:
 def code_of(main: Callable[..., int]) -> int:
     """Parse the command line for ``main``, run it and return its code."""
     module = sys.modules[main.__module__]
-    assert module.__spec__ is not None
-    name = module.__spec__.name.rpartition(".")[2].replace("_", "-")
+    # ``ray submit`` runs a copy of the file, which is no module of a package
+    name = module.__spec__.name if module.__spec__ else Path(str(module.__file__)).stem
+    name = name.rpartition(".")[2].replace("_", "-")
     return exit_code(
         lambda: run_cli(partial(tyro.cli, main), f"rewind-ray {name}", module.__doc__, None),
         interrupted="interrupted; the same command continues",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -184,3 +185,16 @@ def test_every_help_has_examples_and_fits_into_80_columns(
     assert f"rewind-ray {name}" in shown
     lines = [line for line in shown.splitlines() if not line.startswith("usage:")]
     assert [line for line in lines if len(line) > 80] == []
+
+
+def test_a_copied_file_of_a_recipe_runs_as_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``ray submit cluster.yaml sweeps/quickstart.py`` runs it on the head."""
+    script = shutil.copy(ROOT / "sweeps/quickstart.py", tmp_path / "quickstart.py")
+    typed = ["--dry-run", "--smoke", "--storage", str(tmp_path / "storage")]
+    monkeypatch.setattr(sys, "argv", [str(script), *typed])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert not ended.value.code
+    assert "quickstart-smoke" in capsys.readouterr().out
