@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.questions.statistics import ALPHA, TIED, Floats, detectable, holm, seeds_needed
-from analysis.table.points import group_numbers
+from analysis.table.groups import group_numbers
 
 MARGIN = 0.005
 """As good as: not worse by more than this, a fraction; 0.5 points of accuracy, or 0.5 BLEU. Ours:
