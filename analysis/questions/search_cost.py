@@ -44,8 +44,8 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     if sums:
         log.warning("how many epochs sharing saved is unknown: %d rows sum up trials", sums)
         return None
-    ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
-    absent = int((~is_in(ancestors, rows["stage_id"])).sum())
+    ancestors = pd.concat([rows["parent_id"], rows["baseline_id"].drop_duplicates()]).dropna()
+    absent = ancestors[~is_in(ancestors, rows["stage_id"])].nunique()
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
             "how many epochs sharing saved is unknown: %s",

@@ -221,8 +221,8 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     ``chosen_by`` names what decided, and is empty where there was no choice.
     """
     within = [name for name in POINT if name not in ("retrain_epochs", "density")]
-    compression = density_levels(points, within)
-    rivals = group_numbers(points.assign(density=compression), [*within, "density"])
+    alike = group_numbers(points, within)
+    rivals = refined(alike, density_levels(points, within, alike))
     measured = points["test_accuracy"].notna()
     unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
     ranked = points.assign(
