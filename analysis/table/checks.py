@@ -353,7 +353,7 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
         )
     places = np.flatnonzero(fully_trained(rows) & rows["test_accuracy"].notna())
     dense = rows.iloc[places]
-    given = dense["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
+    given = dense["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first()).astype("float64")
     for which in _where(((dense["test_accuracy"] - given).abs() > SAME_ACCURACY).to_numpy()):
         stage_id = dense["stage_id"].iloc[which]
         child = int(((rows["baseline_id"] == stage_id) & accuracy.notna()).to_numpy().argmax())
