@@ -185,9 +185,8 @@ def density_levels(
 
 def _medians_of(values: pd.Series, numbers: pd.Series) -> pd.Series:
     """Each value, replaced by the median of its group."""
-    return pd.Series(
-        medians(values.to_frame(), numbers).iloc[:, 0].to_numpy()[numbers], values.index
-    )
+    of_groups = medians(values.to_frame(), numbers).iloc[:, 0]
+    return of_groups.take(numbers.to_numpy()).set_axis(values.index)
 
 
 def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
