@@ -63,7 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     tests = Counter(item.path for item in items)
     rank = {ROOT / path: number for number, path in enumerate(reversed(LONG))}
-    items.sort(key=lambda item: (rank.get(item.path, -1), tests[item.path], item.path), reverse=True)
+    items.sort(
+        key=lambda item: (rank.get(item.path, -1), tests[item.path], item.path), reverse=True
+    )
 
 
 @pytest.fixture
