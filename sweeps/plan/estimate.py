@@ -127,12 +127,12 @@ class Line:
 
     @property
     def retraining(self) -> str:
-        """``5 of 16``; ``5–140 of 182, 12 lengths``; empty for the dense network."""
+        """``5 of 16``; ``5–140, 12 lengths``; empty for the dense network."""
         if not self.lengths:
             return ""
-        ends = dict.fromkeys((min(self.lengths), max(self.lengths)))
-        count = f", {len(self.lengths)} lengths" if len(self.lengths) > 1 else ""
-        return f"{'–'.join(map(str, ends))} of {self.of}{count}"
+        if len(self.lengths) > 1:
+            return f"{min(self.lengths)}–{max(self.lengths)}, {len(self.lengths)} lengths"
+        return f"{min(self.lengths)} of {self.of}"
 
     @property
     def compression(self) -> str:
@@ -168,10 +168,11 @@ def stage_tables(graph: Graph) -> list[Table]:
 
 
 def stage_table(place: str, groups: dict[tuple[str, str], Line]) -> Table:
-    table = Table(title=escape(place), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(place), title_justify="left", box=box.SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)  # so that most fit into 80 columns
     table.add_column("method", no_wrap=True)
-    table.add_column("pruning")
-    table.add_column("retrained for", justify="right")
+    table.add_column("pruning", min_width=9)
+    table.add_column("retrained for", justify="right", min_width=9)
     for column in ("compression", "seeds", "stages", "epochs"):
         table.add_column(column, justify="right", no_wrap=True)
     for kind, group in groups.items():
