@@ -186,10 +186,6 @@ class Mlflow:
         self.client.log_batch(run_id, metrics=metrics)
 
 
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-"""What MLflow's own page sets; without it the page opens as one for language models."""
-
-
 def mlflow_service(sweep: str) -> Service:
     """Raises UserError where MLflow isn't installed."""
     needs("mlflow")
@@ -197,7 +193,7 @@ def mlflow_service(sweep: str) -> Service:
 
     client = MlflowClient()
     found = client.get_experiment_by_name(sweep)
-    experiment = found.experiment_id if found else client.create_experiment(sweep, tags=TRAINING)
+    experiment = found.experiment_id if found else client.create_experiment(sweep)
     return Mlflow(client=client, entities=entities, experiment=experiment)
 
 
