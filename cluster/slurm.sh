@@ -1,7 +1,7 @@
 #!/bin/bash
 # A sweep on Slurm's nodes, for the length of the job: Ray starts on all of them, and ends with it.
 #
-#   sbatch cluster/slurm.sh python -m sweeps.iterative_wrn --storage /shared/results
+#   sbatch cluster/slurm.sh rewind-ray iterative-wrn --storage /shared/results
 #
 # From the repository's root, which all nodes share, like the storage; `make install` made .venv.
 # Two minutes before its time is up a job saves its epochs; the same command continues.

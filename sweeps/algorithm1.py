@@ -43,7 +43,7 @@ FARTHEST_COMPRESSION = 1000.0
 class Algorithm:
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """Stop at this compression ratio; 20 if neither this nor --max-accuracy-drop is given."""
-    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
+    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="0.5pt|0.005")] = None
     """Stop once the accuracy has dropped by more than this: 0.5pt (points) or 0.005."""
     method: str = "lr_rewind"
     """Retraining method."""

@@ -39,7 +39,7 @@ def recipe(name: str, typed: Sequence[str]) -> int:
 
 
 def around(name: str, typed: Sequence[str]) -> int:
-    """A command of ``python -m sweeps``."""
+    """A command of ``sweeps.commands``."""
     code: int = import_module("sweeps.__main__").main([name, *typed])
     return code
 

@@ -74,7 +74,7 @@ class Wanted:
     ] = DEFAULT_CRITERION
     scope: Scopes = "global"
     """Compare the weights of all layers, or take the same share of each."""
-    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
+    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="0.5pt|0.005")] = None
     """Stop before the accuracy drops by more than this: 0.5pt (points) or 0.005."""
     retrain_epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Retraining epochs of each step; those of the original training (--epochs) if left out."""

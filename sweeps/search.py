@@ -85,7 +85,7 @@ class Wanted:
     """One, two or three of: accuracy (on validation data), compression, cost (of retraining)."""
     cost: Literal["epochs", "flops"] = "epochs"
     """Unit of the search cost: epochs, or multiply-adds with zeros skipped."""
-    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="DROP")] = None
+    max_accuracy_drop: Annotated[str | None, tyro.conf.arg(metavar="0.5pt|0.005")] = None
     """Limit on the drop of validation accuracy from the dense network: 0.5pt (points) or 0.005."""
     target_compression: Annotated[float | None, tyro.conf.arg(metavar="RATIO")] = None
     """Limit: lowest compression ratio."""

@@ -1,4 +1,4 @@
-"""``python -m sweeps calibrate``: throughput of concurrent stages, in the real epoch loop."""
+"""``rewind-ray calibrate``: throughput of concurrent stages, in the real epoch loop."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def calibrate_command(
     should run meanwhile. What it prints at the end goes with --dry-run: hours at this speed.
 
     Examples:
-      python -m sweeps calibrate
-      python -m sweeps calibrate --network resnet56 --precision bf16 --at-once 1 4 16
-      python -m sweeps calibrate --network resnet50 --image-size 224 --batch-size 256
-      python -m sweeps calibrate --address auto --device cuda --json
+      rewind-ray calibrate
+      rewind-ray calibrate --network resnet56 --precision bf16 --at-once 1 4 16
+      rewind-ray calibrate --network resnet50 --image-size 224 --batch-size 256
+      rewind-ray calibrate --address auto --device cuda --json
 
     Args:
         network: network of the catalogue

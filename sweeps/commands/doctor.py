@@ -1,4 +1,4 @@
-"""``python -m sweeps doctor``: checks of this machine, or of every node of a cluster."""
+"""``rewind-ray doctor``: checks of this machine, or of every node of a cluster."""
 
 from __future__ import annotations
 
@@ -368,9 +368,9 @@ def doctor_command(
     from every node, free disk space, clocks, threads.
 
     Examples:
-      python -m sweeps doctor --storage results
-      python -m sweeps doctor --storage results --sweep quickstart
-      python -m sweeps doctor --address auto --storage s3://bucket/results --json
+      rewind-ray doctor --storage results
+      rewind-ray doctor --storage results --sweep quickstart
+      rewind-ray doctor --address auto --storage s3://bucket/results --json
 
     Args:
         storage: storage root of the sweeps

@@ -180,7 +180,10 @@ def sweep_lines(sweep: SweepProgress, price: float | None) -> list[Any]:
     ):
         if number:
             counts.append(f"{number} {what}")
-    bar = ProgressBar(total=max(sweep.epochs_total, 1), completed=sweep.epochs_done, width=60)
+    bar = Table.grid()  # a line of its own, which a ProgressBar by itself doesn't end
+    bar.add_row(
+        ProgressBar(total=max(sweep.epochs_total, 1), completed=sweep.epochs_done, width=60)
+    )
     lines: list[Any] = [
         Text(printable(sweep.name), style="bold"),
         bar,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +21,7 @@ from rewind_ray.tasks import planned_task
 from rewind_ray.training.optimizers import tensors_of_a_weight
 from sweeps.options import Options
 from sweeps.plan.graph import Graph, Node, cost, kept_points, unfinished
-from sweeps.plan.naming import target_density
+from sweeps.plan.naming import stage_place, target_density
 from sweeps.plan.power import seeds_lines
 
 RTX_3080_UPDATES_PER_SECOND = {
@@ -126,12 +127,12 @@ class Line:
 
     @property
     def retraining(self) -> str:
-        """``5 of 16``; ``5–140 of 182, 12 lengths``; empty for the dense network."""
+        """``5 of 16``; ``5–140, 12 lengths``; empty for the dense network."""
         if not self.lengths:
             return ""
-        ends = dict.fromkeys((min(self.lengths), max(self.lengths)))
-        count = f", {len(self.lengths)} lengths" if len(self.lengths) > 1 else ""
-        return f"{'–'.join(map(str, ends))} of {self.of}{count}"
+        if len(self.lengths) > 1:
+            return f"{min(self.lengths)}–{max(self.lengths)}, {len(self.lengths)} lengths"
+        return f"{min(self.lengths)} of {self.of}"
 
     @property
     def compression(self) -> str:
@@ -145,15 +146,17 @@ class Line:
 def describe_graph(
     name: str, graph: Graph, ledger: Ledger, options: Options, data: str | None
 ) -> Group:
-    """The graph as a table, a line a method, and what it will cost."""
+    """The graph as tables, a line a method, and what it will cost."""
     lines = cost_lines(graph, ledger, options, data)
-    return Group(stage_table(name, graph), Text("\n".join(lines)))
+    return Group(Text(f"{name}: stage graph"), *stage_tables(graph), Text("\n".join(lines)))
 
 
-def stage_table(name: str, graph: Graph) -> Table:
-    groups: dict[tuple[str, ...], Line] = {}
+def stage_tables(graph: Graph) -> list[Table]:
+    """One for each network on its data."""
+    groups: dict[str, dict[tuple[str, str], Line]] = {}
     for node in graph.values():
-        group = groups.setdefault(kind_of(node, graph), Line())
+        place = stage_place(node.stage)
+        group = groups.setdefault(place, {}).setdefault(kind_of(node, graph), Line())
         group.stages += 1
         group.epochs += node.epochs
         group.densities.add(target_density(node.stage))
@@ -161,33 +164,40 @@ def stage_table(name: str, graph: Graph) -> Table:
         group.of = node.stage.protocol.epochs
         if node.stage.retrain is not None:
             group.lengths |= node.row_epochs or {node.stage.retrain.epochs}
-    table = Table(title=f"{name}: stage graph", title_justify="left")
-    for column in ("network, data", "method", "pruning"):
-        table.add_column(column)
-    for column in ("retrained for", "compression", "seeds", "stages", "epochs"):
-        table.add_column(column, justify="right")
+    return [stage_table(place, lines) for place, lines in groups.items()]
+
+
+def stage_table(place: str, groups: dict[tuple[str, str], Line]) -> Table:
+    table = Table(title=escape(place), title_justify="left", box=box.SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)  # so that most fit into 80 columns
+    table.add_column("method", no_wrap=True)
+    table.add_column("pruning", min_width=9)
+    table.add_column("retrained for", justify="right", min_width=9)
+    for column in ("compression", "seeds", "stages", "epochs"):
+        table.add_column(column, justify="right", no_wrap=True)
     for kind, group in groups.items():
         numbers = (str(len(group.seeds)), f"{group.stages:,}", f"{group.epochs:,}")
         table.add_row(*map(escape, kind), group.retraining, group.compression, *numbers)
     return table
 
 
-def kind_of(node: Node, graph: Graph) -> tuple[str, ...]:
+def kind_of(node: Node, graph: Graph) -> tuple[str, str]:
+    """Method, and way of pruning."""
     stage = node.stage
-    place = f"{stage.protocol.network} {stage.protocol.dataset.removeprefix('folder:')}"
     if stage.prune is None:
-        return (place, "dense", "")
+        return ("dense", "")
     iterative = stage.level > 1 or any(graph[child].stage.level > 1 for child in node.children)
     how = "one-shot"
     if iterative:
-        how = f"iterative {stage.prune.fraction or stage.prune.structure}"
+        fraction = stage.prune.fraction
+        how = f"iterative {fraction:.3g}" if fraction else f"iterative {stage.prune.structure}"
     if stage.prune.rates:
         how = f"{stage.prune.rates}, {how}"
     if stage.prune.layers:
         how = f"{stage.prune.layers}, {how}"
     if stage.prune.structure != DEFAULT_STRUCTURE:
         how = f"{stage.prune.structure}, {how}"
-    return (place, stage.method, how)
+    return (stage.method, how)
 
 
 def cost_lines(graph: Graph, ledger: Ledger, options: Options, data: str | None) -> list[str]:

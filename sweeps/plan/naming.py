@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
 from analysis.table.metrics import metric_named
 from rewind_ray.retraining import method_named
@@ -81,6 +82,12 @@ def short_title(stage: Stage) -> str:
     if stage.level > 1:
         words.append(f"level {stage.level}")
     return " ".join([*words, f"seed {stage.seed}"])
+
+
+def title_in(stages: Iterable[Stage]) -> Callable[[Stage], str]:
+    """How stages are called among these: without network and data where all share them."""
+    places = {stage_place(stage) for stage in stages}
+    return short_title if len(places) <= 1 else stage_title
 
 
 def chain_name(leaf: Stage) -> str:

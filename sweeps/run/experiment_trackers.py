@@ -21,7 +21,7 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.plan.graph import Graph
-from sweeps.plan.naming import stage_title
+from sweeps.plan.naming import amount, method_label, title_in
 
 EPOCH_METRICS = (
     "train_loss",
@@ -69,7 +69,9 @@ def settings_of(stage: Stage, sweep: str) -> dict[str, Any]:
         "dataset": stage.protocol.dataset,
         "seed": stage.seed,
         "level": stage.level,
-        "method": "dense" if retrain is None else retrain.method,
+        "method": method_label(stage),
+        "compression": amount(stage),
+        "schedule_kind": stage.schedule_kind or "dense",
         "retrain_epochs": 0 if retrain is None else retrain.epochs,
         "structure": "dense" if prune is None else prune.structure,
         "criterion": "dense" if prune is None else prune.criterion,
@@ -89,6 +91,7 @@ class ExperimentTracker(tune.Callback):
         self._sweep = sweep
         self._graph = graph
         self._ledger = ledger
+        self._title = title_in(node.stage for node in graph.values())
         self._reported: dict[str, int] = {}
         """Open runs -> the last epoch that they have."""
 
@@ -120,7 +123,7 @@ class ExperimentTracker(tune.Callback):
         if stage_id not in self._reported:
             stage = self._graph[stage_id].stage
             settings = settings_of(stage, self._sweep)
-            self._reported[stage_id] = self._service.begin(stage_id, stage_title(stage), settings)
+            self._reported[stage_id] = self._service.begin(stage_id, self._title(stage), settings)
         at_hand = {each["epoch"]: each for each in metrics}
         for epoch in range(self._reported[stage_id] + 1, up_to + 1):
             known = at_hand.get(epoch) or self._ledger.read_metrics(stage_id, epoch)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.plan.graph import Graph, Node
-from sweeps.plan.naming import percent, short_title, stage_place, stage_title
+from sweeps.plan.naming import percent, title_in
 from sweeps.run.dispatcher import Dispatcher, State
 
 PLAIN_LINE_SECONDS = 30
@@ -51,8 +51,7 @@ class LiveView:
         self.dispatcher = dispatcher
         self.console = console
         self._counted, self._total = (-1, -1), 0
-        places = {stage_place(node.stage) for node in graph.values()}
-        self._title = short_title if len(places) == 1 else stage_title
+        self._title = title_in(node.stage for node in graph.values())
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
         done_before = [n for i, n in graph.items() if dispatcher.states[i] == State.DONE]

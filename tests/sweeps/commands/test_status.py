@@ -116,7 +116,9 @@ def test_the_page_fits_into_80_columns(ledger: Ledger) -> None:
     console = Console(width=80, file=io.StringIO())
     console.print(shown(found, price=2.0))
     text = console.file.getvalue()
-    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("1 of 4 stages done") for line in lines)  # not beside the bar
     for fact in (
         "1 of 4 stages done",
         "1 running",

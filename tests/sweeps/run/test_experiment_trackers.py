@@ -58,7 +58,8 @@ def follow(service: Any, ledger: Ledger, stops: tuple[int, ...]) -> None:
 def test_settings_are_the_stage_s() -> None:
     found = settings_of(TUNED, "tried")
     assert (found["method"], found["level"], found["retrain_epochs"]) == ("finetune", 1, 3)
-    assert settings_of(DENSE, "tried")["method"] == "dense"
+    dense = settings_of(DENSE, "tried")
+    assert (dense["method"], dense["compression"]) == ("dense", "1.00×")
 
 
 def test_a_missing_package_says_how_to_install_it() -> None:

@@ -262,6 +262,23 @@ def test_updates_and_sizes_of_the_papers_networks():
     assert estimate.rtx_3080_hours(graph, None) * 60 == pytest.approx(78, abs=2)  # minutes, ibid.
 
 
+def test_a_dry_run_has_a_line_a_method_within_80_columns():
+    """One table for all, whatever the number of seeds, levels and retraining times."""
+    dense = [dense_stage(mikler_resnet(), seed) for seed in range(2)]
+    ends = [
+        iterative(d, Retrain(method="low_lr_weight_rewind", epochs=t), 20, Prune(fraction=0.2))
+        for d in dense
+        for t in (9, 18, 35)
+    ]
+    (table,) = estimate.stage_tables(build_graph(ends))
+    console = Console(width=80, file=io.StringIO())
+    console.print(table)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    (line,) = [line for line in text.splitlines() if "low_lr_weight_rewind" in line]
+    assert "1.25–86.74×" in line and "120" in line.split()
+
+
 def test_too_little_disk_is_told_before_anything_is_trained(storage, monkeypatch):
     graph = chain_graph()
     monkeypatch.setattr(estimate, "free_bytes", lambda *_: 1000)
