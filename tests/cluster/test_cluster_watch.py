@@ -48,7 +48,8 @@ def test_a_refusal_is_shown_with_its_error(config, tmp_path):
     watch = ClusterWatch(lambda: state_of(reply), log)
     watch.look()
     assert watch.state.refused == ("l4",)
-    assert watch.describe().endswith("l4 refused (l4: InsufficientInstanceCapacity)")
+    assert watch.waits_for().endswith("l4 refused (l4: InsufficientInstanceCapacity)")
+    assert watch.says() == {"machines": 1, "waits_for": watch.waits_for(), "dollars": 0.0}
 
 
 class SoldOut(NodeProvider):
@@ -83,9 +84,9 @@ def test_a_machine_that_joins_forgives_those_before_it():
     """Also where Ray has forgotten a node meanwhile, so that there are no more of them."""
     watch = ClusterWatch(None)
     for number in range(SETUPS_IN_A_ROW - 1):
-        lost = frozenset({f"lost {number}"})
+        lost = {f"lost {number}": "l4"}
         watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=lost))
-    watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=frozenset({"good"})))
+    watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup={"good": "l4"}))
     assert watch.setups_lost == SETUPS_IN_A_ROW - 1
     watch.take_in(ClusterState(nodes=frozenset({"head", "new"})))
     assert watch.setups_lost == 0
@@ -104,6 +105,17 @@ def test_money_is_counted_by_the_machines_prices(config):
     assert watch.dollars == pytest.approx(0.5 * 0.25 + 1 * 3.25)
     assert Limits(watch=watch, dollars=3.5).reached() is None
     assert "--max-cost 3.3" in Limits(watch=watch, dollars=3.3).reached()
+
+
+def test_a_machine_costs_before_it_joins():
+    """Six minutes of set-up, which only the cluster file has a price for, then six of work."""
+    clock = itertools.chain([0, 0, 360, 720])
+    watch = ClusterWatch(None, clock=lambda: next(clock), type_prices={"l4": 0.8, "old": None})
+    watch.take_in(ClusterState(prices={"head": 0.1}, in_setup={"a": "l4", "b": "old"}))
+    watch.take_in(ClusterState(prices={"head": 0.1, "a": 0.8, "b": None}))
+    assert watch.dollars == pytest.approx(0.1 * (0.1 + 0.8))
+    watch.take_in(ClusterState())
+    assert watch.dollars == pytest.approx(0.2 * (0.1 + 0.8))
 
 
 def test_a_cost_without_prices_is_refused():
