@@ -18,7 +18,7 @@ from tests.cluster.hosts import HOME, Machine, machine, plug_in
 
 STORE_BYTES = 80_000_000
 """Of Ray's object store, the least but 5 MB."""
-JOIN_SECONDS = 180.0
+JOIN_SECONDS = 600.0
 LOOK_SECONDS = 0.5
 BROKEN = """
 import sys
