@@ -2,8 +2,8 @@
 
   python -m benchmarks.autoscaler_scale 100 300 1000
 
-Its reconciler runs as on the head, where it has a round every five seconds, with a cloud that starts
-a machine at once; none joins the cluster meanwhile. Seconds are of CPU, so other work hardly counts.
+Its reconciler runs as on the head, where it has a round every five seconds, with a cloud that
+starts a machine at once; none joins the cluster meanwhile. Seconds are of CPU.
 """
 
 from __future__ import annotations
