@@ -25,7 +25,7 @@ class Options:
     seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of repeats, each with its own dense baseline; the recipe's if left out."""
     data: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of the data set's files, or of an archive of them, s3://.../data.tar; a cache if left out."""
+    """Folder of the data set's files, or s3://.../data.tar; a cache if left out."""
     precision: Annotated[
         Literal["fp32", "tf32", "bf16"] | None, tyro.conf.arg(metavar="fp32|tf32|bf16")
     ] = None
