@@ -25,7 +25,7 @@ quickstart: install
 
 # on all cores; a file's tests stay together, because they share what they train
 test: install
-	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PYTEST_ARGUMENTS)
 
 check: install
 	$(BIN)/ruff check .

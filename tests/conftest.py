@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -15,12 +17,31 @@ if workers > 1:  # before torch is imported, also in what the tests start
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 settings.register_profile("quick", deadline=None, max_examples=20)  # busy machines are no failure
-settings.register_profile("thorough", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=60)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 TRACKERS = "tests.sweeps.run.test_trackers"
 SLOW = Path(__file__).with_name("slow.txt")
 ROOT = SLOW.parents[1]
+LONG = (
+    "tests/test_docs.py",
+    "tests/sweeps/test_commands.py",
+    "tests/rewind_ray/pruning/test_shrink.py",
+    "tests/analysis/report/test_report.py",
+    "tests/sweeps/searching/test_command.py",
+    "tests/faults/test_s3_sweep.py",
+    "tests/rewind_ray/training/test_stage_resume.py",
+    "tests/rewind_ray/export/test_export.py",
+    "tests/test_examples.py",
+    "tests/sweeps/run/test_failures.py",
+    "tests/faults/test_interrupted.py",
+    "tests/faults/test_disk.py",
+    "tests/faults/test_soak.py",
+    "tests/rewind_ray/store/test_s3.py",
+    "tests/rewind_ray/datasets/test_stream.py",
+)
+"""Files of slow tests that take a minute or more, the longest first: begun last, one of them would
+run by itself at the end. After them the files with most tests."""
 
 
 def slow_functions() -> dict[str, str]:
@@ -30,14 +51,21 @@ def slow_functions() -> dict[str, str]:
     return {function: case for function, _, case in listed}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest chooses by mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what is slow, let pytest choose by mark, and begin with the longest files."""
     listed = slow_functions()
     for item in items:
         function, bracket, case = item.nodeid.partition("[")
         kept = bracket and listed.get(function) == f"{bracket}{case}"
         if item.get_closest_marker("alone") or (function in listed and not kept):
             item.add_marker(pytest.mark.slow)
+    yield
+    tests = Counter(item.path for item in items)
+    rank = {ROOT / path: number for number, path in enumerate(reversed(LONG))}
+    items.sort(
+        key=lambda item: (rank.get(item.path, -1), tests[item.path], item.path), reverse=True
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rewind_ray.pruning.cut import Cut
-from rewind_ray.pruning.masks import Mask, unpruned
+from rewind_ray.pruning.masks import Mask, any_left, unpruned
 
 
 def follower_mask(network: nn.Module, mask: Mask, followers: Mapping[str, list[str]]) -> Mask:
@@ -41,7 +41,7 @@ def _dead_channels(mask: Mask, followers: Mapping[str, list[str]]) -> dict[str, 
     A BatchNorm's are if all convolutions before it have lost them.
     """
     dead = {
-        name.removesuffix(".weight"): ~mask[name].flatten(1).any(dim=1)
+        name.removesuffix(".weight"): ~any_left(mask[name])
         for name in followers
         if name in mask
     }
@@ -127,7 +127,8 @@ class Channels:
             for tensor, left in self._left({**mask, **companions(mask)}):
                 if tensor.name in closed:
                     kept = closed[tensor.name]
-                    closed[tensor.name] = kept & tensor.along(left).to(kept.device)
+                    gone = (~left).nonzero().squeeze(1).to(kept.device)
+                    closed[tensor.name] = kept.index_fill(tensor.dim, gone, False)
             if unpruned(closed) == unpruned(mask):
                 return closed
             mask = closed
@@ -171,7 +172,7 @@ class Channels:
         own = [name for name in own if name in self.parameters]
         if not own or not all(name in mask for name in own):
             return None
-        kept = [mask[name].view(len(mask[name]), -1).any(dim=1).cpu() for name in own]
+        kept = [any_left(mask[name].view(len(mask[name]), -1)).cpu() for name in own]
         return ~torch.stack(kept).any(dim=0)
 
 
@@ -180,6 +181,6 @@ def _first_read(coupled: Coupled, mask: Mask) -> int:
     read = torch.zeros(coupled.size, dtype=torch.bool)
     for tensor in coupled.tensors:
         if tensor.dim == 1 and tensor.name in mask:
-            used = mask[tensor.name].movedim(1, 0).flatten(1).any(1).cpu()
+            used = any_left(mask[tensor.name].movedim(1, 0)).cpu()
             read[tensor.channels[used[tensor.positions]]] = True
     return int(read.to(torch.uint8).argmax())

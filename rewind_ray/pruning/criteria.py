@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rewind_ray.errors import UserError
-from rewind_ray.pruning.masks import Mask
+from rewind_ray.pruning.masks import Mask, any_left
 from rewind_ray.pruning.probe import Probe
 from rewind_ray.pruning.removal import Reduction, Split, mean, root_of_total, total
 from rewind_ray.pruning.whole_units import spread
@@ -131,7 +131,7 @@ def fpgm(scoring: Scoring) -> Scores:
     scores = {}
     for name in scoring.names:
         units = scoring.split(scoring.weights[name].contiguous()).flatten(1).double()
-        alive = scoring.split(scoring.mask[name]).flatten(1).any(dim=1)
+        alive = any_left(scoring.split(scoring.mask[name]))
         left = units[alive]
         distances = torch.cdist(left, left, compute_mode="donot_use_mm_for_euclid_dist")
         sums = torch.zeros(len(units), dtype=units.dtype, device=units.device)

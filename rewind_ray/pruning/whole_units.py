@@ -8,7 +8,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from rewind_ray.pruning.masks import Mask, unpruned
+from rewind_ray.pruning.masks import Mask, any_left, unpruned
 from rewind_ray.pruning.removal import Reduction, Removal, Split
 
 SHARE_DIGITS = 9
@@ -77,7 +77,7 @@ def units_of_each(removal: Removal) -> Mask:
 
 def units_left(kept: Tensor, split: Split) -> int:
     """Units with any weight left."""
-    return int(split(kept).flatten(1).any(dim=1).sum())
+    return int(any_left(split(kept)).sum())
 
 
 def least_units(
@@ -95,7 +95,7 @@ def least_units(
     are looked at; with ``keep_one`` the most important of them (of equal ones the first) stays.
     """
     units = split(kept).flatten(1)
-    positions = units.any(dim=1).nonzero().squeeze(1)
+    positions = any_left(units).nonzero().squeeze(1)
     importance = importance_of(scores, kept, split, reduce, units.shape[1])[positions]
     if keep_one and len(positions):
         spared = torch.arange(len(positions), device=kept.device) != importance.argmax()
