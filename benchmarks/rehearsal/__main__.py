@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +50,7 @@ PRICES = {HEAD: 0.10, "l4": 0.81, "a10g": 1.01}
 """As in cluster.yaml."""
 MOST = {"l4": 2, "a10g": 4}
 DRIVER_SECONDS = 3600.0
-STATUS_SECONDS = 120.0
+STATUS_SECONDS = 300.0
 ENDED = re.compile(r"^\[(\d+)/(\d+)\] (\w+)", re.MULTILINE)
 """A line of the driver's for each stage that has ended, or was put back."""
 
@@ -253,7 +251,8 @@ def start_store(laptop: Machine, env: dict[str, str], log: Path) -> None:
     make = f"import boto3; boto3.client('s3').create_bucket(Bucket={BUCKET!r})"
     for _ in range(60):
         time.sleep(1)
-        if laptop.run(*words(env), sys.executable, "-c", make).returncode == 0:
+        made = laptop.run(*words(env), sys.executable, "-c", make, timeout=JOIN_SECONDS)
+        if made.returncode == 0:
             return
     raise RuntimeError(f"no S3: {log.read_text()}")
 
@@ -330,7 +329,7 @@ def compare(rehearsal: Rehearsal) -> None:
     judged = rehearsal.laptop.run(
         *words(rehearsal.env),
         *(sys.executable, "-m", "benchmarks.rehearsal.verdict", URI, f"{SHARED}/undisturbed"),
-        timeout=300,
+        timeout=STATUS_SECONDS,
     )
     found = json.loads(judged.stdout[judged.stdout.index("{") :])
     rehearsal.say(f"against the undisturbed run: {found}")
@@ -361,5 +360,4 @@ def scale_down(rehearsal: Rehearsal, idle_minutes: float) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(subprocess.TimeoutExpired):
-        tyro.cli(main)
+    tyro.cli(main)

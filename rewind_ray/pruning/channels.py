@@ -41,9 +41,7 @@ def _dead_channels(mask: Mask, followers: Mapping[str, list[str]]) -> dict[str, 
     A BatchNorm's are if all convolutions before it have lost them.
     """
     dead = {
-        name.removesuffix(".weight"): ~any_left(mask[name])
-        for name in followers
-        if name in mask
+        name.removesuffix(".weight"): ~any_left(mask[name]) for name in followers if name in mask
     }
     before: dict[str, list[str]] = {}
     for name, norms in followers.items():
