@@ -13,7 +13,6 @@ import json
 import re
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,6 +49,8 @@ PRICES = {HEAD: 0.10, "l4": 0.81, "a10g": 1.01}
 """As in cluster.yaml."""
 MOST = {"l4": 2, "a10g": 4}
 DRIVER_SECONDS = 3600.0
+MISSED_SECONDS = 90.0
+"""After which Ray has missed a node that is gone, at the latest."""
 STATUS_SECONDS = 300.0
 ENDED = re.compile(r"^\[(\d+)/(\d+)\] (\w+)", re.MULTILINE)
 """A line of the driver's for each stage that has ended, or was put back."""
@@ -139,8 +140,7 @@ class Rehearsal:
             *(sys.executable, "-m", "sweeps", "status", URI, "--json"),
             timeout=STATUS_SECONDS,
         )
-        text = asked.stdout[asked.stdout.index("{") :]
-        (said,) = json.loads(text)["sweeps"]
+        (said,) = json_in(asked.stdout)["sweeps"]
         return dict(said)
 
     def look(self, when: str) -> None:
@@ -149,7 +149,8 @@ class Rehearsal:
         working_before = {one.name for one in self.cloud.working()}
         said = self.status()
         done_after, _ = self.ended()
-        working = working_before | {one.name for one in self.cloud.running()}
+        # a machine that is gone is shown until Ray misses it
+        working = working_before | {one.name for one in self.cloud.there_lately(MISSED_SECONDS)}
         (cluster,) = said["clusters"] or [None]
         self.say(
             f"status, {when}: {said['done']} done, {len(said['running'])} running, "
@@ -171,7 +172,7 @@ class Rehearsal:
         self.check("l4 refused" in cluster["waits_for"], "L4 is refused")
         dollars_after = self.dollars() - self.before
         # a lost machine counts until Ray misses it; the driver looks every five seconds
-        most = dollars_after + 2 * PRICES["a10g"] * 90 / 3600
+        most = dollars_after + 2 * PRICES["a10g"] * MISSED_SECONDS / 3600
         least = dollars_before - sum(MOST.values()) * PRICES["a10g"] * 15 / 3600
         self.check(
             least <= cluster["dollars"] <= most,
@@ -217,6 +218,7 @@ def main(
     }
     with machine("laptop", root, shared) as laptop:
         lay_network(laptop)
+        put_token(root / "laptop" / HOME[1:], TOKEN)
         start_store(laptop, env, root / "s3.log")
         with machine("head", root, shared, inside=laptop) as head:
             plug_in(laptop, head, HEAD_ADDRESS)
@@ -242,6 +244,12 @@ def main(
                 compare(rehearsal)
     if rehearsal.wrong:
         sys.exit("error: " + "; ".join(rehearsal.wrong))
+
+
+def json_in(text: str) -> dict[str, Any]:
+    """The first object in what a command has printed, warnings around it."""
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
+    return found
 
 
 def start_store(laptop: Machine, env: dict[str, str], log: Path) -> None:
@@ -317,8 +325,7 @@ def rehearse(rehearsal: Rehearsal, command: tuple[str, ...]) -> None:
         if act is not None:
             act(cloud.working()[0])
         rehearsal.look(when)
-    threading.Timer(DRIVER_SECONDS, driver.kill).start()
-    code = driver.wait()
+    code = driver.wait(DRIVER_SECONDS)
     say(f"the sweep has ended with {code} after {time.monotonic() - rehearsal.driver_since:.0f} s")
     rehearsal.check(code == 0, "exit code 0")
 
@@ -331,7 +338,7 @@ def compare(rehearsal: Rehearsal) -> None:
         *(sys.executable, "-m", "benchmarks.rehearsal.verdict", URI, f"{SHARED}/undisturbed"),
         timeout=STATUS_SECONDS,
     )
-    found = json.loads(judged.stdout[judged.stdout.index("{") :])
+    found = json_in(judged.stdout)
     rehearsal.say(f"against the undisturbed run: {found}")
     same = not (found["rows_missing"] or found["rows_different"] or found["weights_different"])
     check(found["rows"] > 0 and same, "rows and checksums are equal")

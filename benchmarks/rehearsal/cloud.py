@@ -93,6 +93,11 @@ class Cloud:
     def working(self) -> list[Hired]:
         return [one for one in self.running() if one.joined is not None and not one.broken]
 
+    def there_lately(self, seconds: float) -> list[Hired]:
+        """Those that run, or did until so many seconds ago."""
+        since = time.monotonic() - seconds
+        return [one for one in self.hired.values() if one.ended is None or one.ended > since]
+
     @property
     def dollars(self) -> float:
         """Of all workers so far."""
