@@ -350,7 +350,7 @@ def compare(rehearsal: Rehearsal) -> None:
         check(f"(on {one.name}); this machine gets no more" in log, "it got no more stages")
     check([one.why for one in broken] == ["the autoscaler ended it"], "and was ended")
     check(cloud.refusals() > 0, f"L4 was refused, {cloud.refusals()} times")
-    noticed = [one.name for one in cloud.hired.values() if one.why == "its time was up"]
+    noticed = [one.name for one in cloud.hired.values() if one.noticed]
     check(len(noticed) == 2, f"had notice: {', '.join(noticed)}")
     for name in noticed:
         heard = (rehearsal.log.parent / f"{name}.log").read_text()

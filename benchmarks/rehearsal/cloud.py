@@ -45,6 +45,8 @@ class Hired:
     broken: bool
     stack: ExitStack = field(default_factory=ExitStack)
     joined: float | None = None
+    noticed: bool = False
+    """Whether its end was announced."""
     ended: float | None = None
     why: str = ""
     """It ended."""
@@ -114,6 +116,7 @@ class Cloud:
 
     def give_notice(self, one: Hired, seconds: float) -> None:
         """The machine learns that it ends, and then it ends."""
+        one.noticed = True
         end = datetime.now(UTC) + timedelta(seconds=seconds)
         self._home(one).joinpath("ends").write_text(end.isoformat())
         self._say(f"{one.name}: its end is announced, in {seconds:.0f} s")

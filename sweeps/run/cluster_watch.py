@@ -69,13 +69,16 @@ def state_of(reply: GetClusterStatusReply) -> ClusterState:
         starting[request.ray_node_type_name] += request.count
     starting.update(machine.ray_node_type_name for machine in scaling.pending_instances)
     groups = [group.requests for group in scaling.infeasible_gang_resource_requests]
+    alive = [node for node in nodes if is_alive(node)]
     impossible = {
         " and ".join(f"{amount:g} {name}" for name, amount in sorted(one.resources_bundle.items()))
         for requests in [*groups, scaling.infeasible_resource_requests]
         for one in requests
+        # Ray calls infeasible also what only has to wait, once no more machines may start
+        if not any(fits(one.resources_bundle, node.total_resources) for node in alive)
     }
     return ClusterState(
-        prices={node.node_id.hex(): price_in(node.labels) for node in nodes if is_alive(node)},
+        prices={node.node_id.hex(): price_in(node.labels) for node in alive},
         nodes=frozenset(node.node_id.hex() for node in nodes),
         in_setup={one.instance_id: one.ray_node_type_name for one in scaling.pending_instances},
         starting=dict(starting),
@@ -99,6 +102,10 @@ def last_launch_error(log: Path) -> str:
     except OSError:
         return ""
     return printable(": ".join(found[-1])) if found else ""
+
+
+def fits(wanted: Mapping[str, float], machine: Mapping[str, float]) -> bool:
+    return all(machine.get(name, 0.0) >= amount for name, amount in wanted.items())
 
 
 def is_alive(node: NodeState) -> bool:

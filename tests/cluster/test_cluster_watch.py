@@ -10,6 +10,7 @@ import pytest
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.v2.instance_manager import node_provider
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeStatus
 
 from rewind_ray.errors import UserError
 from sweeps.run.cluster_watch import (
@@ -61,6 +62,19 @@ def test_what_no_machine_can_hold_is_shown(config):
     state = state_of(reconcile(Cloud(), config, {"CPU": 64}, trials=2, ticks=1)[-1])
     assert state.impossible == ("64 CPU",)
     assert not state.starting
+
+
+def test_what_only_has_to_wait_for_a_machine_is_not_impossible():
+    """Ray reports it as infeasible once it may start no more machines."""
+    reply = GetClusterStatusReply()
+    bundle = reply.autoscaling_state.infeasible_gang_resource_requests.add().requests.add()
+    bundle.resources_bundle["CPU"] = 1
+    node = reply.cluster_resource_state.node_states.add(node_id=b"1", status=NodeStatus.RUNNING)
+    assert state_of(reply).impossible == ("1 CPU",)
+    node.total_resources["CPU"] = 1
+    assert state_of(reply).impossible == ()
+    node.status = NodeStatus.DEAD
+    assert state_of(reply).impossible == ("1 CPU",)
 
 
 def test_set_ups_that_always_fail_end_the_sweep(config):
