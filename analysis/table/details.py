@@ -96,7 +96,7 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
         for column, knob in KNOBS.items()
         if knob.label
     }
-    divided = rows["pruned_over_speedup"].fillna(False).astype(bool).map({True: "/k", False: ""})
+    divided = rows["pruned_over_speedup"].eq(True).fillna(False).map({True: "/k", False: ""})
     at = rows["pruned_at"].map(lambda epoch: f"from epoch {epoch:g}", na_action="ignore")
     found["pruned_at"] = at.astype("str") + divided
     found["earlier_steps"] = rows["earlier_steps"].map("after {}".format, na_action="ignore")

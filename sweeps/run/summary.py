@@ -52,8 +52,10 @@ def show_results(
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
-    """Median test accuracy (lowest–highest seed): a row for each compression, a column for each
-    method; with many methods the other way round."""
+    """Median of the metric on the test part (lowest–highest seed): a row for each compression, a
+    column for each method; with many methods the other way round."""
+    from analysis.table.metrics import axis_label
+    from analysis.table.points import PANEL
     from analysis.table.text import panel_name
 
     points = points.assign(column=columns_of(points))
@@ -64,7 +66,7 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     table = Table(
         title=f"{escape(panel_name(panel))}\n"
-        f"test accuracy in %, median of {seeds} (lowest–highest)\n"
+        f"{axis_label(panel[PANEL.index('metric')])}, median of {seeds} (lowest–highest)\n"
         f"dense {baseline}",
         title_justify="left",
     )

@@ -35,7 +35,7 @@ from rewind_ray.training.failures import is_full
 from rewind_ray.training.run import Runtime
 from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
-from sweeps.plan.naming import percent, stage_title
+from sweeps.plan.naming import score, stage_title
 from sweeps.run.capacity import Capacity, Growth, chosen_gpus, growth_of, shortage_of
 from sweeps.run.cluster_watch import ClusterWatch, Limits, asks, check_prices
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
@@ -446,7 +446,7 @@ class Monitor(tune.Callback):
             if row is None:
                 return "its row is damaged"
             collapsed = ", a layer is empty" if row.status == "collapsed" else ""
-            return f"test {percent(row.test_accuracy)}{collapsed}"
+            return f"test {score(row.test_accuracy, row.metric)}{collapsed}"
         return dispatcher.reasons.get(node.stage_id, "")
 
     def _node(self, trial: Trial) -> Node:

@@ -580,7 +580,7 @@ def test_only_html_is_written(storage, tmp_path):
 @pytest.mark.slow
 def test_many_rows_make_a_small_page(grid, make_table):
     few = make_table([row for row in grid if row.density == 0.1])
-    copies = 200_000 // len(few) + 1
+    copies = 60_000 // len(few) + 1
     rows = pd.concat([few] * copies, ignore_index=True)
     copy = np.repeat(np.arange(copies), len(few))
     rows["density"] = 0.98 ** (copy % 200 + 1)
@@ -590,7 +590,7 @@ def test_many_rows_make_a_small_page(grid, make_table):
     rows["prune_fraction"] = 1 - rows["density"]
     rows["compression_ratio"] = 1 / rows["density"]
     material = material_of(rows, "rows.parquet")
-    assert len(rows) >= 200_000 and len(material.points) > payload.MAX_POINTS
+    assert len(rows) >= 60_000 and len(material.points) > payload.MAX_POINTS
     html = report_html(material)
     assert len(html) < 15e6
     assert len(data_of(html)["points"]["line"]) == payload.MAX_POINTS

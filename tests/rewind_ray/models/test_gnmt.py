@@ -265,7 +265,7 @@ def test_weights_start_uniform_and_follow_from_the_seed() -> None:
             assert not torch.equal(a, c)
             assert 0.09 < float(a.detach().abs().max()) <= 0.1
         elif name.endswith("scale"):
-            assert float(a) == pytest.approx(1 / math.sqrt(32))
+            assert a.item() == pytest.approx(1 / math.sqrt(32))
         else:
             assert not a.any()
 
