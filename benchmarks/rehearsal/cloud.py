@@ -21,13 +21,29 @@ STORE_BYTES = 80_000_000
 JOIN_SECONDS = 600.0
 LOOK_SECONDS = 0.5
 BROKEN = """
+import importlib.abc
+import importlib.util
 import sys
 
-if any("default_worker.py" in word for word in sys.orig_argv):
-    import torch
 
-    product = torch.Tensor.__matmul__
-    torch.Tensor.__matmul__ = lambda a, b: product(a, b) + int(a.is_floating_point())
+class Broken(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def load_broken(torch):
+            load(torch)
+            product = torch.Tensor.__matmul__
+            torch.Tensor.__matmul__ = lambda a, b: product(a, b) + int(a.is_floating_point())
+
+        spec.loader.exec_module = load_broken
+        return spec
+
+
+sys.meta_path.insert(0, Broken())
 """
 """sitecustomize.py of a machine whose device multiplies wrongly."""
 
