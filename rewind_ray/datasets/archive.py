@@ -14,7 +14,7 @@ import sys
 import tarfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from pyarrow import fs
 
@@ -109,7 +109,7 @@ def extract(stream: Any, folder: Path, uri: str) -> str:
     """In one pass, nothing beside the folder written. Raises DataError, naming the archive."""
     hashing = Hashing(stream)
     try:
-        with tarfile.open(fileobj=hashing, mode="r|*") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="r|*") as archive:
             archive.extractall(folder, filter="data")
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{uri} can't be unpacked: {error}; make it again with tar") from error
