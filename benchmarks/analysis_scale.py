@@ -10,13 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.questions.claims import judge
+from analysis.questions.headline import NO_DROP, SMALL_DROP, headlines
+from analysis.questions.pareto import pareto
+from analysis.questions.search_cost import search_costs, sharing_of
 from analysis.table.columns import as_rows
-from analysis.table.points import POINT, points_of
+from analysis.table.points import POINT, dense_baselines, points_of
 from analysis.table.rows import read_rows, write_rows
 from rewind_ray.result import COLUMNS
 
@@ -24,11 +30,14 @@ SEEDS = 10
 METHODS = ("finetune", "weight_rewind", "lr_rewind", "low_lr_weight_rewind", "reinit")
 TIMES = tuple(range(10, 110, 10))
 DENSITIES = tuple(0.8**level for level in range(1, 21))
+ROUNDS = 3
 COMMANDS = ("pareto", "search-cost", "headline", "claims")
 
 
 def made_up(count: int) -> pd.DataFrame:
-    """At least ``count`` rows: networks x kinds x methods x times x densities x seeds."""
+    """At least ``count`` rows of pruned networks: networks x kinds x methods x times x densities x
+    seeds; and those of their dense networks. Every step of a chain is there, so every row has its
+    parent's."""
     axes = {
         "kind": ["one-shot", "iterative"],
         "method": METHODS,
@@ -43,11 +52,14 @@ def made_up(count: int) -> pd.DataFrame:
     iterative = grid["kind"] == "iterative"
     density = 0.8 ** grid["level"]
     accuracy = 0.9 + 0.05 * density - rng.exponential(0.01, len(grid))
-    made = pd.DataFrame(
+    ids = pd.Series([f"{number:016x}" for number in range(len(grid))], dtype="str")
+    baseline = grid["network"] + "-" + grid["seed"].astype("str")
+    chained = iterative & (grid["level"] > 1)
+    pruned = pd.DataFrame(
         {
-            "stage_id": [f"{number:016x}" for number in range(len(grid))],
-            "parent_id": None,
-            "baseline_id": grid["network"] + "-" + grid["seed"].astype("str"),
+            "stage_id": ids,
+            "parent_id": ids.shift(SEEDS).where(chained, baseline),
+            "baseline_id": baseline,
             "network": grid["network"],
             "dataset": "cifar10",
             "task": "image_classification",
@@ -71,7 +83,24 @@ def made_up(count: int) -> pd.DataFrame:
             "status": "done",
         }
     )
+    dense = pruned.drop_duplicates("baseline_id").assign(
+        **dict.fromkeys(OF_PRUNING),
+        stage_id=lambda rows: rows["baseline_id"],
+        level=0,
+        method="dense",
+        density=1.0,
+        compression_ratio=1.0,
+        train_epochs=TIMES[-1],
+        search_cost_epochs=0,
+        test_accuracy=0.93,
+        val_accuracy=0.93,
+    )
+    made = pd.concat([dense, pruned], ignore_index=True)
     return made.reindex(columns=list(COLUMNS))
+
+
+OF_PRUNING = ("parent_id", "structure", "criterion", "schedule_kind", "prune_fraction")
+OF_PRUNING += ("retrain_epochs", "baseline_test_accuracy", "speedup")
 
 
 def seconds_and_memory(command: str, table: str) -> tuple[float, float, float]:
@@ -90,6 +119,25 @@ def seconds_and_memory(command: str, table: str) -> tuple[float, float, float]:
     return seconds, cpu, after.ru_maxrss / 2**20
 
 
+def parts_of_commands(table: str) -> dict[str, float]:
+    """CPU seconds that reading and each question take."""
+    found = {}
+
+    def measured(name: str, function: Callable[[], Any]) -> Any:
+        begun = time.process_time()
+        result = function()
+        found[name] = time.process_time() - begun
+        return result
+
+    measured("parquet as a table", lambda: pd.read_parquet(table))
+    rows = measured("the same, checked", lambda: read_rows(table))
+    measured("pareto", lambda: (pareto(rows), dense_baselines(rows)))
+    measured("search-cost", lambda: (search_costs(rows), sharing_of(rows), dense_baselines(rows)))
+    measured("headline", lambda: headlines(rows, (NO_DROP, SMALL_DROP)))
+    measured("claims", lambda: judge(rows))
+    return found
+
+
 def medians_by_loop(rows: pd.DataFrame) -> list[tuple[float, float, float]]:
     """What ``points_of`` does for one column, a group of rows at a time."""
     return [
@@ -102,7 +150,7 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = str(Path(folder) / "rows.parquet")
         made_up(count).to_parquet(table, index=False)
-        print(f"{len(pd.read_parquet(table, columns=['seed'])):,} rows")
+        print(f"{len(pd.read_parquet(table, columns=['seed'])):,} rows; whole commands:")
         for command in COMMANDS:
             seconds, cpu, peak = seconds_and_memory(command, table)
             print(
@@ -121,9 +169,14 @@ def main(count: int) -> None:
             f"points of {len(small):,} rows: {between - begun:.2f} s; a loop over groups, medians "
             f"of one column: {end - between:.2f} s, {(end - between) / (between - begun):.0f} x"
         )
-        begun = time.perf_counter()
+        parts: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            for name, seconds in parts_of_commands(table).items():
+                parts.setdefault(name, []).append(seconds)
+        print(f"CPU seconds within a process, the least of {ROUNDS} rounds:")
+        for name, found in parts.items():
+            print(f"{name:22} {min(found):5.2f} s")
         rows = read_rows(table)
-        print(f"reading and checking: {time.perf_counter() - begun:.2f} s")
         write_rows(rows.head(count // 10), str(Path(folder) / "rows.csv"))
         begun = time.perf_counter()
         read_rows(str(Path(folder) / "rows.csv"))

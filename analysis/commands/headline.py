@@ -13,12 +13,12 @@ from analysis.questions.headline import (
     NO_DROP,
     SMALL_DROP,
     costs_at_headlines,
-    headlines,
+    headlines_of,
     outperforming,
     safe_zone,
 )
 from analysis.table.metrics import difference_of, metric_named
-from analysis.table.points import PANEL, points_of
+from analysis.table.points import PANEL, points_and_trials
 from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
 from analysis.table.spreads import marks_text, spread_column
 from analysis.table.text import (
@@ -76,8 +76,8 @@ def headline_command(
         raise UserError("--max-drops needs a drop, as in 0.5pt or 0.005")
     drops = tuple(difference_of(drop, "--max-drops", zero=True) for drop in max_drops)
     rows = of_networks(read_rows(source), networks)
-    points = points_of(rows)
-    lines = headlines(rows, drops)
+    points, trials = points_and_trials(rows)
+    lines = headlines_of(points, trials, drops)
     one_shot = points[
         (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
     ]

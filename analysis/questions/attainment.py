@@ -16,9 +16,7 @@ from analysis.table.points import (
     PANEL,
     choose_retrain_epochs,
     density_levels,
-    numbers_of_points,
-    points_of,
-    pruned_rows,
+    points_and_trials,
     sums_up,
 )
 
@@ -106,15 +104,15 @@ def trials_of(rows: pd.DataFrame, *, chosen: bool) -> pd.DataFrame:
     trial measured is NaN. Rows that sum up several trials (``sums_up``) are left out,
     with a warning.
     """
-    points = points_of(rows)
+    points, trials = points_and_trials(rows)
+    points = points.assign(point=np.arange(len(points)))
     if chosen:
         points = choose_retrain_epochs(points)
-    pruned = pruned_rows(rows)
-    of_points, of_rows = numbers_of_points(points, pruned)
-    single = ~sums_up(pruned).to_numpy()
+    single = ~sums_up(trials).to_numpy()
     if not single.all():
         log.warning(
             "%d rows sum up several trials each, or don't say how many: left out",
             int((~single).sum()),
         )
-    return pruned[single & np.isin(of_rows, of_points)].reset_index(drop=True)
+    wanted = trials[single & np.isin(trials["point"], points["point"])]
+    return wanted.drop(columns="point").reset_index(drop=True)

@@ -33,15 +33,13 @@ from analysis.questions.judge import (
 )
 from analysis.table.columns import BadRows
 from analysis.table.details import labels
+from analysis.table.groups import group_numbers
 from analysis.table.metrics import amount
 from analysis.table.points import (
     PANEL,
     choose_retrain_epochs,
     density_levels,
-    group_numbers,
-    numbers_of_points,
-    points_of,
-    pruned_rows,
+    points_and_trials,
     sums_up,
 )
 
@@ -242,10 +240,9 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Of the points the ``density`` is that of their level, so that methods meet.
     """
-    points, trials = points_of(rows), pruned_rows(rows)
-    of_points, of_trials = numbers_of_points(points, trials)
-    trials = trials.assign(point=of_trials, dense=known_dense(trials))
-    points = with_step(points.assign(point=of_points))
+    points, trials = points_and_trials(rows)
+    trials = trials.assign(dense=known_dense(trials))
+    points = with_step(points.assign(point=np.arange(len(points))))
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
     return points, trials
 

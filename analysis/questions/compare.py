@@ -23,8 +23,9 @@ from analysis.questions.statistics import (
 )
 from analysis.table.columns import BadRows
 from analysis.table.details import joined, shown_labels
+from analysis.table.groups import group_numbers
 from analysis.table.metrics import amount, unit_of
-from analysis.table.points import PANEL, density_levels, group_numbers, pruned_rows, sums_up
+from analysis.table.points import PANEL, density_levels, pruned_rows, sums_up
 from rewind_ray.errors import UserError
 
 SCENARIO = [*PANEL, "criterion", "setting", "step", "density"]

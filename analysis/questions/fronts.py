@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.table.points import PANEL, group_numbers
+from analysis.table.groups import group_numbers
+from analysis.table.points import PANEL
 
 OBJECTIVES = {
     "test_accuracy": True,

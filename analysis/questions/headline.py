@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from analysis.table.columns import BadRows
+from analysis.table.groups import group_numbers
 from analysis.table.points import (
     PANEL,
     choose_retrain_epochs,
     density_levels,
-    group_numbers,
-    numbers_of_points,
-    points_of,
-    pruned_rows,
+    points_and_trials,
     sums_up,
 )
 
@@ -50,10 +49,14 @@ def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
     FLOPs over this point's, at the same compression (their App. F). A curve that never stays
     within the drop has no compression.
     """
-    points = choose_retrain_epochs(points_of(rows))
-    trials = pruned_rows(rows)
-    of_points, of_trials = numbers_of_points(points, trials)
-    points, trials = with_step(points).assign(point=of_points), trials.assign(point=of_trials)
+    return headlines_of(*points_and_trials(rows), max_drops)
+
+
+def headlines_of(
+    points: pd.DataFrame, trials: pd.DataFrame, max_drops: tuple[float, ...]
+) -> pd.DataFrame:
+    """The same of what ``points_and_trials`` returns."""
+    points = with_step(choose_retrain_epochs(points.assign(point=np.arange(len(points)))))
     points = points.assign(curve=group_numbers(points, CURVE))
     tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
     furthest = points["compression_ratio"].where(tried).groupby(points["curve"]).transform("max")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.questions.statistics import ALPHA, TIED, Floats, detectable, holm, seeds_needed
-from analysis.table.points import group_numbers
+from analysis.table.groups import first_lines, group_numbers, refined
 
 MARGIN = 0.005
 """As good as: not worse by more than this, a fraction; 0.5 points of accuracy, or 0.5 BLEU. Ours:
@@ -45,8 +45,9 @@ RELATIONS = ("better", "worse", "equivalent", "at least as good", "at most as go
 def known_dense(rows: pd.DataFrame) -> pd.Series:
     """``baseline_id``, missing where rows of several seeds name the same one: it isn't known then
     which of a seed's trials started alike."""
-    seeds = rows.groupby("baseline_id")["seed"].transform("nunique")
-    return rows["baseline_id"].mask(seeds > 1)
+    dense = group_numbers(rows, ["baseline_id"])
+    each = dense.iloc[first_lines(refined(dense, rows["seed"]))]
+    return rows["baseline_id"].mask(dense.isin(each[each.duplicated()]))
 
 
 # From trials to units
@@ -80,10 +81,13 @@ def estimates(trials: pd.DataFrame) -> pd.DataFrame:
 def _pairs(trials: pd.DataFrame) -> pd.DataFrame:
     """A line two trials from one dense network at one place; columns a and b."""
     known = trials[trials["dense"].notna()]
+    codes, units = pd.factorize(known["dense"])  # text is slow to merge on
+    known = known.assign(dense=codes)
     keys = ["comparison", "stratum", "place", "dense"]
     sides = [known.loc[known["side"] == side, [*keys, "value"]] for side in ("a", "b")]
     met = sides[0].merge(sides[1], on=keys, suffixes=("_a", "_b"))
-    return met.rename(columns={"value_a": "a", "value_b": "b", "dense": "unit"})
+    met = met.rename(columns={"value_a": "a", "value_b": "b", "dense": "unit"})
+    return met.assign(unit=units.take(met["unit"]))
 
 
 def _paired(trials: pd.DataFrame, pairs: pd.DataFrame) -> pd.Index:

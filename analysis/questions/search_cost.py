@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.table.groups import group_numbers, is_in, places_in
 from analysis.table.points import PANEL, points_of, sums_up
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     if sums:
         log.warning("how many epochs sharing saved is unknown: %d rows sum up trials", sums)
         return None
-    ancestors = pd.concat([rows["parent_id"].dropna(), rows["baseline_id"]]).drop_duplicates()
-    absent = len(set(ancestors).difference(rows["stage_id"].to_numpy(dtype=object)))
+    ancestors = pd.concat([rows["parent_id"], rows["baseline_id"].drop_duplicates()]).dropna()
+    absent = ancestors[~is_in(ancestors, rows["stage_id"])].nunique()
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
             "how many epochs sharing saved is unknown: %s",
@@ -53,8 +54,10 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
             else "some rows have no search_cost_epochs",
         )
         return None
-    lengths = rows.groupby("stage_id")["train_epochs"].agg(["min", "max"])
-    shortest = rows["baseline_id"].map(lengths["min"])
+    stage = group_numbers(rows, ["stage_id"])
+    lengths = rows["train_epochs"].groupby(stage).agg(["min", "max"])
+    baseline = stage.to_numpy()[places_in(rows["baseline_id"], rows["stage_id"])]
+    shortest = lengths["min"].take(baseline).set_axis(rows.index)
     dense_epochs = rows["train_epochs"].where(rows["level"] == 0, shortest)
     alone = dense_epochs + rows["search_cost_epochs"]
     return Sharing(epochs_trained=int(lengths["max"].sum()), epochs_alone=int(alone.sum()))

@@ -14,6 +14,7 @@ from analysis.draw.figures import line_labels, mere_first_steps
 from analysis.draw.learning_curves import chain_ends, learning_curves
 from analysis.questions.fairness import Pair, fairness
 from analysis.table.columns import BadRows
+from analysis.table.groups import group_numbers
 from analysis.table.points import (
     MEDIANS,
     PANEL,
@@ -21,7 +22,6 @@ from analysis.table.points import (
     choose_retrain_epochs,
     dense_baselines,
     density_levels,
-    group_numbers,
     numbers_of_points,
     points_of,
     pruned_rows,

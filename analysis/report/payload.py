@@ -12,8 +12,9 @@ from analysis.draw.looks import COLOURS, LINES, MARKERS
 from analysis.draw.looks import looks as looks_of_lines
 from analysis.report.material import Material
 from analysis.report.words import short_names
+from analysis.table.groups import group_numbers
 from analysis.table.metrics import axis_label, metric_named
-from analysis.table.points import PANEL, group_numbers
+from analysis.table.points import PANEL
 from analysis.table.text import panel_name
 
 MAX_POINTS = 10_000

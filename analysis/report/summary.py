@@ -14,8 +14,9 @@ from analysis.report.blocks import Block, CellText, Facts, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.progress import progress_of
 from analysis.report.words import cut, lines_of, listed, several, short_names, signed
+from analysis.table.groups import group_numbers
 from analysis.table.metrics import metric_named
-from analysis.table.points import PANEL, group_numbers
+from analysis.table.points import PANEL
 from analysis.table.points import how_chosen as how_times_were_chosen
 from analysis.table.text import count, panel_name, percent, reached, reached_by_seeds, times
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.table.details import KNOBS
+from analysis.table.groups import is_in, places_in
 from analysis.table.lengths import dense_epochs_of_rows
 from rewind_ray.knobs import check_numbers
 from rewind_ray.limits import Numbers
@@ -214,8 +215,9 @@ def kinds(rows: pd.DataFrame) -> Iterator[Fault]:
             words=f"baseline_id {rows['baseline_id'].iloc[row]} with method "
             f"{rows['method'].iloc[row]!r}: a dense network, and nothing else, is its own baseline",
         )
-    pruned = set(rows["stage_id"][~first])
-    for row in _where(rows["baseline_id"].isin(pruned).to_numpy()):
+    of_pruned = rows["stage_id"][~first]
+    wrong = of_pruned[is_in(of_pruned, pd.Series(rows["baseline_id"].unique()))]
+    for row in _where(is_in(rows["baseline_id"], wrong)):
         yield Fault(
             row=row,
             words=f"baseline_id {rows['baseline_id'].iloc[row]} is a pruned network's stage_id; "
@@ -303,29 +305,36 @@ def _one_each(rows: pd.DataFrame, name: str, judged: pd.Series) -> Iterator[Faul
 
 def parents(rows: pd.DataFrame) -> Iterator[Fault]:
     """A stage is one level above its parent, no larger, and from the same dense network."""
-    of_parents = rows.drop_duplicates("stage_id").set_index("stage_id")
-    at = rows["parent_id"].where(rows["parent_id"].isin(of_parents.index))
-    level, above = _numbers(rows["level"]), _numbers(at.map(of_parents["level"]))
-    density, before = _numbers(rows["density"]), _numbers(at.map(of_parents["density"]))
-    baseline, other = rows["baseline_id"], at.map(of_parents["baseline_id"])
+    place = places_in(rows["parent_id"], rows["stage_id"])
+    children = np.flatnonzero(place >= 0)
+    place = place[children]
+    level, density = _numbers(rows["level"]), _numbers(rows["density"])
+    baseline, _ = pd.factorize(rows["baseline_id"])
     for wrong, words in (
-        (level - above != 1, "level is {level:.0f}, but {above:.0f} of its parent"),
         (
-            density > before * (1 + ROUNDED),
+            level[children] - level[place] != 1,
+            "level is {level:.0f}, but {above:.0f} of its parent",
+        ),
+        (
+            density[children] > density[place] * (1 + ROUNDED),
             "density {density:g} is more than its parent's {before:g}",
         ),
-        ((baseline != other).to_numpy(), "baseline_id is {baseline}, but {other} of its parent"),
+        (
+            baseline[children] != baseline[place],
+            "baseline_id is {baseline}, but {other} of its parent",
+        ),
     ):
-        for row in _where(wrong & at.notna().to_numpy()):
+        for which in _where(wrong):
+            row, parent = int(children[which]), int(place[which])
             found = words.format(
                 level=level[row],
-                above=above[row],
+                above=level[parent],
                 density=density[row],
-                before=before[row],
-                baseline=baseline.iloc[row],
-                other=other.iloc[row],
+                before=density[parent],
+                baseline=rows["baseline_id"].iloc[row],
+                other=rows["baseline_id"].iloc[parent],
             )
-            yield Fault(row=row, words=f"{found} (stage {at.iloc[row]})")
+            yield Fault(row=row, words=f"{found} (stage {rows['parent_id'].iloc[row]})")
 
 
 def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
@@ -342,19 +351,17 @@ def baselines(rows: pd.DataFrame) -> Iterator[Fault]:
             f"(stage {rows['stage_id'].iloc[other]}) has {accuracy.iloc[other]:.10g} for the same "
             f"baseline_id {baseline}",
         )
-    own = rows["test_accuracy"].where(fully_trained(rows))
-    given = rows["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first())
-    for row in _where(((own - given).abs() > SAME_ACCURACY).to_numpy()):
-        child = int(
-            ((rows["baseline_id"] == rows["stage_id"].iloc[row]) & accuracy.notna())
-            .to_numpy()
-            .argmax()
-        )
+    places = np.flatnonzero(fully_trained(rows) & rows["test_accuracy"].notna())
+    dense = rows.iloc[places]
+    given = dense["stage_id"].map(accuracy.groupby(rows["baseline_id"]).first()).astype("float64")
+    for which in _where(((dense["test_accuracy"] - given).abs() > SAME_ACCURACY).to_numpy()):
+        stage_id = dense["stage_id"].iloc[which]
+        child = int(((rows["baseline_id"] == stage_id) & accuracy.notna()).to_numpy().argmax())
         yield Fault(
-            row=row,
-            words=f"test_accuracy of the dense network is {own.iloc[row]:.10g}, but row "
-            f"{child + 1} (stage {rows['stage_id'].iloc[child]}), which was pruned from it, has "
-            f"baseline_test_accuracy {given.iloc[row]:.10g}",
+            row=int(places[which]),
+            words=f"test_accuracy of the dense network is {dense['test_accuracy'].iloc[which]:.10g}"
+            f", but row {child + 1} (stage {rows['stage_id'].iloc[child]}), which was pruned from "
+            f"it, has baseline_test_accuracy {given.iloc[which]:.10g}",
         )
 
 

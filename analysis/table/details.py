@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from analysis.table.groups import first_lines, group_numbers, refined
 from rewind_ray.knobs import Knob, columns_of, knobs_of, label_of, unset_of
 from rewind_ray.spec import Prune, Retrain, Stage, canonical
 
@@ -37,9 +38,15 @@ UNSET: dict[str, Any] = {
 OF_PRUNE, OF_RETRAIN = (list(columns_of(spec)) for spec in (Prune, Retrain))
 """Their columns."""
 
+OF_START = ["pruned_at", "pruned_over_speedup", "earlier_steps"]
+
+LABELLED = [*(column for column, knob in KNOBS.items() if knob.label), *OF_START]
+"""Columns that ``labels`` reads."""
+
 SAME_IN_A_POINT = [
     *KNOBS,
-    *("pruned_at", "pruned_over_speedup", "earlier_steps", "published_setting"),
+    *OF_START,
+    "published_setting",
 ]
 """What a variant is made of."""
 
@@ -63,7 +70,9 @@ def keep_what_differs(rows: pd.DataFrame) -> pd.DataFrame:
 
     Published rows keep what their paper says.
     """
-    several = rows.groupby(ALIKE, dropna=False)["protocol"].transform("nunique") > 1
+    alike = group_numbers(rows, ALIKE)
+    each = alike.iloc[first_lines(refined(alike, rows["protocol"]))]
+    several = alike.isin(each[each.duplicated()])
     rows = rows.assign(protocol=rows["protocol"].where(several | rows["source"].notna(), ""))
     return rows.assign(variant=variants(rows))
 
@@ -73,8 +82,22 @@ def variants(rows: pd.DataFrame, without: Sequence[str] = ()) -> pd.Series:
 
     What a paper calls its setting stands for the knobs. without: columns that are left out.
     """
-    shown = shown_labels(rows).drop(columns=list(without), errors="ignore")
-    return rows["published_setting"].where(rows["published_setting"] != "", joined(shown))
+
+    def of_lines(lines: pd.DataFrame) -> pd.Series:
+        shown = shown_labels(lines).drop(columns=list(without), errors="ignore")
+        return lines["published_setting"].where(lines["published_setting"] != "", joined(shown))
+
+    return of_distinct(of_lines, rows, [*SAME_KIND, *LABELLED, "published_setting"])
+
+
+def of_distinct(
+    function: Callable[[pd.DataFrame], Any], rows: pd.DataFrame, columns: list[str]
+) -> Any:
+    """What ``function`` makes of each line of ``rows``, computed once for lines that are the same
+    in ``columns``, which is all that it looks at."""
+    number = group_numbers(rows, columns)
+    found = function(rows.iloc[first_lines(number)][columns])
+    return found.take(number.to_numpy()).set_axis(rows.index)
 
 
 def shown_labels(rows: pd.DataFrame, within: Sequence[str] = SAME_KIND) -> pd.DataFrame:
@@ -91,6 +114,10 @@ def shown_labels(rows: pd.DataFrame, within: Sequence[str] = SAME_KIND) -> pd.Da
 def labels(rows: pd.DataFrame) -> pd.DataFrame:
     """Of each knob that has one, and of what else a stage's description says; empty where it is
     left out. Columns as in ``rows``."""
+    return of_distinct(_labels, rows, LABELLED)
+
+
+def _labels(rows: pd.DataFrame) -> pd.DataFrame:
     found = {
         column: rows[column].map(_labels_of_values(rows[column], knob, UNSET[column]))
         for column, knob in KNOBS.items()

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from analysis.table.columns import BadRows
 from analysis.table.details import SAME_IN_A_POINT
+from analysis.table.groups import first_lines, group_numbers, medians, refined
 from analysis.table.lengths import dense_epochs_of_rows
-from analysis.table.rows import with_shared_first_levels
+from analysis.table.rows import OF_FIRST_LEVELS, with_shared_first_levels
 from analysis.table.spreads import spread_kinds
 
 log = logging.getLogger(__name__)
@@ -64,25 +65,44 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
-    pruned = pruned_rows(rows)
-    number = group_numbers(pruned, POINT)
-    _refuse_mixed_rows(pruned, number)
-    groups = pruned.groupby(number)
+    return points_and_trials(rows)[0]
+
+
+def points_and_trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The points, and the rows that they are of: those of ``pruned_rows``, with the column
+    ``point``, the position of its point. Raises BadRows as ``points_of`` does."""
+    trials, number = _trials(rows)
+    _refuse_mixed_rows(trials, number)
+    firsts = first_lines(number)
+    groups = trials.groupby(number)
     accuracy = groups["test_accuracy"]
+    middle = medians(
+        trials[["compression_ratio", "dense_epochs", *MEDIANS, "test_accuracy_std"]], number
+    )
     points = pd.concat(
         [
-            groups[[*POINT, *SAME_IN_A_POINT]].first(),
-            groups[["compression_ratio", "dense_epochs", *MEDIANS]].median(),
+            *(_firsts(trials[name], firsts, number) for name in [*POINT, *SAME_IN_A_POINT]),
+            middle.drop(columns="test_accuracy_std"),
             groups["test_accuracy_min"].min(),
             groups["test_accuracy_max"].max(),
-            groups["spread_kind"].first(),
+            _firsts(trials["spread_kind"], firsts, number),
             accuracy.mean().rename("test_accuracy_mean"),
-            accuracy.std().fillna(groups["test_accuracy_std"].median()).rename("test_accuracy_std"),
+            accuracy.std().fillna(middle["test_accuracy_std"]).rename("test_accuracy_std"),
             groups[["n_seeds", "n_diverged"]].sum(),
         ],
         axis="columns",
-    )
-    return points.sort_values(POINT, ignore_index=True)
+    ).sort_values(POINT)
+    position = np.empty(len(points), dtype=np.int64)
+    position[points.index] = np.arange(len(points))
+    return points.reset_index(drop=True), trials.assign(point=position[number])
+
+
+def _firsts(values: pd.Series, firsts: NDArray[np.int64], number: pd.Series) -> pd.Series:
+    """The first value that is there, of each group."""
+    missing = values.isna()
+    if missing.any() and not missing.all():
+        return values.groupby(number).first()
+    return values.iloc[firsts].reset_index(drop=True)
 
 
 def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -92,20 +112,28 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
     ``accuracy_change``, ``n_seeds``, ``n_diverged``, and the spread that a published row states.
     What a diverged trial measured is NaN. Raises BadRows if there are none.
     """
+    return _trials(rows)[0]
+
+
+def _trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """``pruned_rows``, and for each the number of its point."""
     pruned = with_shared_first_levels(rows.assign(dense_epochs=dense_epochs_of_rows(rows)))
     pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
     if pruned.empty:
         raise BadRows(f"there is no pruned network among these {len(rows)} rows")
     diverged = pruned["status"] == "diverged"
     change = pruned["test_accuracy"] - pruned["baseline_test_accuracy"]
-    pruned = pruned.assign(accuracy_change=change)
+    pruned = pruned.assign(
+        accuracy_change=change, prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS)
+    )
     pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
     measured = pruned["test_accuracy"].notna()
     low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
-    implied = (high - low) / pruned["trials"].map(WIDTH_OF_80).astype("float64")
-    return pruned.assign(
-        prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
-        density=density_levels(pruned, POINT[:-1]),
+    implied = (high - low) / pruned["trials"].astype("float64").map(WIDTH_OF_80)
+    alike = group_numbers(pruned, POINT[:-1])
+    density = density_levels(pruned, POINT[:-1], alike)
+    pruned = pruned.assign(
+        density=density,
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_max=high.fillna(pruned["test_accuracy"]).where(measured),
         test_accuracy_std=pruned["test_accuracy_std"].fillna(implied),
@@ -113,6 +141,7 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )
+    return pruned, refined(alike, density)
 
 
 def sums_up(rows: pd.DataFrame) -> pd.Series:
@@ -123,18 +152,6 @@ def sums_up(rows: pd.DataFrame) -> pd.Series:
     unknown = rows["trials"].isna() & rows["source"].notna()
     several = (rows["trials"] > 1).fillna(False).astype(bool)
     return unknown | several | rows["test_accuracy_std"].notna()
-
-
-def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
-    """For each line the number of its group, from 0 up; what is missing is a value like others.
-
-    Faster than grouping by many columns of text: pairs of numbers are made dense one by one.
-    """
-    numbers = np.zeros(len(frame), dtype=np.int64)
-    for name in by:
-        codes, values = pd.factorize(frame[name], use_na_sentinel=False)
-        numbers = pd.factorize(numbers * len(values) + codes)[0]
-    return pd.Series(numbers, index=frame.index)
 
 
 def numbers_of_points(
@@ -149,20 +166,27 @@ def numbers_of_points(
     return numbers[: len(points)], numbers[len(points) :]
 
 
-def density_levels(frame: pd.DataFrame, within: list[str]) -> pd.Series:
+def density_levels(
+    frame: pd.DataFrame, within: list[str], groups: pd.Series | None = None
+) -> pd.Series:
     """Each density, replaced by the median of those that are one level with it.
 
     Of one level are the same prune_fraction and level, whatever they came to (filters weigh
-    differently, so seeds differ), and densities that differ in the fifth digit.
+    differently, so seeds differ), and densities that differ in the fifth digit. groups: numbers of
+    ``within``, where they are at hand.
     """
     fraction = frame["prune_fraction"].round(FRACTION_DIGITS)
-    asked = group_numbers(
-        frame.assign(prune_fraction=fraction), [*within, "prune_fraction", "level"]
-    )
-    densities = frame["density"].groupby(asked).transform("median")
-    densities = densities.where(fraction.notna(), frame["density"])
-    levels = same_level(densities.to_numpy(), group_numbers(frame, within).to_numpy())
-    return frame["density"].groupby(levels).transform("median")
+    groups = group_numbers(frame, within) if groups is None else groups
+    asked = refined(groups, fraction, frame["level"])
+    densities = _medians_of(frame["density"], asked).where(fraction.notna(), frame["density"])
+    levels = same_level(densities.to_numpy(), groups.to_numpy())
+    return _medians_of(frame["density"], pd.Series(levels, frame.index))
+
+
+def _medians_of(values: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Each value, replaced by the median of its group."""
+    of_groups = medians(values.to_frame(), numbers).iloc[:, 0]
+    return of_groups.take(numbers.to_numpy()).set_axis(values.index)
 
 
 def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -171,17 +195,20 @@ def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDA
     A level reaches from its lowest density to SAME_DENSITY above that, so it can't creep.
     """
     order = np.lexsort((densities, groups))
-    firsts = np.ones(len(order), dtype=bool)
-    firsts[1:] = np.diff(densities[order]) != 0
-    firsts[1:] |= np.diff(groups[order]) != 0
-    level, lowest, group, found = -1, np.inf, -1, []
-    for position in order[firsts].tolist():
-        above = densities[position] >= lowest * (1 + SAME_DENSITY)
-        if above or groups[position] != group:
-            level, lowest, group = level + 1, densities[position], groups[position]
-        found.append(level)
-    levels = np.empty(len(densities), dtype=np.int64)
-    levels[order] = np.array(found, dtype=np.int64)[np.cumsum(firsts) - 1]
+    ordered, group = densities[order], groups[order]
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = np.diff(group) != 0
+    # From one density to the next is too far: then from the lowest of its level too
+    starts[1:] |= ordered[1:] >= ordered[:-1] * (1 + SAME_DENSITY)
+    while True:
+        level = np.cumsum(starts) - 1
+        beyond = ordered >= ordered[starts][level] * (1 + SAME_DENSITY)
+        if not beyond.any():
+            break
+        first_beyond = np.flatnonzero(beyond)
+        starts[first_beyond[np.diff(level[first_beyond], prepend=-1) != 0]] = True
+    levels = np.empty(len(order), dtype=np.int64)
+    levels[order] = level
     return levels
 
 
@@ -193,8 +220,8 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     ``chosen_by`` names what decided, and is empty where there was no choice.
     """
     within = [name for name in POINT if name not in ("retrain_epochs", "density")]
-    compression = density_levels(points, within)
-    rivals = group_numbers(points.assign(density=compression), [*within, "density"])
+    alike = group_numbers(points, within)
+    rivals = refined(alike, density_levels(points, within, alike))
     measured = points["test_accuracy"].notna()
     unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
     ranked = points.assign(
@@ -242,9 +269,11 @@ def how_chosen(chosen: pd.DataFrame) -> str:
 
 def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a panel: its dense networks' test accuracy over seeds, each baseline once."""
-    pruned = with_shared_first_levels(rows)
+    baseline = ["baseline_id", "baseline_test_accuracy"]
+    needed = list(dict.fromkeys([*PANEL, *baseline, "seed", *OF_FIRST_LEVELS]))
+    pruned = with_shared_first_levels(rows[needed])
     pruned = pruned[(pruned["level"] > 0) & pruned["baseline_test_accuracy"].notna()]
-    each = pruned.drop_duplicates([*PANEL, "baseline_id", "baseline_test_accuracy"])
+    each = pruned.iloc[first_lines(group_numbers(pruned, [*PANEL, *baseline]))]
     return (
         each.groupby(PANEL, dropna=False)
         .agg(
@@ -258,9 +287,10 @@ def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
-    twice = pruned.assign(number=number).duplicated(["number", "seed"], keep=False)
-    if not twice.any():
+    each = refined(number, pruned["seed"])
+    if len(first_lines(each)) == len(each):
         return
+    twice = each.duplicated(keep=False)
     example = pruned[twice & (number == number[twice].iloc[0])]
     example = example[example["seed"] == example["seed"].iloc[0]]
     raise BadRows(

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+from pyarrow import compute as pc
 from pyarrow import csv as pa_csv
 from pyarrow import fs
 
 from analysis.table.columns import DETAILS, BadRows, as_rows
 from analysis.table.details import details_of, keep_what_differs
+from analysis.table.groups import first_lines, group_numbers, is_in
 from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.result import COLUMNS, ResultRow, row_to_dict
 from rewind_ray.store.files import kind_of, read_bytes, write_atomically
@@ -57,8 +59,9 @@ def read_rows(source: str, sweep: str | None = None) -> pd.DataFrame:
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
     """Its text made printable: what a file says is later written to terminals."""
     changed = {}
-    for name in table.columns:
-        texts = [text for text in table[name].dropna().unique() if isinstance(text, str)]
+    for name in table.columns[table.dtypes == "str"]:
+        plain = pc.ascii_is_printable(pyarrow.array(table[name]))
+        texts = table.loc[~np.asarray(plain.fill_null(True), dtype=bool), name].unique()
         escaped = {text: printable(text) for text in texts if printable(text) != text}
         if escaped:
             changed[name] = table[name].replace(escaped)
@@ -190,9 +193,10 @@ def _read_details(ledger: Ledger, stage_id: str) -> dict[str, Any]:
 
 def drop_repeated(rows: pd.DataFrame, origin: str = "the table") -> pd.DataFrame:
     """Each (stage_id, train_epochs) once. Raises BadRows where two rows of one key disagree."""
-    repeated = rows.duplicated(KEY, keep=False)
-    if not repeated.any():
+    key = group_numbers(rows, KEY)
+    if len(first_lines(key)) == len(key):
         return rows
+    repeated = key.duplicated(keep=False)
     distinct = rows[~repeated | ~rows.duplicated()].reset_index(drop=True)
     if len(distinct) < len(rows):
         log.warning("%s: dropped %d repeated rows", origin, len(rows) - len(distinct))
@@ -208,6 +212,11 @@ def drop_repeated(rows: pd.DataFrame, origin: str = "the table") -> pd.DataFrame
     return distinct
 
 
+OF_FIRST_LEVELS = ["stage_id", "parent_id", "level", "schedule_kind"]
+OF_FIRST_LEVELS += ["search_cost_epochs", "train_epochs"]
+"""Columns by which shared first levels are found."""
+
+
 def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows``, and an "iterative" copy of each first step that a second step goes on from.
 
@@ -220,12 +229,14 @@ def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
     ].drop_duplicates()
     if second.empty:
         return rows
+    first = rows[rows["level"] == 1]
+    already = first.loc[first["schedule_kind"] == "iterative", "stage_id"]
+    first = first[
+        is_in(first["stage_id"], second["parent_id"]) & ~is_in(first["stage_id"], already)
+    ]
     continued = pd.MultiIndex.from_arrays(
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    first = rows[rows["level"] == 1]
-    already = first.loc[first["schedule_kind"] == "iterative", "stage_id"]
-    first = first[first["stage_id"].isin(second["parent_id"]) & ~first["stage_id"].isin(already)]
     keys = pd.MultiIndex.from_arrays([first["stage_id"], first["search_cost_epochs"]])
     copies = first[keys.isin(continued)].assign(schedule_kind="iterative")
     return pd.concat([rows, copies], ignore_index=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 KINDS = ("seeds", "interval", "deviation", "none")
 """Lowest to highest seed; a published interval; a published mean and its standard deviation; or a
@@ -18,14 +17,15 @@ INTERVALS = {
 """Protocol -> what its published intervals are (docs/statistics.md)."""
 
 
-def spread_kinds(rows: pd.DataFrame, sums_up: pd.Series) -> NDArray[np.str_]:
+def spread_kinds(rows: pd.DataFrame, sums_up: pd.Series) -> pd.Series:
     """One of KINDS for each row. sums_up: whether it sums up several trials."""
     choices = [
         rows["test_accuracy_std"].notna(),
         rows["test_accuracy_low"].notna() | rows["test_accuracy_high"].notna(),
         sums_up,
     ]
-    return np.select(choices, ["deviation", "interval", "none"], "seeds")
+    order = pd.Series(["deviation", "interval", "none", "seeds"], dtype="str")
+    return order.take(np.select(choices, range(len(choices)), len(choices))).set_axis(rows.index)
 
 
 def marks_text(points: pd.DataFrame, spread: str) -> str:

@@ -15,9 +15,7 @@ from analysis.table.details import variants
 from analysis.table.points import (
     SAME_DENSITY,
     density_levels,
-    numbers_of_points,
-    points_of,
-    pruned_rows,
+    points_and_trials,
 )
 
 NETWORK_LABELS = {
@@ -111,24 +109,14 @@ class SourcePoints:
 
 def source_points(source: Source) -> SourcePoints:
     rows = source.rows
-    points = points_of(rows)
+    points, trials = points_and_trials(rows)
     points = points.assign(
         point=np.arange(len(points)),
         published=bool(source.paper),
         rates=points["prune_rates"].astype("str").fillna(""),
         knobs=variants(points, without=["prune_rates"]),
     )
-    trials = _numbered(rows, points)
     return SourcePoints(source=source, trials=trials, points=with_changes(points, trials))
-
-
-def _numbered(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the points are medians of, each with its point."""
-    trials = pruned_rows(rows)
-    of_points, of_trials = numbers_of_points(points, trials)
-    point = np.empty(of_points.max() + 1, dtype=np.int64)
-    point[of_points] = points["point"]
-    return trials.assign(point=point[of_trials])
 
 
 def with_changes(points: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.questions.fairness.groups import UNKNOWN_EPOCHS
 from analysis.questions.fairness.prepared import NEED_RATE, prepare
 from analysis.table.details import joined
-from analysis.table.points import group_numbers
+from analysis.table.groups import group_numbers
 from analysis.table.text import count
 
 TIE = 0.0005  # papers print percent to one or two digits

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.questions.fairness.prepared import GROUP
 from analysis.table.details import OF_RETRAIN
-from analysis.table.points import group_numbers
+from analysis.table.groups import group_numbers
 
 UNKNOWN_EPOCHS = -1.0
 

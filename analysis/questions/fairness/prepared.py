@@ -9,8 +9,9 @@ import pandas as pd
 
 from analysis.table.columns import BadRows
 from analysis.table.details import ALIKE, KNOBS, OF_PRUNE, joined, labels, shown_labels
+from analysis.table.groups import group_numbers
 from analysis.table.lengths import dense_epochs_of_rows
-from analysis.table.points import FRACTION_DIGITS, density_levels, group_numbers
+from analysis.table.points import FRACTION_DIGITS, density_levels
 from analysis.table.rows import with_shared_first_levels
 from rewind_ray.retraining import METHODS
 
