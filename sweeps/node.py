@@ -3,7 +3,8 @@
 It asks the cloud every five seconds whether the machine is about to end. If so, Ray puts nothing
 new on it, and its workers save the epoch that they are in, with which other machines go on. And it
 shuts a machine down on which Ray hasn't run for ten minutes, such as after the head's end: else it
-would be paid until somebody notices.
+would be paid until somebody notices. With ``--ending`` it asks nobody, acts once and returns:
+Kubernetes runs that before it ends a pod.
 """
 
 from __future__ import annotations
@@ -155,15 +156,25 @@ def follow(
 
 
 def main(
-    cloud: Literal["aws", "gcp"], metadata: str | None = None, node_id: str | None = None
+    cloud: Literal["aws", "gcp"] | None = None,
+    ending: float | None = None,
+    metadata: str | None = None,
+    node_id: str | None = None,
 ) -> None:
-    """Watch over this machine until it ends.
+    """Watch over this machine until it ends, or announce its end.
 
     Args:
         cloud: whose machine it is
+        ending: instead of asking a cloud: it ends in so many seconds; announce that and return
         metadata: where it asks about itself, if not at the cloud's usual address
         node_id: of the Ray node to watch over, where several run on this machine
     """
+    if ending is not None:
+        if (raylet := raylet_here(node_id)) is not None:
+            break_off(raylet, ending)
+        return
+    if cloud is None:
+        sys.exit("error: give --cloud aws or gcp, or --ending SECONDS")
     at = metadata or METADATA[cloud]
     follow(
         notice=lambda: NOTICES[cloud](at),

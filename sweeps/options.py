@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from analysis.table.metrics import difference_of
+from rewind_ray.datasets.archive import check_name, folder_of, is_archive, pinned
 from rewind_ray.errors import UserError
 from sweeps.run.ray_access import check_address
 
@@ -24,7 +25,7 @@ class Options:
     seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of repeats, each with its own dense baseline; the recipe's if left out."""
     data: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of the data set's files; they are downloaded into a cache if left out."""
+    """Folder of the data set's files, or s3://.../data.tar; a cache if left out."""
     precision: Annotated[
         Literal["fp32", "tf32", "bf16"] | None, tyro.conf.arg(metavar="fp32|tf32|bf16")
     ] = None
@@ -72,12 +73,8 @@ class Options:
             raise UserError(
                 "--storage is empty; give a folder, or a URI such as s3://bucket/folder"
             )
-        if self.data is not None and "://" in self.data:
-            raise UserError(
-                f"--data is {self.data!r}; allowed: a folder, the same on every machine. Copy what "
-                "is in a bucket to one first (aws s3 sync, gcloud storage rsync), such as by "
-                "worker_setup_commands in the cluster file"
-            )
+        if is_archive(self.data):
+            check_name(str(self.data))
         if self.seeds is not None and self.seeds > SEEDS_LIMIT:
             raise UserError(f"--seeds is {self.seeds}; allowed: up to {SEEDS_LIMIT:,}")
         if not 0 < self.cpus_per_trial < math.inf:
@@ -107,8 +104,16 @@ class Options:
 
     @property
     def data_folder(self) -> str | None:
-        """``data``, absolute: Ray's actors change their working directory."""
-        return None if self.data is None else str(Path(self.data).expanduser().absolute())
+        """``data``, absolute: Ray's actors change their working directory. Of an archive the folder
+        that it is unpacked to on this machine, if need be now."""
+        if self.data is None or is_archive(self.data):
+            return folder_of(self.pinned_data)
+        return str(Path(self.data).expanduser().absolute())
+
+    @property
+    def pinned_data(self) -> str | None:
+        """``data`` with its digest, where it is an archive."""
+        return pinned(str(self.data)) if is_archive(self.data) else None
 
 
 def drop_limit(text: str | None) -> float | None:

@@ -166,7 +166,15 @@ def _created(path: str, content: bytes) -> bool:
 class Heartbeat:
     """A context in which ``driver`` is known to live, by a heartbeat from a thread of its own."""
 
-    def __init__(self, ledger: Ledger, driver: Driver, seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        driver: Driver,
+        seconds: float = HEARTBEAT_SECONDS,
+        says: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """says: asked at each beat for what ``rewind-ray status`` shows of the driver."""
+        self._says = says
         self._ledger = ledger
         self._driver = driver
         self._seconds = seconds
@@ -196,7 +204,10 @@ class Heartbeat:
 
     def _write(self, number: int) -> None:
         path = self._ledger.layout.driver(self._driver.token)
-        write_sealed(self._ledger.filesystem, path, asdict(self._driver) | {"beat": number})
+        write_sealed(self._ledger.filesystem, path, self._content(number))
+
+    def _content(self, number: int) -> dict[str, Any]:
+        return asdict(self._driver) | {"beat": number, "says": self._says()}
 
 
 class Watch:

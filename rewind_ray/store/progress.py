@@ -39,6 +39,22 @@ class RunningStage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterNote:
+    """What a driver has last said of the cluster that it works on."""
+
+    sweep: str
+    host: str
+    """Where the driver runs."""
+    machines: int
+    pending: int
+    """Stages handed out for which no machine has room yet; they count as waiting."""
+    waits_for: str
+    """What starts, is refused or fits nowhere; empty: nothing."""
+    dollars: float | None
+    """Cost of all machines since the driver started; None: none has a price."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SweepProgress:
     """Counts are of stages unless they say otherwise."""
 
@@ -60,6 +76,8 @@ class SweepProgress:
     """Of all running stages together, in their last epochs."""
     device_hours: dict[str, float]
     """Device -> hours of training updates; evaluation and storage left out."""
+    clusters: list[ClusterNote]
+    """Of its living drivers, those that work on a cluster."""
 
     @property
     def waiting(self) -> int:
@@ -114,29 +132,28 @@ class ProgressReader:
                 damaged.append(str(error))
         return StorageProgress(
             uri=self.ledger.uri,
-            drivers=sorted(drivers.values()),
+            drivers=sorted(map(host_of, drivers.values())),
             last_sign=max((entry.file.modified for entry in entries), default=None),
             sweeps=sweeps,
             damaged=damaged,
         )
 
-    def _drivers(self) -> dict[str, str]:
-        """token -> host, of drivers whose heartbeat is young by this machine's clock."""
-        alive = {}
+    def _drivers(self) -> dict[str, dict[str, Any]]:
+        """token -> heartbeat, of drivers whose heartbeat is young by this machine's clock."""
+        alive: dict[str, dict[str, Any]] = {}
         for entry in self.ledger.driver_entries():
             if time.time() - entry.file.modified > PATIENCE_SECONDS:
                 continue
             try:
-                beat = read_sealed(
+                alive[entry.owner] = read_sealed(
                     self.ledger.filesystem, self.ledger.layout.driver(entry.owner), LIMIT
                 )
-                alive[entry.owner] = host_of(beat)
             except (FileNotFoundError, ValueError):
                 continue
         return alive
 
     def _sweep(
-        self, name: str, of_stage: dict[str, list[Entry]], drivers: dict[str, str]
+        self, name: str, of_stage: dict[str, list[Entry]], drivers: dict[str, dict[str, Any]]
     ) -> SweepProgress:
         asked = self.ledger.sweep_rows(name)
         record = self.ledger.read_sweep(name)
@@ -176,6 +193,9 @@ class ProgressReader:
             epochs_per_hour=pace(finished),
             examples_per_second=sum(speeds) if speeds else None,
             device_hours=device_hours(rows),
+            clusters=[
+                note for beat in drivers.values() if (note := note_in(beat)) and note.sweep == name
+            ],
         )
 
     def _running(
@@ -183,7 +203,7 @@ class ProgressReader:
         stage_ids: list[str],
         trained: dict[str, int],
         lengths: dict[str, int],
-        drivers: dict[str, str],
+        drivers: dict[str, dict[str, Any]],
     ) -> list[RunningStage]:
         """Those whose lease is a living driver's."""
 
@@ -197,7 +217,7 @@ class ProgressReader:
                 return None
             return RunningStage(
                 stage_id=stage_id,
-                machine=str(lease.get("host") or drivers[lease["driver"]]),
+                machine=str(lease.get("host") or host_of(drivers[lease["driver"]])),
                 epoch=trained[stage_id],
                 epochs=lengths[stage_id],
                 metrics=self._metrics(stage_id, trained[stage_id]),
@@ -229,6 +249,22 @@ class ProgressReader:
 def host_of(beat: dict[str, Any]) -> str:
     """Of a driver, from its heartbeat."""
     return (str(beat.get("place", "")).split() or ["unknown"])[0]
+
+
+def note_in(beat: dict[str, Any]) -> ClusterNote | None:
+    """None where its driver works on no cluster."""
+    try:
+        says = beat["says"]
+        return ClusterNote(
+            sweep=str(says["sweep"]),
+            host=host_of(beat),
+            machines=int(says["machines"]),
+            pending=int(says["pending"]),
+            waits_for=str(says["waits_for"]),
+            dollars=None if says["dollars"] is None else float(says["dollars"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def epochs_of(entries: Iterable[Entry], kind: str) -> set[int]:

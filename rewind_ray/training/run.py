@@ -43,7 +43,8 @@ class Runtime:
 
     storage: str
     data: str | None = None
-    """Folder of the data set's files, where it needs one."""
+    """Folder of the data set's files, where it needs one, or an archive with its digest; see
+    ``datasets.archive``."""
     device: str = "cpu"
     threads: int = 1
     """CPU threads of a stage that starts now; one that goes on keeps what it started with."""

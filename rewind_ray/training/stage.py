@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewind_ray.datasets.archive import folder_of
 from rewind_ray.errors import DataError
 from rewind_ray.models.own import load_weights_, weights_from_bytes
 from rewind_ray.pruning import (
@@ -106,7 +107,7 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
     check_precision(stage.protocol.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
-    task = load_task(stage.protocol, runtime.data, device)
+    task = load_task(stage.protocol, folder_of(runtime.data), device)
     keep_of_data(ledger, stage, task)
     network = task.network(stage.seed)
     parameters = task.prunable(network)

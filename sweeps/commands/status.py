@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.progress import (
+    ClusterNote,
     ProgressReader,
     RunningStage,
     StorageProgress,
@@ -134,7 +135,16 @@ def describe_sweep(sweep: SweepProgress, price: float | None) -> dict[str, Any]:
     found = {field.name: getattr(sweep, field.name) for field in fields(SweepProgress)}
     derived = {name: getattr(sweep, name) for name in ("waiting", "machines", "seconds_left")}
     running = [describe_running(stage) for stage in sweep.running]
-    return found | derived | {"running": running, "cost": cost_of(sweep, price)}
+    clusters = [asdict(note) for note in sweep.clusters]
+    return (
+        found
+        | derived
+        | {
+            "running": running,
+            "clusters": clusters,
+            "cost": cost_of(sweep, price),
+        }
+    )
 
 
 def describe_running(stage: RunningStage) -> dict[str, Any]:
@@ -191,6 +201,7 @@ def sweep_lines(sweep: SweepProgress, price: float | None) -> list[Any]:
         Text(pace_line(sweep)),
         Text(cost_line(sweep, price)),
     ]
+    lines += [Text(f"cluster   {cluster_line(note)}") for note in sweep.clusters]
     if sweep.machines:
         listed = (f"{printable(host)} ({number})" for host, number in sweep.machines.items())
         lines.append(Text(f"machines  {', '.join(listed)}"))
@@ -221,6 +232,18 @@ def cost_line(sweep: SweepProgress, price: float | None) -> str:
     text = f"{hours:.2f} hours of training so far" + (f" ({devices})" if devices else "")
     cost = cost_of(sweep, price)
     return text if cost is None else f"{text}, cost {cost:,.2f}"
+
+
+def cluster_line(note: ClusterNote) -> str:
+    """What the driver has last said."""
+    parts = [f"{note.machines} machines"]
+    if note.pending:
+        parts.append(f"{note.pending} of the waiting stages have no machine yet")
+    if note.waits_for:
+        parts.append(printable(note.waits_for))
+    if note.dollars is not None:
+        parts.append(f"${note.dollars:,.2f} since its start")
+    return ", ".join(parts)
 
 
 def running_table(running: list[RunningStage]) -> Table:

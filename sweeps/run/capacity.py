@@ -16,6 +16,8 @@ Resources = Mapping[str, float]
 """Ray's, of one machine: CPU, GPU and others -> amount."""
 AUTOSCALER = "autoscaler/v2/monitor.py", "autoscaler/_private/monitor.py"
 """Ends of the paths of what Ray runs as its autoscaler, on the head."""
+PRICE = "usd-per-hour"
+"""Label of a machine type in the cluster file: dollars for each hour of one machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,8 @@ class MachineType:
     resources: Resources
     most: int
     """Machines of this type at once."""
+    dollars: float | None = None
+    """An hour of one machine; None: it has no price."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +154,16 @@ def growth_in(config: dict[str, Any]) -> Growth | None:
             name=name,
             resources={key: float(value) for key, value in settings["resources"].items()},
             most=int(settings.get("max_workers", most)),
+            dollars=price_in(settings.get("labels") or {}),
         )
         for name, settings in workers.items()
     ]
     return Growth(types=tuple(types), most=most)
+
+
+def price_in(labels: Mapping[str, str]) -> float | None:
+    """Dollars for each hour of a machine with these labels; None where they name none."""
+    try:
+        return float(labels[PRICE]) if PRICE in labels else None
+    except ValueError:
+        return None

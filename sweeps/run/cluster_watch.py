@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
@@ -21,11 +22,10 @@ from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
 
 from rewind_ray.errors import UserError
 from rewind_ray.text import printable
+from sweeps.run.capacity import PRICE, price_in
 
 LOOK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-PRICE = "usd-per-hour"
-"""Label of a machine type in the cluster file: dollars for each hour of one machine."""
 SETUPS_IN_A_ROW = 10
 """Machines that were started and never joined, without one between them that did, after which a
 sweep ends: Ray's autoscaler would go on for ever, and each is paid."""
@@ -44,8 +44,8 @@ class ClusterState:
     """Node that is alive -> dollars an hour; None: its machine type has no price."""
     nodes: frozenset[str] = frozenset()
     """Those that are, and as far as Ray remembers them those that were."""
-    in_setup: frozenset[str] = frozenset()
-    """Machines that have started and aren't nodes yet."""
+    in_setup: Mapping[str, str] = field(default_factory=dict)
+    """Machine that has started and isn't a node yet -> its type."""
     starting: Mapping[str, int] = field(default_factory=dict)
     """Machine type -> machines that were asked for, or are being set up."""
     refused: tuple[str, ...] = ()
@@ -69,15 +69,18 @@ def state_of(reply: GetClusterStatusReply) -> ClusterState:
         starting[request.ray_node_type_name] += request.count
     starting.update(machine.ray_node_type_name for machine in scaling.pending_instances)
     groups = [group.requests for group in scaling.infeasible_gang_resource_requests]
+    alive = [node for node in nodes if is_alive(node)]
     impossible = {
         " and ".join(f"{amount:g} {name}" for name, amount in sorted(one.resources_bundle.items()))
         for requests in [*groups, scaling.infeasible_resource_requests]
         for one in requests
+        # Ray calls infeasible also what only has to wait, once no more machines may start
+        if not any(fits(one.resources_bundle, node.total_resources) for node in alive)
     }
     return ClusterState(
-        prices={node.node_id.hex(): price_of(node) for node in nodes if is_alive(node)},
+        prices={node.node_id.hex(): price_in(node.labels) for node in alive},
         nodes=frozenset(node.node_id.hex() for node in nodes),
-        in_setup=frozenset(machine.instance_id for machine in scaling.pending_instances),
+        in_setup={one.instance_id: one.ray_node_type_name for one in scaling.pending_instances},
         starting=dict(starting),
         refused=tuple(
             dict.fromkeys(
@@ -101,15 +104,12 @@ def last_launch_error(log: Path) -> str:
     return printable(": ".join(found[-1])) if found else ""
 
 
+def fits(wanted: Mapping[str, float], machine: Mapping[str, float]) -> bool:
+    return all(machine.get(name, 0.0) >= amount for name, amount in wanted.items())
+
+
 def is_alive(node: NodeState) -> bool:
     return node.status in (NodeStatus.RUNNING, NodeStatus.IDLE, NodeStatus.DRAINING)
-
-
-def price_of(node: NodeState) -> float | None:
-    try:
-        return float(node.labels[PRICE]) if PRICE in node.labels else None
-    except ValueError:
-        return None
 
 
 def asks(gcs_address: str) -> Callable[[], ClusterState]:
@@ -133,18 +133,21 @@ class ClusterWatch:
         log: Path | None = None,
         look_seconds: float = LOOK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        type_prices: Mapping[str, float | None] | None = None,
     ) -> None:
         """ask: None where there is no cluster, of which nothing is then known. log: the
-        autoscaler's, if it runs here."""
+        autoscaler's, if it runs here. type_prices: dollars an hour of machines that are no nodes
+        yet, by their type."""
         self.state = ClusterState()
         self.dollars = 0.0
-        """Cost so far of all machines with a price, whoever uses them."""
+        """Cost so far of all machines with a price, whoever uses them, from their start on."""
         self.setups_lost = 0
         """Machines in a row that were started and never joined."""
         self._ask = ask
         self._log = log
         self._look_seconds = look_seconds
         self._clock = clock
+        self._type_prices = type_prices or {}
         self._looked = clock()
         self._ever_in_setup: set[str] = set()
         self._joined: set[str] = set()
@@ -160,9 +163,27 @@ class ClusterWatch:
         self._over.set()
 
     def describe(self) -> str:
+        """Empty where there is nothing to say."""
+        return ", ".join(filter(None, [self.waits_for(), f"${self.dollars:.2f}" * self.priced]))
+
+    def waits_for(self) -> str:
+        """Empty where there is nothing to wait for."""
         text = self.state.describe()
         error = last_launch_error(self._log) if self.state.refused and self._log else ""
         return f"{text} ({error})" if error else text
+
+    @property
+    def priced(self) -> bool:
+        """Whether a machine has a price."""
+        return any(price is not None for price in self.state.prices.values())
+
+    def says(self) -> dict[str, Any]:
+        """For ``rewind-ray status``; see ``ClusterNote``."""
+        return {
+            "machines": len(self.state.prices),
+            "waits_for": self.waits_for(),
+            "dollars": self.dollars if self.priced else None,
+        }
 
     def look(self) -> None:
         """Ask now. Raises RuntimeError where nobody answers."""
@@ -179,10 +200,11 @@ class ClusterWatch:
         """Account for the time since the last state, at the prices of that one."""
         now = self._clock()
         hours = (now - self._looked) / 3600
-        self.dollars += hours * sum(filter(None, self.state.prices.values()))
+        starting = map(self._type_prices.get, self.state.in_setup.values())
+        self.dollars += hours * sum(filter(None, [*self.state.prices.values(), *starting]))
         self._looked = now
-        self._ever_in_setup |= state.in_setup
-        gone = len(self._ever_in_setup - state.in_setup)
+        self._ever_in_setup |= state.in_setup.keys()
+        gone = len(self._ever_in_setup - state.in_setup.keys())
         if state.nodes - self._joined:
             # the one that joined is among those that are gone, and those before it are forgiven
             self._joined |= state.nodes
@@ -194,7 +216,7 @@ class ClusterWatch:
 def check_prices(watch: ClusterWatch) -> None:
     """Raises UserError where no machine of the cluster has a price."""
     watch.look()
-    if not any(price is not None for price in watch.state.prices.values()):
+    if not watch.priced:
         raise UserError(
             f"--max-cost needs prices, and no machine of this cluster has one; give each of "
             f'available_node_types in the cluster file labels: {{{PRICE}: "0.80"}}, or leave '

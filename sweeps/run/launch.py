@@ -149,12 +149,18 @@ def runtime_of(sweep: Sweep, options: Options) -> Runtime:
     """The runtime of its stages, except for device and Ray version."""
     return Runtime(
         storage=absolute(options.storage),
-        data=sweep.data,
+        data=data_of(sweep, options),
         threads=options.threads,
         keep=options.keep,
         compile=options.compile,
         git_commit=git_commit(),
     )
+
+
+def data_of(sweep: Sweep, options: Options) -> str | None:
+    """Where its workers have the data from: an archive, where it was unpacked from one here."""
+    from_archive = options.pinned_data and sweep.data == options.data_folder
+    return options.pinned_data if from_archive else sweep.data
 
 
 def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:

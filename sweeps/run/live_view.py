@@ -171,11 +171,14 @@ class LiveView:
         stages = f"{self.name}: {', '.join(parts)} of {len(self.dispatcher.graph)} stages"
         return f"{stages}; {epochs}; {self._time()}{self._cluster()}"
 
+    @property
+    def pending(self) -> int:
+        """Stages handed out for which Ray has no room yet, or that are tried again in a moment."""
+        return max(0, self.dispatcher.counts[State.RUNNING] - len(self.running))
+
     def _under_way(self) -> list[str]:
-        """Stages that train, and those handed out for which Ray has no room yet."""
-        pending = max(0, self.dispatcher.counts[State.RUNNING] - len(self.running))
         parts = [f"{len(self.running)} running"]
-        return [*parts, f"{pending} pending"] if pending else parts
+        return [*parts, f"{self.pending} pending"] if self.pending else parts
 
     def _cluster(self) -> str:
         said = self.describe_cluster()

@@ -36,7 +36,7 @@ from rewind_ray.training.run import Runtime
 from sweeps.options import Options, gpu_share
 from sweeps.plan.graph import Node
 from sweeps.plan.naming import score, stage_title
-from sweeps.run.capacity import Capacity, chosen_gpus, growth_of, shortage_of
+from sweeps.run.capacity import Capacity, Growth, chosen_gpus, growth_of, shortage_of
 from sweeps.run.cluster_watch import ClusterWatch, Limits, asks, check_prices
 from sweeps.run.dispatcher import ENDED, Dispatcher, State
 from sweeps.run.draining import set_aside
@@ -158,14 +158,19 @@ def train_graph(
         record_failures(sweep, dispatcher)
         notifier.failure(text)
 
-    watch = watch_of(options.address)
+    watch = watch_of(options.address, capacity.growth)
     if options.max_cost is not None:
         check_prices(watch)
     limits = Limits(watch=watch, hours=options.max_hours, dollars=options.max_cost)
     monitor = Monitor(searcher, view, tensorboard, following, limits, failed)
     view.describe_cluster = watch.describe
+
+    def says() -> dict[str, Any]:
+        of_a_cluster = {"sweep": sweep, "pending": view.pending, **watch.says()}
+        return {} if options.address == "local" else of_a_cluster
+
     try:
-        with Heartbeat(dispatcher.ledger, driver), watch:
+        with Heartbeat(dispatcher.ledger, driver, says=says), watch:
             run_until_done(searcher, monitor, sweep, at_once, options.address)
     finally:
         notifier.end(view.summary())
@@ -290,13 +295,14 @@ def drain(node: str, why: str) -> bool:
     return bool(others) and set_aside(gcs, node, why)
 
 
-def watch_of(address: str) -> ClusterWatch:
+def watch_of(address: str, growth: Growth | None) -> ClusterWatch:
     """Of the cluster that this process is connected to; of nothing, where Ray runs here only."""
     if address == "local":
         return ClusterWatch(None)
     here: Any = ray._private.worker._global_node
     log = Path(here.get_logs_dir_path()) / "monitor.log"
-    return ClusterWatch(asks(ray.get_runtime_context().gcs_address), log)
+    prices = {kind.name: kind.dollars for kind in growth.types} if growth else {}
+    return ClusterWatch(asks(ray.get_runtime_context().gcs_address), log, type_prices=prices)
 
 
 def capacity_of(address: str) -> Capacity:
@@ -348,6 +354,8 @@ class Monitor(tune.Callback):
             node = self.searcher.settled.pop()
             self.view.start(node)
             self._end(node)
+        while self.searcher.notes:
+            self.view.note(self.searcher.notes.pop(0))
         while self.searcher.finished_elsewhere:
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 
@@ -379,7 +387,8 @@ class Monitor(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
         if node.stage_id in self.searcher.later:  # its node failed its check
-            self.view.defer(node, "its machine can't train; trying again elsewhere")
+            why = self.searcher.failures[node.stage_id]
+            self.view.defer(node, f"its machine can't train ({why}); trying again elsewhere")
             return
         self._safely("TensorBoard files", self.tensorboard.finish, node.stage_id)
         self._end(node)

@@ -107,6 +107,8 @@ class TuneSearcher(Searcher):
         self.settled: list[Node] = []
         """Stages that were to be tried again and turned out to be done; whoever shows one removes
         it."""
+        self.notes: list[str] = []
+        """To be shown; whoever shows one removes it."""
         self._set_aside = set_aside
         self._node_failures: Counter[str] = Counter()
         self._clock = clock
@@ -224,12 +226,15 @@ class TuneSearcher(Searcher):
 
     def _node_failed(self, stage_id: str, node: str, why: str) -> None:
         """The node failed its check before it took the stage, which is no failure of the stage."""
+        self.failures[stage_id] = why
         self._node_failures[node] += 1
         self._try_later(stage_id, self._node_failures[node])
         if self._node_failures[node] == NODE_FAILURES:
             alone = self._set_aside is None or not self._set_aside(node, why)
             if alone:
                 self.limit = f"this machine can't train: {why}"
+            else:
+                self.notes.append(f"{why}; this machine gets no more stages")
 
     def _next_node(self) -> Node | None:
         if self._source is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
@@ -89,6 +90,18 @@ def reconcile(
     ticks: int,
     setup_fails: bool = False,
 ) -> list[GetClusterStatusReply]:
+    """See ``rounds``."""
+    replies = rounds(cloud, config, trial, trials, setup_fails)
+    return list(itertools.islice(replies, ticks))
+
+
+def rounds(
+    cloud: Cloud,
+    config: AutoscalingConfig,
+    trial: dict[str, float],
+    trials: int,
+    setup_fails: bool = False,
+) -> Iterator[GetClusterStatusReply]:
     """What the autoscaler reports of so many waiting trials after each of its rounds.
 
     setup_fails: the set-up of every machine does, such as the installation of a package.
@@ -108,10 +121,8 @@ def reconcile(
         total_resources={"node:__internal_head__": 1},
         labels={"usd-per-hour": "0.25"},
     )
-    replies: list[GetClusterStatusReply] = []
-    for tick in range(ticks):
-        before = replies[-1].autoscaling_state.pending_instances if replies else []
-        errors = [RayInstallError(one.instance_id, "no such package") for one in before]
+    errors: list[RayInstallError] = []
+    for tick in itertools.count():
         seen = ClusterResourceState(
             cluster_resource_state_version=tick,
             node_states=[head],
@@ -128,5 +139,7 @@ def reconcile(
             ray_install_errors=errors if setup_fails else [],
             autoscaling_config=config,
         )
-        replies.append(GetClusterStatusReply(autoscaling_state=state, cluster_resource_state=seen))
-    return replies
+        errors = [
+            RayInstallError(one.instance_id, "no such package") for one in state.pending_instances
+        ]
+        yield GetClusterStatusReply(autoscaling_state=state, cluster_resource_state=seen)

@@ -138,16 +138,14 @@ def machines(folder: Path, shared: Path) -> Iterator[dict[str, Machine]]:
     """A ``laptop``, and a ``head`` and a ``worker`` that its SSH key opens. Gone afterwards."""
     with ExitStack() as stack:
         laptop = stack.enter_context(machine("laptop", folder, shared))
-        _must(laptop.run("ip", "link", "add", "name", "bridge", "type", "bridge"))
-        _must(laptop.run("ip", "address", "add", f"{LAPTOP}/24", "dev", "bridge"))
-        _must(laptop.run("ip", "link", "set", "bridge", "up"))
+        lay_network(laptop)
         key = folder / "laptop/tmp/home/.ssh/rewind-ray"
         key.parent.mkdir(mode=0o700)
         _must(_here("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)))
         found = {"laptop": laptop}
         for name, address in ADDRESSES.items():
             host = stack.enter_context(machine(name, folder, shared, inside=laptop))
-            _plug_in(laptop, host, address)
+            plug_in(laptop, host, address)
             _start_sshd(host, folder / name / "tmp/ssh", address, key.with_suffix(".pub"))
             found[name] = host
         yield found
@@ -196,7 +194,14 @@ def machine(
         process.stdout.close()
 
 
-def _plug_in(laptop: Machine, host: Machine, address: str) -> None:
+def lay_network(laptop: Machine) -> None:
+    """A bridge, with the laptop on it."""
+    _must(laptop.run("ip", "link", "add", "name", "bridge", "type", "bridge"))
+    _must(laptop.run("ip", "address", "add", f"{LAPTOP}/24", "dev", "bridge"))
+    _must(laptop.run("ip", "link", "set", "bridge", "up"))
+
+
+def plug_in(laptop: Machine, host: Machine, address: str) -> None:
     """A cable from the host's eth0 to the laptop's bridge. Nothing leads further."""
     cable = ["ip", "link", "add", "name", host.name, "type", "veth"]
     peer = ["peer", "name", "eth0", "netns", str(host.pid)]

@@ -10,6 +10,7 @@ import pytest
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.v2.instance_manager import node_provider
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeStatus
 
 from rewind_ray.errors import UserError
 from sweeps.run.cluster_watch import (
@@ -48,7 +49,8 @@ def test_a_refusal_is_shown_with_its_error(config, tmp_path):
     watch = ClusterWatch(lambda: state_of(reply), log)
     watch.look()
     assert watch.state.refused == ("l4",)
-    assert watch.describe().endswith("l4 refused (l4: InsufficientInstanceCapacity)")
+    assert watch.waits_for().endswith("l4 refused (l4: InsufficientInstanceCapacity)")
+    assert watch.says() == {"machines": 1, "waits_for": watch.waits_for(), "dollars": 0.0}
 
 
 class SoldOut(NodeProvider):
@@ -60,6 +62,19 @@ def test_what_no_machine_can_hold_is_shown(config):
     state = state_of(reconcile(Cloud(), config, {"CPU": 64}, trials=2, ticks=1)[-1])
     assert state.impossible == ("64 CPU",)
     assert not state.starting
+
+
+def test_what_only_has_to_wait_for_a_machine_is_not_impossible():
+    """Ray reports it as infeasible once it may start no more machines."""
+    reply = GetClusterStatusReply()
+    bundle = reply.autoscaling_state.infeasible_gang_resource_requests.add().requests.add()
+    bundle.resources_bundle["CPU"] = 1
+    node = reply.cluster_resource_state.node_states.add(node_id=b"1", status=NodeStatus.RUNNING)
+    assert state_of(reply).impossible == ("1 CPU",)
+    node.total_resources["CPU"] = 1
+    assert state_of(reply).impossible == ()
+    node.status = NodeStatus.DEAD
+    assert state_of(reply).impossible == ("1 CPU",)
 
 
 def test_set_ups_that_always_fail_end_the_sweep(config):
@@ -83,9 +98,9 @@ def test_a_machine_that_joins_forgives_those_before_it():
     """Also where Ray has forgotten a node meanwhile, so that there are no more of them."""
     watch = ClusterWatch(None)
     for number in range(SETUPS_IN_A_ROW - 1):
-        lost = frozenset({f"lost {number}"})
+        lost = {f"lost {number}": "l4"}
         watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=lost))
-    watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup=frozenset({"good"})))
+    watch.take_in(ClusterState(nodes=frozenset({"head", "old"}), in_setup={"good": "l4"}))
     assert watch.setups_lost == SETUPS_IN_A_ROW - 1
     watch.take_in(ClusterState(nodes=frozenset({"head", "new"})))
     assert watch.setups_lost == 0
@@ -104,6 +119,17 @@ def test_money_is_counted_by_the_machines_prices(config):
     assert watch.dollars == pytest.approx(0.5 * 0.25 + 1 * 3.25)
     assert Limits(watch=watch, dollars=3.5).reached() is None
     assert "--max-cost 3.3" in Limits(watch=watch, dollars=3.3).reached()
+
+
+def test_a_machine_costs_before_it_joins():
+    """Six minutes of set-up, which only the cluster file has a price for, then six of work."""
+    clock = itertools.chain([0, 0, 360, 720])
+    watch = ClusterWatch(None, clock=lambda: next(clock), type_prices={"l4": 0.8, "old": None})
+    watch.take_in(ClusterState(prices={"head": 0.1}, in_setup={"a": "l4", "b": "old"}))
+    watch.take_in(ClusterState(prices={"head": 0.1, "a": 0.8, "b": None}))
+    assert watch.dollars == pytest.approx(0.1 * (0.1 + 0.8))
+    watch.take_in(ClusterState())
+    assert watch.dollars == pytest.approx(0.2 * (0.1 + 0.8))
 
 
 def test_a_cost_without_prices_is_refused():

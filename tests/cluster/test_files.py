@@ -15,7 +15,8 @@ from ray._private.authentication.authentication_token_setup import _get_default_
 from ray.autoscaler._private.util import validate_config
 from ray.core.generated.autoscaler_pb2 import NodeState
 
-from sweeps.run.cluster_watch import price_of
+from sweeps.run.capacity import price_in
+from sweeps.run.provenance import COMMITS
 from tests.cluster.configs import FILES, ROOT, Config, load, prepared
 
 CLOUDS = ("aws", "gcp")
@@ -107,6 +108,7 @@ def test_what_the_nodes_need_is_synced_and_nothing_else(config: Config) -> None:
     needed |= set(project["project"]["license-files"])
     mounts = config["file_mounts"].copy()
     del mounts["~/.ray/auth_token"]
+    assert mounts.pop(f"~/rewind-ray/{COMMITS}") == ".git/logs/HEAD"
     assert mounts == {f"~/rewind-ray/{name}": name for name in needed}
     assert all((ROOT / name).exists() for name in needed)
     assert "**/__pycache__" in config["rsync_exclude"]
@@ -159,7 +161,7 @@ def test_every_machine_has_a_price(name: str) -> None:
     """As Ray hands it to the node, as a label."""
     for settings in prepared(name)["available_node_types"].values():
         node = NodeState(labels=settings["labels"])
-        assert 0 < price_of(node) < 10
+        assert 0 < price_in(node.labels) < 10
 
 
 @pytest.mark.parametrize("name", CLOUDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,3 @@ def test_a_worker_without_the_users_files_trains_their_network(tmp_path: Path) -
         ended = head.run("env", f"--chdir={HOME}/code", *ours[1:], *SWEEP, timeout=5 * START)
         assert ended.returncode == 0, ended.stdout
     assert len(read_rows(str(shared / "st"))) == 4
-    hosts = {
-        json.loads(file.read_text()).get("host") for file in (shared / "st").rglob("epochs/*.json")
-    }
-    assert hosts <= {"worker", None}

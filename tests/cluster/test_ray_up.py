@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from analysis.table.rows import read_rows
-from tests.cluster.configs import load
+from sweeps.run.provenance import COMMITS, code_digest
+from tests.cluster.configs import ROOT, load
 from tests.cluster.hosts import ADDRESSES, HOME, SHARED, Machine, machines, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
@@ -60,6 +61,13 @@ class User:
         return printed
 
 
+def git(*arguments: str) -> str:
+    """``git rev-parse``, which knows the files of worktrees too."""
+    command = ["git", "rev-parse", "--path-format=absolute", *arguments]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
 def cluster_file() -> str:
     """cluster/onprem.yaml with these hosts, and this interpreter's packages for an installation."""
     config = load("onprem")
@@ -70,6 +78,7 @@ def cluster_file() -> str:
     ]
     setup = [c for c in config["setup_commands"] if "venv ~/venv" not in c and "pip" not in c]
     assert len(setup) == len(config["setup_commands"]) - 2
+    config["file_mounts"][f"~/rewind-ray/{COMMITS}"] = git("--git-path", "logs/HEAD")
     config["setup_commands"] = [
         f"ln -sfn {sys.prefix} ~/venv",
         *setup,
@@ -178,6 +187,7 @@ def test_a_sweep_on_two_hosts(tmp_path: Path) -> None:
 
     on_cluster, on_one = rows(shared / "rewind-ray"), rows(tmp_path / "laptop/tmp/alone")
     assert len(on_cluster) == STAGES
+    assert set(on_cluster["git_commit"]) == {f"{git('HEAD')[:12]}+code.{code_digest()}"}
     on_cluster = on_cluster[on_cluster["seed"] == 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         on_cluster.drop(columns=OF_THE_RUN), on_one.drop(columns=OF_THE_RUN), check_exact=True

@@ -56,7 +56,7 @@ def test_a_ray_client_is_refused_with_what_to_use(address):
         Options(address=address)
 
 
-@pytest.mark.parametrize("data", ["s3://bucket/cifar", "gs://bucket", "https://x.org/a.tar"])
+@pytest.mark.parametrize("data", ["s3://bucket/cifar", "gs://bucket", "https://x.org/a.zip"])
 def test_data_in_a_bucket_does_not_become_a_folder_of_that_name(data):
     with pytest.raises(UserError, match=f"--data is '{data}'"):
         Options(data=data)

@@ -14,9 +14,15 @@ from rich.console import Console
 from rewind_ray.spec import Stage, dense_stage
 from rewind_ray.store.leases import Heartbeat, claim, this_driver
 from rewind_ray.store.ledger import Ledger
-from rewind_ray.store.progress import ProgressReader, SweepProgress, device_hours, pace
+from rewind_ray.store.progress import (
+    ProgressReader,
+    StorageProgress,
+    SweepProgress,
+    device_hours,
+    pace,
+)
 from sweeps.__main__ import main
-from sweeps.commands.status import shown
+from sweeps.commands.status import described, shown
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 DENSE = dense_stage(tiny(), 0)
@@ -53,6 +59,12 @@ def only(ledger: Ledger) -> SweepProgress:
     return sweep
 
 
+def text_of(found: StorageProgress, price: float | None = None) -> str:
+    console = Console(width=80, file=io.StringIO())
+    console.print(shown(found, price))
+    return console.file.getvalue()
+
+
 def test_counts_and_epochs_of_a_sweep_that_was_stopped(ledger: Ledger) -> None:
     found = only(ledger)
     assert (found.stages, found.done, len(found.running), found.waiting) == (4, 1, 0, 3)
@@ -75,6 +87,22 @@ def test_a_stage_runs_while_its_driver_lives(ledger: Ledger) -> None:
         assert found.machines == {driver.place.split()[0]: 1}
         assert found.waiting == 2
     assert only(ledger).running == []
+
+
+def test_what_the_driver_says_of_its_cluster_is_shown_while_it_lives(ledger: Ledger) -> None:
+    says = {"sweep": "one", "machines": 5, "pending": 2, "waits_for": "l4 refused", "dollars": 1.5}
+    with Heartbeat(ledger, this_driver(), says=lambda: says):
+        found = ProgressReader(ledger).read()
+        text, (sweep,) = text_of(found), described(found, None)["sweeps"]
+    line = "5 machines, 2 of the waiting stages have no machine yet, l4 refused, $1.50 since"
+    assert line in " ".join(text.split())
+    host = this_driver().place.split()[0]
+    assert sweep["clusters"] == [says | {"host": host}]
+    assert sweep["waiting"] == 3
+    for said in ({}, says | {"sweep": "another"}, says | {"machines": "many"}, "nothing"):
+        with Heartbeat(ledger, this_driver(), says=lambda said=said: said):
+            assert only(ledger).clusters == []
+    assert "cluster" not in text_of(ProgressReader(ledger).read())
 
 
 def test_failures_are_shown_until_there_is_a_result(ledger: Ledger) -> None:
@@ -113,11 +141,9 @@ def test_the_page_fits_into_80_columns(ledger: Ledger) -> None:
     with Heartbeat(ledger, driver):
         claim(ledger, TUNED.stage_id, driver.token)
         found = replace(ProgressReader(ledger).read(), uri="results")
-    console = Console(width=80, file=io.StringIO())
-    console.print(shown(found, price=2.0))
-    text = console.file.getvalue()
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 80
+    text = text_of(found, price=2.0)
+    lines = [line.strip() for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= 80
     assert any(line.startswith("1 of 4 stages done") for line in lines)  # not beside the bar
     for fact in (
         "1 of 4 stages done",
