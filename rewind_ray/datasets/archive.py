@@ -20,8 +20,8 @@ from pyarrow import fs
 
 from rewind_ray.datasets.cache import cache_folder, locked, replacing
 from rewind_ray.errors import DataError, MissingFile, UserError
+from rewind_ray.store.files import info_of, read_stream
 from rewind_ray.store.opening import open_storage
-from rewind_ray.store.patience import patiently
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PIN = "#sha256="
@@ -37,12 +37,12 @@ def is_archive(data: str | None) -> bool:
 def pinned(uri: str) -> str:
     """The URI with the digest of what is there when first asked, unpacked on this machine.
 
-    Read again only where its size or time has changed. Raises UserError for what is no archive's
+    Read again only where its size or time has changed; a bucket's times are whole seconds. Raises UserError for what is no archive's
     URI, MissingFile where there is none, DataError where it can't be unpacked.
     """
     check_name(uri)
     filesystem, path = open_storage(uri)
-    info = patiently(filesystem.type_name, lambda: filesystem.get_file_info(path))
+    info = info_of(filesystem, path)
     if info.type != fs.FileType.File:
         raise MissingFile(f"--data is {uri!r}, and no such file is there; copy the archive to it")
     memory = archives() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
@@ -89,13 +89,12 @@ def unpack(uri: str) -> str:
         print(f"unpacking {uri}, once on this machine", file=sys.stderr)
         new = lock / "new"
 
-        def attempt() -> str:
+        def into_new(stream: Any) -> str:
             shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
-            with filesystem.open_input_stream(path, compression=None) as stream:
-                return extract(stream, new, uri)
+            return extract(stream, new, uri)
 
         try:
-            digest = patiently(filesystem.type_name, attempt)
+            digest = read_stream(filesystem, path, into_new)
             place = place_of(uri, digest)
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyarrow import fs
 
 from rewind_ray.errors import DataError
 from rewind_ray.store.patience import patiently
 from rewind_ray.store.strict_json import DamagedJson, seal, unseal
+
+T = TypeVar("T")
+
 
 # Writing
 
@@ -230,6 +233,22 @@ class File:
 
 def is_file(filesystem: fs.FileSystem, path: str) -> bool:
     return bool(patiently(filesystem.type_name, lambda: filesystem.get_file_info(path).is_file))
+
+
+def info_of(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
+    """Also of a path with nothing there."""
+    return patiently(filesystem.type_name, lambda: filesystem.get_file_info(path))
+
+
+def read_stream(filesystem: fs.FileSystem, path: str, read: Callable[[Any], T]) -> T:
+    """What ``read`` returns of the bytes, as a stream from the start; it is called once more where
+    a request failed in passing."""
+
+    def attempt() -> T:
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            return read(stream)
+
+    return patiently(filesystem.type_name, attempt)
 
 
 def kind_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
