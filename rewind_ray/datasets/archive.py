@@ -37,8 +37,9 @@ def is_archive(data: str | None) -> bool:
 def pinned(uri: str) -> str:
     """The URI with the digest of what is there when first asked, unpacked on this machine.
 
-    Read again only where its size or time has changed; a bucket's times are whole seconds. Raises UserError for what is no archive's
-    URI, MissingFile where there is none, DataError where it can't be unpacked.
+    Read again only where its size or time has changed; a bucket's times are whole seconds. Raises
+    UserError for what is no archive's URI, MissingFile where there is none, DataError where it
+    can't be unpacked.
     """
     check_name(uri)
     filesystem, path = open_storage(uri)
