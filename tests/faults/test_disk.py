@@ -11,7 +11,7 @@ import pytest
 
 from tests.sweeps.running import QUICKSTART, rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # three sweeps, and one to compare with
+pytestmark = pytest.mark.alone  # three sweeps, and one to compare with
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.soak.processes import GCS, RAYLET, WORKER, descendants, find, listening_on, runs
 from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # four sweeps
+pytestmark = pytest.mark.alone  # clocks and signals
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.rewind_ray.s3_store import BUCKET, Store, use
 from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
-pytestmark = pytest.mark.slow  # each is a sweep, and both need one to compare with
+pytestmark = pytest.mark.alone  # each is a sweep, and both need one to compare with
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from tests.sweeps.running import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_faults_change_nothing(tmp_path):
     done = subprocess.run(
         [
