@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.questions.statistics import ALPHA, TIED, Floats, detectable, holm, seeds_needed
-from analysis.table.groups import first_lines, group_numbers, refined
+from analysis.table.groups import group_numbers, with_several
 
 MARGIN = 0.005
 """As good as: not worse by more than this, a fraction; 0.5 points of accuracy, or 0.5 BLEU. Ours:
@@ -45,9 +45,8 @@ RELATIONS = ("better", "worse", "equivalent", "at least as good", "at most as go
 def known_dense(rows: pd.DataFrame) -> pd.Series:
     """``baseline_id``, missing where rows of several seeds name the same one: it isn't known then
     which of a seed's trials started alike."""
-    dense = group_numbers(rows, ["baseline_id"])
-    each = dense.iloc[first_lines(refined(dense, rows["seed"]))]
-    return rows["baseline_id"].mask(dense.isin(each[each.duplicated()]))
+    several = with_several(group_numbers(rows, ["baseline_id"]), rows["seed"])
+    return rows["baseline_id"].mask(several)
 
 
 # From trials to units

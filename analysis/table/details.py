@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.table.groups import first_lines, group_numbers, refined
+from analysis.table.groups import first_lines, group_numbers, with_several
 from rewind_ray.knobs import Knob, columns_of, knobs_of, label_of, unset_of
 from rewind_ray.spec import Prune, Retrain, Stage, canonical
 
@@ -70,9 +70,7 @@ def keep_what_differs(rows: pd.DataFrame) -> pd.DataFrame:
 
     Published rows keep what their paper says.
     """
-    alike = group_numbers(rows, ALIKE)
-    each = alike.iloc[first_lines(refined(alike, rows["protocol"]))]
-    several = alike.isin(each[each.duplicated()])
+    several = with_several(group_numbers(rows, ALIKE), rows["protocol"])
     rows = rows.assign(protocol=rows["protocol"].where(several | rows["source"].notna(), ""))
     return rows.assign(variant=variants(rows))
 

@@ -44,6 +44,12 @@ def first_lines(numbers: pd.Series) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(highest, prepend=-1))
 
 
+def with_several(numbers: pd.Series, column: pd.Series) -> pd.Series:
+    """Of which lines the group has several values of the column. numbers: of ``group_numbers``."""
+    each = numbers.iloc[first_lines(refined(numbers, column))]
+    return numbers.isin(each[each.duplicated()])
+
+
 def medians(values: pd.DataFrame, numbers: pd.Series) -> pd.DataFrame:
     """(n, k) -> (groups, k), in order of the numbers; what is missing is passed over.
 

@@ -70,9 +70,11 @@ class ChannelTensor:
     def is_kernel(self) -> bool:
         return len(self.shape) > 1
 
-    def along(self, values: Tensor) -> Tensor:
-        """A value a position along ``dim``, in a shape that broadcasts over the tensor."""
-        return values.view([-1 if dim == self.dim else 1 for dim in range(len(self.shape))])
+    def without(self, kept: Tensor, left: Tensor) -> Tensor:
+        """A mask of this tensor like ``kept``, with nothing outside of the positions along ``dim``
+        that are ``left``."""
+        gone = (~left).nonzero().squeeze(1).to(kept.device)
+        return kept.index_fill(self.dim, gone, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,7 @@ class Channels:
             closed = dict(mask)
             for tensor, left in self._left({**mask, **companions(mask)}):
                 if tensor.name in closed:
-                    kept = closed[tensor.name]
-                    gone = (~left).nonzero().squeeze(1).to(kept.device)
-                    closed[tensor.name] = kept.index_fill(tensor.dim, gone, False)
+                    closed[tensor.name] = tensor.without(closed[tensor.name], left)
             if unpruned(closed) == unpruned(mask):
                 return closed
             mask = closed
@@ -140,7 +140,7 @@ class Channels:
         for tensor, left in self._left(mask):
             if tensor.name not in mask and tensor.name.endswith(".weight") and tensor.is_kernel:
                 whole = kept.get(tensor.name, torch.ones(tensor.shape, dtype=torch.bool))
-                kept[tensor.name] = whole & tensor.along(left)
+                kept[tensor.name] = tensor.without(whole, left)
         return kept
 
     def _left(self, mask: Mask) -> Iterator[tuple[ChannelTensor, Tensor]]:

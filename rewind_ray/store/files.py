@@ -198,15 +198,14 @@ BLOCK_BYTES = 8 * 2**20
 def digest(filesystem: fs.FileSystem, path: str) -> tuple[str, int]:
     """A file's sha256 and its bytes, read a block at a time."""
 
-    def read() -> tuple[str, int]:
+    def read(stream: Any) -> tuple[str, int]:
         hashed, size = hashlib.sha256(), 0
-        with filesystem.open_input_stream(path) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                hashed.update(block)
-                size += len(block)
+        while block := stream.read(BLOCK_BYTES):
+            hashed.update(block)
+            size += len(block)
         return hashed.hexdigest(), size
 
-    return patiently(filesystem.type_name, read)
+    return read_stream(filesystem, path, read)
 
 
 def read_sealed(filesystem: fs.FileSystem, path: str, limit: int) -> dict[str, Any]:
@@ -232,7 +231,7 @@ class File:
 
 
 def is_file(filesystem: fs.FileSystem, path: str) -> bool:
-    return bool(patiently(filesystem.type_name, lambda: filesystem.get_file_info(path).is_file))
+    return bool(info_of(filesystem, path).is_file)
 
 
 def info_of(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
@@ -253,7 +252,7 @@ def read_stream(filesystem: fs.FileSystem, path: str, read: Callable[[Any], T]) 
 
 def kind_of(filesystem: fs.FileSystem, path: str) -> fs.FileType:
     """File, Directory or NotFound."""
-    return patiently(filesystem.type_name, lambda: filesystem.get_file_info(path).type)
+    return info_of(filesystem, path).type
 
 
 def list_names(filesystem: fs.FileSystem, folder: str) -> list[str]:

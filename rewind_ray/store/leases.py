@@ -204,10 +204,8 @@ class Heartbeat:
 
     def _write(self, number: int) -> None:
         path = self._ledger.layout.driver(self._driver.token)
-        write_sealed(self._ledger.filesystem, path, self._content(number))
-
-    def _content(self, number: int) -> dict[str, Any]:
-        return asdict(self._driver) | {"beat": number, "says": self._says()}
+        content = asdict(self._driver) | {"beat": number, "says": self._says()}
+        write_sealed(self._ledger.filesystem, path, content)
 
 
 class Watch:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pyarrow import fs
 
 from rewind_ray.errors import UserError
-from rewind_ray.store.files import delete, write_atomically
+from rewind_ray.store.files import delete, info_of, write_atomically
 from rewind_ray.store.layout import Layout
 from rewind_ray.store.patience import patiently
 
@@ -118,8 +118,7 @@ def storage_time(filesystem: fs.FileSystem, root: str) -> float:
     probe = Layout(root).probe()
     write_atomically(filesystem, probe, b"probe")
     try:
-        info = patiently(filesystem.type_name, lambda: filesystem.get_file_info(probe))
-        return (info.mtime_ns or 0) / 1e9
+        return (info_of(filesystem, probe).mtime_ns or 0) / 1e9
     finally:
         delete(filesystem, probe)
 

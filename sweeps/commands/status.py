@@ -134,17 +134,12 @@ def described(found: StorageProgress, price: float | None) -> dict[str, Any]:
 def describe_sweep(sweep: SweepProgress, price: float | None) -> dict[str, Any]:
     found = {field.name: getattr(sweep, field.name) for field in fields(SweepProgress)}
     derived = {name: getattr(sweep, name) for name in ("waiting", "machines", "seconds_left")}
-    running = [describe_running(stage) for stage in sweep.running]
-    clusters = [asdict(note) for note in sweep.clusters]
-    return (
-        found
-        | derived
-        | {
-            "running": running,
-            "clusters": clusters,
-            "cost": cost_of(sweep, price),
-        }
-    )
+    shown = {
+        "running": [describe_running(stage) for stage in sweep.running],
+        "clusters": [asdict(note) for note in sweep.clusters],
+        "cost": cost_of(sweep, price),
+    }
+    return found | derived | shown
 
 
 def describe_running(stage: RunningStage) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import pandas as pd
 from analysis.questions.fairness.findings import UNKNOWN
 from analysis.questions.fairness.setups import BESIDE, SHORT
 from analysis.questions.fairness.verdicts import Pair, fairness, in_one_panel
-from analysis.table.groups import group_numbers
-from analysis.table.points import FRACTION_DIGITS, POINT, density_levels
+from analysis.table.points import FRACTION_DIGITS, POINT, density_levels, numbers_of_points
 from analysis.table.rows import with_shared_first_levels
 
 
@@ -71,6 +70,6 @@ def drawn(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
     keys = pruned[POINT].assign(prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS))
     keys["density"] = density_levels(keys, POINT[:-1])
-    numbers = group_numbers(pd.concat([keys, points[POINT]], ignore_index=True), POINT).to_numpy()
-    shown = np.isin(numbers[: len(keys)], numbers[len(keys) :])
+    of_points, of_rows = numbers_of_points(points, keys)
+    shown = np.isin(of_rows, of_points)
     return pd.concat([rows[rows["level"] == 0], pruned[shown]], ignore_index=True)
