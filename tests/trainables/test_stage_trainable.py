@@ -242,7 +242,7 @@ def test_a_want_of_memory_is_reported(tmp_path):
         "dense = next(iter(large_network().values()))\n"
         "trainable = StageTrainable(config_of(dense, sys.argv[1]))\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
-        "size = pages * resource.getpagesize() + 500 * 2**20\n"
+        "size = pages * resource.getpagesize() + 200 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
         "print(trainable.train().get('out_of_memory'))\n"
     )
