@@ -44,8 +44,8 @@ class Broken:
 
 sys.meta_path.insert(0, Broken)
 """
-"""sitecustomize.py of a machine whose device multiplies wrongly. torch isn't imported by it: Ray ends
-a worker that hasn't reported within a minute, and that import alone may take as long here."""
+"""sitecustomize.py of a machine whose device multiplies wrongly. It doesn't import torch by itself:
+Ray ends a worker that hasn't reported within a minute, and that alone may take as long here."""
 
 
 @dataclass(kw_only=True)
