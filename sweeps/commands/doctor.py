@@ -286,7 +286,7 @@ def examine_cluster(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from sweeps.run.tune import start_ray
+    from sweeps.run.ray_start import start_ray
 
     start_ray(address)
     nodes = {
