@@ -36,7 +36,7 @@ from sweeps.run.dispatcher import Dispatcher, State
 from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
 from sweeps.run.notify import check_command
-from sweeps.run.provenance import code_digest, git_commit
+from sweeps.run.provenance import git_commit, packages_digest
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
@@ -188,7 +188,7 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
 
     Warns if the sweep was begun with other code, whose numbers may differ.
     """
-    code = code_digest()
+    code = packages_digest()
     before = record_before(ledger, sweep.name)
     earlier = before["code"]
     if earlier and earlier[-1] != code:
