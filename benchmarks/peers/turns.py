@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+ANSWERS, sys.stdout = sys.stdout, sys.stderr
+"""What the peers print while they are imported is no answer."""
+
 
 def take_turns(round_of_updates: Callable[[], float]) -> None:
     """Print ``ready``, then the seconds of a round for each line of stdin; the first isn't
     counted by whoever asks. What else is printed goes to stderr."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    print("ready", file=answers, flush=True)
+    print("ready", file=ANSWERS, flush=True)
     for _ in sys.stdin:
-        print(round_of_updates(), file=answers, flush=True)
+        print(round_of_updates(), file=ANSWERS, flush=True)
