@@ -22,7 +22,6 @@ from pathlib import Path
 import tyro
 
 HERE = Path(__file__).parent
-PRECISIONS = ("fp32", "bf16")
 
 
 class Contender:
@@ -71,6 +70,7 @@ class Contender:
 
 
 def contenders(
+    precisions: tuple[str, ...],
     updates: int,
     threads: int,
     open_lth: Path | None,
@@ -83,7 +83,7 @@ def contenders(
         command = [python, str(HERE / script), str(updates), str(threads), last]
         return Contender(name, command, threads)
 
-    found = [started(f"ours, {precision}", "ours.py", precision) for precision in PRECISIONS]
+    found = [started(f"ours, {precision}", "ours.py", precision) for precision in precisions]
     if open_lth is not None:
         found.append(started("open_lth, fp32", "open_lth.py", str(open_lth.absolute())))
     if mikler is not None:
@@ -99,6 +99,7 @@ def main(
     open_lth: Path | None = None,
     mikler: Path | None = None,
     tensorflow_python: str = sys.executable,
+    precisions: tuple[str, ...] = ("fp32", "bf16"),
     updates: int = 10,
     rounds: int = 7,
     threads: int = 2,
@@ -109,11 +110,12 @@ def main(
         open_lth: checkout of facebookresearch/open_lth
         mikler: checkout of sjmikler/reproducing-comparing-rewinding-and-finetuning
         tensorflow_python: Python with TensorFlow and Keras 2, for Mikler's
+        precisions: of ours; bf16 is slow where a CPU has no instructions for it
         updates: of a round
         rounds: of each, after one that isn't counted
         threads: CPU threads
     """
-    taking_part = contenders(updates, threads, open_lth, mikler, tensorflow_python)
+    taking_part = contenders(precisions, updates, threads, open_lth, mikler, tensorflow_python)
     try:
         for contender in taking_part:
             contender.take_turn()
