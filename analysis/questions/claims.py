@@ -195,6 +195,10 @@ OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method
 """What a verdict is about."""
 
 
+OF_JUDGED = ["baseline_id", "seed", "test_accuracy", "trials", "source", "test_accuracy_std"]
+"""Columns of the trials that verdicts rest on."""
+
+
 def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every claim in every scenario, and the points that the verdicts rest on.
 
@@ -236,11 +240,12 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
 
 
 def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Points and the rows they are of, as ``pruned_rows`` has them; ``point`` is a point's number.
+    """Points and the trials they are of, with OF_JUDGED and ``dense``; ``point`` is a point's
+    number.
 
     Of the points the ``density`` is that of their level, so that methods meet.
     """
-    points, trials = points_and_trials(rows)
+    points, trials = points_and_trials(rows, OF_JUDGED)
     trials = trials.assign(dense=known_dense(trials))
     points = with_step(points.assign(point=np.arange(len(points))))
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
@@ -275,8 +280,11 @@ def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
 
 def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """The mean difference of each comparison; lines with published sums of trials take the sums."""
-    summed = sums_up(trials).groupby(trials["point"]).any()
-    by_sum = lines["point"].map(summed) | lines["point_other"].map(summed)
+    there = np.zeros(int(trials["point"].max()) + 1, dtype=bool)
+    there[lines[["point", "point_other"]].to_numpy()] = True
+    trials = trials[there[trials["point"]]]
+    summed = trials.loc[sums_up(trials), "point"].unique()
+    by_sum = lines["point"].isin(summed) | lines["point_other"].isin(summed)
     by_sum = by_sum.groupby(lines["comparison"]).transform("any")
     sides = [
         lines.loc[~by_sum, ["comparison", point]]
