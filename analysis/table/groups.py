@@ -17,14 +17,22 @@ LARGEST_NUMBER = 2**62
 
 
 def coded(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """``frame`` with these columns of text as categories, in order of appearance: each text is
-    looked at once, and lines are then picked and numbered by small integers."""
+    """``frame`` with these columns of text as sorted categories: each text is looked at once, and
+    then lines are picked, numbered and sorted by small integers."""
     return frame.assign(**{name: _categories(frame[name]) for name in names})
 
 
 def _categories(texts: pd.Series) -> pd.Series:
-    codes, values = pd.factorize(texts)
+    array = _array(texts)
+    only = array.slice(0, FEW).unique().drop_null()
+    if len(only) == 1 and pc.all(pc.equal(array, only[0])).as_py():  # without hashing them all
+        codes, values = np.where(texts.isna(), -1, 0), pd.array(only.to_pylist(), dtype="str")
+    else:
+        codes, values = pd.factorize(texts, sort=True)
     return pd.Series(pd.Categorical.from_codes(codes, values, validate=False), texts.index)
+
+
+FEW = 1000
 
 
 def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:

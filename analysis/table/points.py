@@ -91,7 +91,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
-    return points_and_trials(rows)[0]
+    return points_and_trials(rows, [])[0]
 
 
 def points_and_trials(
@@ -115,8 +115,8 @@ def points_and_trials(
     deviation = accuracy.std().set_axis(middle.index)
     points = pd.DataFrame(
         {
-            **{name: trials.column(rows, name, firsts) for name in POINT},
-            **{name: _firsts(rows[name], trials) for name in SAME_IN_A_POINT},
+            **{name: computed[name].array.take(firsts) for name in POINT},
+            **{name: _firsts(rows[name], trials, firsts) for name in SAME_IN_A_POINT},
             **middle.drop(columns="test_accuracy_std"),
             "test_accuracy_min": groups["test_accuracy_min"].min().array,
             "test_accuracy_max": groups["test_accuracy_max"].max().array,
@@ -125,7 +125,8 @@ def points_and_trials(
             "test_accuracy_std": deviation.fillna(middle["test_accuracy_std"]),
             **{name: groups[name].sum().array for name in ("n_seeds", "n_diverged")},
         }
-    ).sort_values(POINT)
+    ).sort_values(POINT)  # texts as categories: they are sorted already
+    points = points.astype(dict.fromkeys(points.columns[points.dtypes == "category"], "str"))
     position = np.empty(len(points), dtype=np.int64)
     position[points.index] = np.arange(len(points))
     wanted = trials.columns(rows, of_trials).assign(point=position[number])
@@ -170,12 +171,12 @@ class _Trials:
         return pd.DataFrame({name: self.column(rows, name) for name in names}, copy=False)
 
 
-def _firsts(values: pd.Series, trials: _Trials) -> ExtensionArray:
-    """The first value that is there, of each point."""
+def _firsts(values: pd.Series, trials: _Trials, firsts: NDArray[np.int64]) -> ExtensionArray:
+    """The first value that is there, of each point. firsts: its first line."""
     there = values.notna().to_numpy()
-    if there.all() or not there.any():
-        return values.array.take(trials.lines[first_lines(trials.number)])
-    return values.array.take(trials.lines[first_lines_with(there[trials.lines], trials.number)])
+    if not there.all() and there.any():
+        firsts = first_lines_with(there[trials.lines], trials.number)
+    return values.array.take(trials.lines[firsts])
 
 
 def _trials(rows: pd.DataFrame) -> _Trials:
@@ -305,16 +306,17 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     alike = group_numbers(points, within)
     rivals = refined(alike, density_levels(points, within, alike))
     measured = points["test_accuracy"].notna()
-    unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
-    ranked = points.assign(
-        rivals=rivals,
-        judged=points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured),
-        chosen_by=np.where(unjudged, "test_accuracy", "val_accuracy"),
-    ).sort_values(["judged", "retrain_epochs"], ascending=[False, True])
-    chosen = ranked.drop_duplicates("rivals").sort_index()
-    had_choice = chosen["rivals"].map(measured.groupby(rivals).sum()) > 1
-    chosen["chosen_by"] = chosen["chosen_by"].astype("str").where(had_choice)
-    chosen = chosen.drop(columns=["rivals", "judged"]).reset_index(drop=True)
+    unjudged = grouped(measured & points["val_accuracy"].isna(), rivals).transform("any")
+    judged = points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured)
+    ranked = pd.DataFrame({"judged": judged, "retrain_epochs": points["retrain_epochs"]})
+    ranked = ranked.reset_index(drop=True).sort_values(list(ranked), ascending=[False, True])
+    worst_first = ranked.index.to_numpy()[::-1]
+    best = np.empty(int(rivals.max()) + 1 if len(rivals) else 0, dtype=np.int64)
+    best[rivals.to_numpy()[worst_first]] = worst_first
+    had_choice = grouped(measured, rivals).transform("sum") > 1
+    chosen_by = pd.Series(np.where(unjudged, "test_accuracy", "val_accuracy"), points.index)
+    chosen = points.assign(chosen_by=chosen_by.astype("str").where(had_choice))
+    chosen = chosen.iloc[np.sort(best)].reset_index(drop=True)
     by_test = int((chosen["chosen_by"] == "test_accuracy").sum())
     if by_test:
         log.warning(

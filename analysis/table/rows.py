@@ -232,14 +232,14 @@ def shared_first_levels(rows: pd.DataFrame) -> NDArray[np.int64]:
     A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
     length follows from the search cost: the child's, less the child's own epochs.
     """
-    level = rows["level"].to_numpy()
-    second = rows[["parent_id", "search_cost_epochs", "train_epochs"]].iloc[level == 2]
-    first = rows[["stage_id", "search_cost_epochs", "schedule_kind"]].iloc[level == 1]
-    goes_on = is_in(first["stage_id"], second["parent_id"])
-    positions, first = np.flatnonzero(level == 1)[goes_on], first[goes_on]
-    already = first.loc[first["schedule_kind"] == ITERATIVE, "stage_id"]
-    keys = pd.MultiIndex.from_arrays([first["stage_id"], first["search_cost_epochs"]])
+    second = rows[["parent_id", "search_cost_epochs", "train_epochs"]][rows["level"] == 2]
+    first = np.flatnonzero(rows["level"] == 1)
+    first = first[is_in(rows["stage_id"].take(first), second["parent_id"])]
+    ids, costs, kinds = (
+        rows[name].take(first) for name in ("stage_id", "search_cost_epochs", "schedule_kind")
+    )
     continued = pd.MultiIndex.from_arrays(
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    return positions[~is_in(first["stage_id"], already) & keys.isin(continued)]
+    goes_on = pd.MultiIndex.from_arrays([ids, costs]).isin(continued)
+    return first[goes_on & ~is_in(ids, ids[kinds == ITERATIVE])]
