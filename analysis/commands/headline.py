@@ -9,9 +9,9 @@ from tyro.conf import arg
 
 from analysis.commands.options import AMOUNT, Json, Rows
 from analysis.questions.headline import (
-    OF_SEEDS,
     CURVE,
     NO_DROP,
+    OF_SEEDS,
     SMALL_DROP,
     costs_at_headlines,
     headlines_of,

@@ -35,6 +35,13 @@ def _categories(texts: pd.Series) -> pd.Series:
 FEW = 1000
 
 
+def as_texts(categories: pd.Series) -> pd.Series:
+    """The opposite of ``coded``, of one column."""
+    codes = categories.cat.codes.to_numpy()
+    texts = categories.cat.categories.array.take(codes, allow_fill=True)
+    return pd.Series(texts, categories.index, dtype="str")
+
+
 def group_numbers(frame: pd.DataFrame, by: list[str]) -> pd.Series:
     """For each line the number of its group, from 0 up in the order of their first lines; what is
     missing is a value like others."""

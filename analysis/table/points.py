@@ -15,6 +15,7 @@ from analysis.table.columns import BadRows
 from analysis.table.details import SAME_IN_A_POINT
 from analysis.table.groups import (
     any_repeated,
+    as_texts,
     coded,
     first_lines,
     first_lines_with,
@@ -91,7 +92,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
-    return points_and_trials(rows, [])[0]
+    return _points(rows, _trials(rows))[0]
 
 
 def points_and_trials(
@@ -104,6 +105,13 @@ def points_and_trials(
     rows takes longer than the points do.
     """
     trials = _trials(rows)
+    points, position = _points(rows, trials)
+    wanted = trials.columns(rows, of_trials)
+    return points, wanted.assign(point=position[trials.number.to_numpy()])
+
+
+def _points(rows: pd.DataFrame, trials: _Trials) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """The points in order, and where each number of a point went."""
     _refuse_mixed_rows(rows, trials)
     number, computed = trials.number, trials.computed
     firsts = first_lines(number)
@@ -120,17 +128,17 @@ def points_and_trials(
             **middle.drop(columns="test_accuracy_std"),
             "test_accuracy_min": groups["test_accuracy_min"].min().array,
             "test_accuracy_max": groups["test_accuracy_max"].max().array,
-            "spread_kind": trials.column(rows, "spread_kind", firsts),
+            "spread_kind": computed["spread_kind"].array.take(firsts),
             "test_accuracy_mean": accuracy.mean().array,
             "test_accuracy_std": deviation.fillna(middle["test_accuracy_std"]),
             **{name: groups[name].sum().array for name in ("n_seeds", "n_diverged")},
         }
     ).sort_values(POINT)  # texts as categories: they are sorted already
-    points = points.astype(dict.fromkeys(points.columns[points.dtypes == "category"], "str"))
+    texts = points.columns[points.dtypes == "category"]
+    points = points.assign(**{name: as_texts(points[name]) for name in texts})
     position = np.empty(len(points), dtype=np.int64)
     position[points.index] = np.arange(len(points))
-    wanted = trials.columns(rows, of_trials).assign(point=position[number])
-    return points.reset_index(drop=True), wanted
+    return points.reset_index(drop=True), position
 
 
 def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -155,20 +163,18 @@ class _Trials:
     number: pd.Series
     """Of their point."""
 
-    def column(
-        self, rows: pd.DataFrame, name: str, which: NDArray[np.int64] | None = None
-    ) -> ExtensionArray:
-        """rows: the table. which: positions among the trials, by default all."""
-        if name not in self.computed:
-            return rows[name].array.take(self.lines if which is None else self.lines[which])
-        values = self.computed[name] if which is None else self.computed[name].iloc[which]
-        is_text = isinstance(values.dtype, pd.CategoricalDtype)
-        return values.astype("str").array if is_text else values.array
-
     def columns(self, rows: pd.DataFrame, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """rows: the table. names: by default all."""
         if names is None:
             names = list(dict.fromkeys([*rows.columns, *self.computed]))
-        return pd.DataFrame({name: self.column(rows, name) for name in names}, copy=False)
+        return pd.DataFrame({name: self._column(rows, name) for name in names}, copy=False)
+
+    def _column(self, rows: pd.DataFrame, name: str) -> ExtensionArray:
+        if name not in self.computed:
+            return rows[name].array.take(self.lines)
+        values = self.computed[name]
+        is_text = isinstance(values.dtype, pd.CategoricalDtype)
+        return as_texts(values).array if is_text else values.array
 
 
 def _firsts(values: pd.Series, trials: _Trials, firsts: NDArray[np.int64]) -> ExtensionArray:
@@ -356,7 +362,8 @@ def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     table = coded(rows, [*PANEL, "baseline_id"])
     pruned, _ = _picked(table, [*PANEL, "baseline_id", "baseline_test_accuracy", "seed"])
     key = group_numbers(pruned, [*PANEL, "baseline_id", "baseline_test_accuracy"])
-    each = pruned.iloc[first_lines(key)].astype(dict.fromkeys(PANEL, "str"))
+    each = pruned.iloc[first_lines(key)]
+    each = each.assign(**{name: as_texts(each[name]) for name in PANEL})
     return (
         each[each["baseline_test_accuracy"].notna()]
         .groupby(PANEL, dropna=False)

@@ -235,11 +235,12 @@ def shared_first_levels(rows: pd.DataFrame) -> NDArray[np.int64]:
     second = rows[["parent_id", "search_cost_epochs", "train_epochs"]][rows["level"] == 2]
     first = np.flatnonzero(rows["level"] == 1)
     first = first[is_in(rows["stage_id"].take(first), second["parent_id"])]
-    ids, costs, kinds = (
-        rows[name].take(first) for name in ("stage_id", "search_cost_epochs", "schedule_kind")
-    )
+    ids, is_iterative = rows["stage_id"].take(first), rows["schedule_kind"].take(first) == ITERATIVE
+    first = first[~is_in(ids, ids[is_iterative])]
+    if not len(first):
+        return first
     continued = pd.MultiIndex.from_arrays(
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    goes_on = pd.MultiIndex.from_arrays([ids, costs]).isin(continued)
-    return first[goes_on & ~is_in(ids, ids[kinds == ITERATIVE])]
+    keys = pd.MultiIndex.from_frame(rows[["stage_id", "search_cost_epochs"]].take(first))
+    return first[keys.isin(continued)]
