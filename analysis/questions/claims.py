@@ -90,10 +90,11 @@ def in_safe_zone(*methods: str) -> Pick:
         if one_shot.empty:
             return one_shot
         at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
+        at_headlines = at_headlines[at_headlines["method"].isin(methods)]
         at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
         share = at_headlines["retrain_epochs"] / at_headlines["dense_epochs"]
         inside = share.between(*SAFE_ZONE).fillna(False)
-        return at_headlines[at_headlines["method"].isin(methods) & inside]
+        return at_headlines[inside]
 
     return pick
 
@@ -115,8 +116,8 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     """
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
-        rated = points.assign(rate=points["retrain_lr"], variant=_starts(points))
-        rated = rated[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
+        rated = points[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
+        rated = rated.assign(rate=rated["retrain_lr"], variant=_starts(rated))
         among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
         rated = rated.assign(top=among["rate"].transform("max"))
         return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)

@@ -24,15 +24,16 @@ def coded(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def _categories(texts: pd.Series) -> pd.Series:
     array = _array(texts)
-    only = array.slice(0, FEW).unique().drop_null()
-    if len(only) == 1 and pc.all(pc.equal(array, only[0])).as_py():  # without hashing them all
-        codes, values = np.where(texts.isna(), -1, 0), pd.array(only.to_pylist(), dtype="str")
+    some = array.slice(0, FEW).unique().drop_null()
+    if len(some) == 1 and pc.all(pc.equal(array, some[0])).as_py():  # without hashing them all
+        codes, values = -texts.isna().to_numpy().astype(np.int8), pd.array(some, dtype="str")
     else:
         codes, values = pd.factorize(texts, sort=True)
     return pd.Series(pd.Categorical.from_codes(codes, values, validate=False), texts.index)
 
 
 FEW = 1000
+"""Texts looked at first, whether all are the same."""
 
 
 def as_texts(categories: pd.Series) -> pd.Series:

@@ -319,10 +319,11 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     worst_first = ranked.index.to_numpy()[::-1]
     best = np.empty(int(rivals.max()) + 1 if len(rivals) else 0, dtype=np.int64)
     best[rivals.to_numpy()[worst_first]] = worst_first
-    had_choice = grouped(measured, rivals).transform("sum") > 1
-    chosen_by = pd.Series(np.where(unjudged, "test_accuracy", "val_accuracy"), points.index)
-    chosen = points.assign(chosen_by=chosen_by.astype("str").where(had_choice))
-    chosen = chosen.iloc[np.sort(best)].reset_index(drop=True)
+    best.sort()
+    had_choice = grouped(measured, rivals).transform("sum").to_numpy()[best] > 1
+    by = np.where(unjudged.to_numpy()[best], "test_accuracy", "val_accuracy")
+    chosen = points.iloc[best].reset_index(drop=True)
+    chosen = chosen.assign(chosen_by=pd.Series(by, dtype="str").where(had_choice))
     by_test = int((chosen["chosen_by"] == "test_accuracy").sum())
     if by_test:
         log.warning(
