@@ -15,10 +15,11 @@ from rewind_ray.spec import Prune, Retrain, Stage, dense_stage, retrain_stage
 from rewind_ray.store.leases import FencedLedger, claim, release
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
-from rewind_ray.training.stage import run_stage
+from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 from sweeps.plan.graph import build_graph
 from sweeps.run.dispatcher import Dispatcher
 from tests.rewind_ray.s3_store import BUCKET, ENVIRONMENT, Store
+from trainables.stage_trainable import described
 
 FEW, MANY = 4, 12
 KINDS = ("PUT", "GET", "HEAD", "POST", "DELETE")
@@ -33,14 +34,18 @@ def stages_of(epochs: int, seed: int) -> tuple[Stage, Stage]:
 
 
 def worker(store: Store, uri: str, epochs: int) -> Counter[str]:
-    """Of a child, with its lease, from claim to release."""
+    """Of a child, as ``StageTrainable`` does it, with its lease, from claim to release."""
     dense, child = stages_of(epochs, seed=epochs)
     run_stage(Job(stage=dense, row_epochs=(MANY,), rewind_epochs=(MANY,)), Runtime(storage=uri))
-    store.requests.clear()
     ledger = Ledger(uri)
+    ledger.write_spec(child)  # the driver's
+    store.requests.clear()
+    described(ledger, child.stage_id)
     claim(ledger, child.stage_id, "a-driver", ticket="a-worker")
     fenced = FencedLedger(uri, child.stage_id, "a-driver", "a-worker")
-    run_stage(Job(stage=child, row_epochs=(epochs,)), Runtime(storage=uri), fenced)
+    run = start_stage(Job(stage=child, row_epochs=(epochs,)), Runtime(storage=uri), fenced)
+    while not run.finished:
+        run_epoch(run)
     release(ledger, child.stage_id, "a-driver")
     return kinds(store)
 

@@ -29,7 +29,7 @@ from rewind_ray.models.own import read_weights
 from rewind_ray.protocols import plain, usual_rewind_epoch
 from rewind_ray.pruning import check_prune
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
-from rewind_ray.result import ResultRow
+from rewind_ray.result import ResultRow, accuracy_drop
 from rewind_ray.spec import (
     BUILDER,
     Protocol,
@@ -469,13 +469,10 @@ class Results:
         return self.ledger.sound_row(stage.stage_id, stage.train_epochs)
 
     def drop(self, stage: Stage) -> float:
-        """Dense accuracy less the stage's, as fractions: of validation where there is one."""
+        """Dense accuracy less the stage's, see ``result.accuracy_drop``."""
         row, dense = self.row(stage), self.row(stage.baseline)
         assert row is not None and dense is not None
-        if row.val_accuracy is not None and dense.val_accuracy is not None:
-            return dense.val_accuracy - row.val_accuracy
-        assert row.test_accuracy is not None and dense.test_accuracy is not None
-        return dense.test_accuracy - row.test_accuracy
+        return accuracy_drop(dense, row)
 
     def rows(self) -> pd.DataFrame:
         """All result rows, one a stage; the columns are those of ``result.ResultRow``."""

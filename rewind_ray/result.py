@@ -179,6 +179,15 @@ COLUMNS: tuple[str, ...] = tuple(_in_order())
 """The columns of every table of results, in their order."""
 
 
+def accuracy_drop(dense: ResultRow, row: ResultRow) -> float:
+    """Dense accuracy less the row's, as fractions: of validation where both have one."""
+    if dense.val_accuracy is not None and row.val_accuracy is not None:
+        return dense.val_accuracy - row.val_accuracy
+    assert dense.test_accuracy is not None
+    assert row.test_accuracy is not None
+    return dense.test_accuracy - row.test_accuracy
+
+
 def row_to_dict(row: ResultRow) -> dict[str, Any]:
     """In the order of COLUMNS."""
     return {name: getattr(row, name) for name in COLUMNS}

@@ -22,7 +22,7 @@ from typing import Annotated
 import tyro
 
 from rewind_ray.errors import UserError
-from rewind_ray.result import ResultRow
+from rewind_ray.result import ResultRow, accuracy_drop
 from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -74,21 +74,17 @@ def algorithm1(full: Protocol, protocol: Protocol, algorithm: Algorithm, seed: i
     return iterative(dense_stage(protocol, seed), retrain, steps, prune)
 
 
-def accuracy_drop(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
-    """Dense accuracy less the row's; on the validation set where there is one."""
-    dense = ledger.read_row(stage.baseline.stage_id, stage.baseline.train_epochs)
-    if dense.val_accuracy is not None and row.val_accuracy is not None:
-        return dense.val_accuracy - row.val_accuracy
-    assert dense.test_accuracy is not None
-    assert row.test_accuracy is not None
-    return dense.test_accuracy - row.test_accuracy
+def drop_from_dense(ledger: Ledger, stage: Stage, row: ResultRow) -> float:
+    """``accuracy_drop`` of a row of the stage against its dense network."""
+    baseline = stage.baseline
+    return accuracy_drop(ledger.read_row(baseline.stage_id, baseline.train_epochs), row)
 
 
 def drops_beyond(limit: float | None, ledger: Ledger) -> Callable[[Stage, ResultRow], bool] | None:
     """Whether a row's accuracy has dropped by more than the limit; None without a limit."""
     if limit is None:
         return None
-    return lambda stage, row: accuracy_drop(ledger, stage, row) > limit
+    return lambda stage, row: drop_from_dense(ledger, stage, row) > limit
 
 
 def answers(ends: Iterable[Stage], ledger: Ledger, max_drop: float | None) -> list[str]:
@@ -105,7 +101,7 @@ def answers(ends: Iterable[Stage], ledger: Ledger, max_drop: float | None) -> li
             if row.status == "diverged":
                 verdict = f"diverged at level {stage.level}"
                 break
-            drop = accuracy_drop(ledger, stage, row)
+            drop = drop_from_dense(ledger, stage, row)
             if max_drop is not None and drop > max_drop:
                 verdict = (
                     f"stopped at level {stage.level} ({row.compression_ratio:.2f}×), whose "

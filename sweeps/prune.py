@@ -45,7 +45,7 @@ from rewind_ray.targets import (
     planned,
     step_of,
 )
-from sweeps.algorithm1 import accuracy_drop, drops_beyond
+from sweeps.algorithm1 import drop_from_dense, drops_beyond
 from sweeps.compare import Training, chosen_protocol, given
 from sweeps.options import Options, drop_limit
 from sweeps.plan.chains import iterative, prepared, scaled, sweep_name
@@ -160,7 +160,7 @@ def best_of(
         return ledger.sound_row(stage.stage_id, stage.train_epochs)
 
     def is_too_far(stage: Stage, row: ResultRow) -> bool:
-        return limit is not None and accuracy_drop(ledger, stage, row) > limit
+        return limit is not None and drop_from_dense(ledger, stage, row) > limit
 
     return last_within(end, row_of, is_too_far, measured.is_last)
 

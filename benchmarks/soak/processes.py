@@ -58,7 +58,7 @@ def find(processes: dict[int, str], words: str) -> list[int]:
 
 
 def listening_on(pid: int) -> set[str]:
-    """Addresses on which a process listens."""
+    """Addresses on which a process listens; none if it has ended."""
     sockets = set()
     for entry in Path(f"/proc/{pid}/fd").glob("*"):
         try:
@@ -69,7 +69,11 @@ def listening_on(pid: int) -> set[str]:
             sockets.add(target[8:-1])
     found = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        try:
+            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            return set()
+        for line in lines:
             fields = line.split()
             if fields[3] == LISTENING and fields[9] in sockets:
                 found.add(address_of(fields[1].partition(":")[0]))

@@ -224,6 +224,11 @@ class Ledger:
         """Epochs whose rewind point is there, rising."""
         return layout.points(list_names(self.filesystem, self.layout.epochs(stage_id)))
 
+    def epochs_and_points(self, stage_id: str) -> tuple[list[int], list[int]]:
+        """``metrics_epochs`` and ``points``, of one listing."""
+        names = list_names(self.filesystem, self.layout.epochs(stage_id))
+        return layout.rows(names), layout.points(names)
+
     def drop_point(self, stage_id: str, epoch: int) -> None:
         """Delete the tensors; the metrics stay, for the learning curve."""
         self.fence()

@@ -71,13 +71,14 @@ def run_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> None:
         run_epoch(run)
 
 
-def missing_epochs(ledger: Ledger, job: Job) -> list[int]:
+def missing_epochs(ledger: Ledger, job: Job, listed: list[int] | None = None) -> list[int]:
     """Epochs whose row or rewind point is wanted and not there, rising. Empty: done.
 
-    Those that aren't listed are looked for one by one: some object stores list late.
+    Those that aren't listed are looked for one by one: some object stores list late. listed: the
+    lengths that have a row, where they are at hand.
     """
     stage_id = job.stage.stage_id
-    listed = ledger.row_epochs(stage_id)
+    listed = ledger.row_epochs(stage_id) if listed is None else listed
     rows = {n for n in job.row_epochs if n in listed or ledger.has_row(stage_id, n)}
     missing = set(job.row_epochs) - rows
     if job.rewind_epochs:
@@ -100,9 +101,11 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
     ledger = ledger or Ledger(runtime.storage)
     stage = job.stage
     ledger.write_spec(stage)
-    missing = missing_epochs(ledger, job)
-    for epoch in set(missing).intersection(ledger.row_epochs(stage.stage_id)):
+    rows = ledger.row_epochs(stage.stage_id)
+    missing = missing_epochs(ledger, job, rows)
+    for epoch in set(missing).intersection(rows):
         ledger.drop_row(stage.stage_id, epoch)  # a damaged one
+        rows.remove(epoch)
     device = torch.device(runtime.device)
     check_precision(stage.protocol.precision, device)
     if device.type == "cpu":
@@ -111,6 +114,8 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
     keep_of_data(ledger, stage, task)
     network = task.network(stage.seed)
     parameters = task.prunable(network)
+    epochs, points = ledger.epochs_and_points(stage.stage_id)
+    settings = settings_before(ledger, stage, epochs)
     run = StageRun(
         job=job,
         runtime=runtime,
@@ -123,25 +128,24 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         mask={},
         companions={},
         cut=None,
-        threads=int(setting_before(ledger, stage, "threads") or runtime.threads),
-        compiled=is_compiled(job, runtime, ledger, task),
+        threads=int(settings.get("threads", runtime.threads)),
+        compiled=bool(settings.get("compiled", is_compiled(job, runtime, task))),
         target_epoch=0 if stage.adopted else max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
         recorder=Recorder(task) if runtime.replay and can_record(task) else None,
     )
     torch.set_num_threads(run.threads)
     check_data(run)
-    points = ledger.points(stage.stage_id)
-    run.kept_epochs |= kept_before(run, points)
+    run.kept_epochs |= kept_before(run, points, rows)
     if stage.adopted:
         with arithmetic(stage.protocol.precision, device):
-            adopt_(run, missing)
+            adopt_(run, missing, rows)
         return run
     if not resume_(run, points, no_later_than=min(missing, default=0)):
         with arithmetic(stage.protocol.precision, device):
             begin_(run)
     drop_left_behind(run, points)
-    write_late_row(run)
+    write_late_row(run, rows)
     return run
 
 
@@ -159,17 +163,16 @@ def keep_of_data(ledger: Ledger, stage: Stage, task: Task) -> None:
     ledger.write_data(stage.stage_id, kept)
 
 
-def kept_before(run: StageRun, points: list[int]) -> set[int]:
+def kept_before(run: StageRun, points: list[int], rows: list[int]) -> set[int]:
     """Epochs whose rewind point stays though this job doesn't want it: other stages start where
     there is a row, and at what another job wanted of a baseline.
 
-    What else is there was left behind by a run that was interrupted. points: the epochs that have
-    a rewind point.
+    What else is there was left behind by a run that was interrupted. points, rows: the epochs that
+    have a rewind point, and those that have a row.
     """
-    rows = set(run.ledger.row_epochs(run.stage.stage_id))
     if run.stage.parent is not None:
-        return rows
-    return rows | {epoch for epoch in points if was_wanted(run, epoch)}
+        return set(rows)
+    return {*rows} | {epoch for epoch in points if was_wanted(run, epoch)}
 
 
 def was_wanted(run: StageRun, epoch: int) -> bool:
@@ -187,25 +190,23 @@ def drop_left_behind(run: StageRun, points: list[int]) -> None:
             drop_needless(run, epoch)
 
 
-def setting_before(ledger: Ledger, stage: Stage, name: str) -> Any:
-    """What the stage started with, if it ever did: of its ``threads``, and of whether it is
-    ``compiled``. With others it would have other bits."""
-    for epoch in ledger.metrics_epochs(stage.stage_id):
+def settings_before(ledger: Ledger, stage: Stage, epochs: list[int]) -> dict[str, Any]:
+    """What the stage started with, empty if it never did: its ``threads``, and whether it is
+    ``compiled``. With others it would have other bits. epochs: those that have metrics."""
+    for epoch in epochs:
         try:
-            return ledger.read_metrics(stage.stage_id, epoch)[name]
-        except (FileNotFoundError, KeyError, ValueError):  # damaged: another epoch knows it too
+            metrics = ledger.read_metrics(stage.stage_id, epoch)
+        except (FileNotFoundError, ValueError):  # damaged: another epoch knows it too
             continue
-    return None
+        return {name: metrics[name] for name in ("threads", "compiled") if name in metrics}
+    return {}
 
 
-def is_compiled(job: Job, runtime: Runtime, ledger: Ledger, task: Task) -> bool:
-    """As the stage was when it started; else as the runtime asks, by the stage's whole length.
+def is_compiled(job: Job, runtime: Runtime, task: Task) -> bool:
+    """Of a stage that begins: as the runtime asks, by the stage's whole length.
 
     Only where all batches have one shape: for each other one all would be compiled again.
     """
-    before = setting_before(ledger, job.stage, "compiled")
-    if before is not None:
-        return bool(before)
     updates = job.stage.train_epochs * task.steps_per_epoch
     return task.records and is_worth_it(runtime.compile, updates)
 
@@ -300,9 +301,9 @@ def begin_(run: StageRun) -> None:
     save_point(run, metrics)
 
 
-def adopt_(run: StageRun, epochs: list[int]) -> None:
+def adopt_(run: StageRun, epochs: list[int], rows: list[int]) -> None:
     """Save what was given of a trained network at these epochs as rewind points, and write their
-    rows. Nothing is trained, and the optimizer has no state."""
+    rows, unless they are there. Nothing is trained, and the optimizer has no state."""
     metrics: dict[str, Any] = dict.fromkeys(("pruned_accuracy", *RECALIBRATED))
     for epoch in epochs:
         digest = run.stage.protocol.given[epoch]
@@ -311,7 +312,7 @@ def adopt_(run: StageRun, epochs: list[int]) -> None:
             load_weights_(run.network, weights, "the stage")
         run.epoch = epoch
         save_point(run, metrics)
-        write_late_row(run)
+        write_late_row(run, rows)
     run.epoch = 0
 
 
@@ -621,9 +622,9 @@ def drop_needless(run: StageRun, epoch: int) -> None:
         run.ledger.drop_point(run.stage.stage_id, epoch)
 
 
-def write_late_row(run: StageRun) -> None:
-    """The row of the epoch that the run starts at, if it is wanted and was never written."""
-    stage_id = run.stage.stage_id
-    if run.epoch in set(run.job.row_epochs).difference(run.ledger.row_epochs(stage_id)):
+def write_late_row(run: StageRun, rows: list[int]) -> None:
+    """The row of the epoch that the run starts at, if it is wanted and was never written. rows: the
+    lengths that have one."""
+    if run.epoch in set(run.job.row_epochs).difference(rows):
         metrics = run.metrics(run.epoch)
         write_row(run, run.epoch, metrics)

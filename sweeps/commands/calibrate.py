@@ -131,7 +131,7 @@ def calibrate_on(address: str, settings: tuple[Any, ...]) -> list[Measured]:
     """On a node of a cluster: a whole GPU of it, or its CPU."""
     import ray
 
-    from sweeps.run.tune import start_ray
+    from sweeps.run.ray_start import start_ray
 
     start_ray(address)
     remote = ray.remote(num_gpus=int(settings[-1] == "cuda"))(calibrate)

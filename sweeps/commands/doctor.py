@@ -23,7 +23,7 @@ from rewind_ray.command_line import DONE, FAILED, make_console
 from rewind_ray.store.files import delete, delete_folder, list_names, read_bytes, write_atomically
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.store.opening import free_bytes
-from sweeps.run.provenance import code_digest
+from sweeps.run.provenance import packages_digest
 from sweeps.run.ray_access import token_path
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pandas", "pyarrow")
@@ -54,7 +54,7 @@ def facts_of_node(storage: str) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "python": platform.python_version(),
-        "code": code_digest(),
+        "code": packages_digest(),
         "packages": {name: version_of(name) for name in PACKAGES},
         "cores": len(os.sched_getaffinity(0)),
         "omp_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -286,7 +286,7 @@ def examine_cluster(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from sweeps.run.tune import start_ray
+    from sweeps.run.ray_start import start_ray
 
     start_ray(address)
     nodes = {

@@ -3,6 +3,7 @@
 launch           what every command does: plan, train what is missing, show the results
 dispatcher       hands out the stages that are ready, longest chain first
 tune_searcher    the dispatcher behind Tune's Searcher interface
+ray_start        starts Ray, or connects to it
 tune             runs of Tune over the graph
 capacity         what a cluster has room for, and what it can still start
 live_view        progress on a terminal, or as plain lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -34,7 +36,7 @@ from sweeps.run.dispatcher import Dispatcher, State
 from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
 from sweeps.run.notify import check_command
-from sweeps.run.provenance import code_digest, git_commit
+from sweeps.run.provenance import git_commit, packages_digest
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
 
@@ -122,7 +124,7 @@ def train(
     sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
     console.print("Starting Ray; this takes some seconds, on a slow disk a minute.", style="dim")
-    listen_on_loopback(options.address)
+    start_ray_early(options, len(graph))
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
@@ -143,6 +145,24 @@ def train(
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
+
+
+def start_ray_early(options: Options, stages: int) -> None:
+    """Start a Ray for this sweep alone before Tune is imported: its workers import meanwhile what
+    they need. stages: of the sweep."""
+    listen_on_loopback(options.address)
+    if options.address == "local":
+        from sweeps.run.ray_start import start_ray
+
+        start_ray(options.address, preload=uses_all_workers(options, stages))
+
+
+def uses_all_workers(options: Options, stages: int) -> bool:
+    """Whether there is a stage for each of the workers that Ray starts, one a CPU: one that never
+    gets a stage mustn't fill memory with torch."""
+    on_cpu = options.gpus_per_trial == "0" or not torch.cuda.is_available()
+    at_once = min(stages, options.max_concurrent or stages)
+    return on_cpu and options.threads == 1 and at_once >= (os.cpu_count() or 1)
 
 
 def runtime_of(sweep: Sweep, options: Options) -> Runtime:
@@ -168,7 +188,7 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
 
     Warns if the sweep was begun with other code, whose numbers may differ.
     """
-    code = code_digest()
+    code = packages_digest()
     before = record_before(ledger, sweep.name)
     earlier = before["code"]
     if earlier and earlier[-1] != code:

@@ -19,7 +19,7 @@ COMMIT = re.compile(r"[0-9a-f]{40,64} ([0-9a-f]{12})[0-9a-f]{28,52} ")
 """Start of its lines: the commit before, and the new one."""
 
 
-def code_digest(root: Path = ROOT) -> str:
+def packages_digest(root: Path = ROOT) -> str:
     """Digest of the modules of all our packages in a folder."""
     digest = hashlib.sha256()
     for package in PACKAGES:
@@ -36,7 +36,7 @@ def git_commit(root: Path = ROOT) -> str:
     """
     if described := described_by_git(root):
         return described
-    digest = f"code.{code_digest(root)}"
+    digest = f"code.{packages_digest(root)}"
     try:
         commits = COMMIT.findall((root / COMMITS).read_text(errors="replace"))
     except OSError:

@@ -12,14 +12,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the sweep has its own
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "120")  # sweeps continue from the ledger
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # verbose=0 then means silence
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from pyarrow import fs
@@ -28,7 +26,6 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
-from rewind_ray.command_line import WRONG_USAGE
 from rewind_ray.errors import UserError
 from rewind_ray.store.leases import Heartbeat, Watch, this_driver
 from rewind_ray.training.failures import is_full
@@ -43,9 +40,8 @@ from sweeps.run.draining import set_aside
 from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
 from sweeps.run.notify import Notifier
-from sweeps.run.own_code import runtime_env
-from sweeps.run.ray_access import check_address, keep_token_private
-from sweeps.run.ray_watch import RayWatch, end_process, own_node_trouble
+from sweeps.run.ray_start import start_ray
+from sweeps.run.ray_watch import RayWatch, own_node_trouble
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
 from sweeps.run.tune_searcher import MAX_FAILURES, WORKER_GONE, StageSource, TuneSearcher
@@ -61,53 +57,6 @@ NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=Fals
 to it would take Tune seven requests to an object store, more than the epoch itself."""
 RESTARTS = 3
 """Restarts in a row, without a finished stage between them, of a Ray started for the sweep."""
-CONNECT_LOOKS = 40
-"""Seconds, about, in which a cluster has to answer; it takes a few."""
-
-
-def start_ray(address: str) -> None:
-    """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
-
-    Workers get the user's own modules that this process has imported. Raises UserError for an
-    ``address`` that can't be used.
-    """
-    check_address(address)
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if environment := runtime_env(address):
-        quiet["runtime_env"] = environment
-    if address == "local":
-        ray.init(address="local", include_dashboard=False, **quiet)
-    else:
-        connect(address, quiet)
-    keep_token_private()
-
-
-def connect(address: str, quiet: dict[str, Any]) -> None:
-    """Raises UserError where no cluster answers; Ray alone would try for a quarter of an hour."""
-    advice = "start it (ray start --head), give another --address, or leave it out"
-    silence = f"no Ray answers at --address {address}; {advice}"
-    watch = RayWatch(
-        never,
-        lambda _: print(f"error: {silence}", file=sys.stderr),
-        end=partial(end_process, WRONG_USAGE),
-        silent_looks=CONNECT_LOOKS,
-    )
-    try:
-        with watch:
-            ray.init(address=address, **quiet)
-    except KeyboardInterrupt:
-        if watch.ended is None:
-            raise
-        raise UserError(silence) from None
-    except ConnectionError as error:
-        raise UserError(f"can't connect to Ray at --address {address}: {error}; {advice}") from None
-
-
-def never() -> None:
-    """No sign of Ray's life, until it is connected to."""
-    raise TimeoutError
 
 
 def train_graph(

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from analysis.table.rows import read_rows
-from sweeps.run.provenance import COMMITS, code_digest
+from sweeps.run.provenance import COMMITS, packages_digest
 from tests.cluster.configs import ROOT, load
 from tests.cluster.hosts import ADDRESSES, HOME, SHARED, Machine, machines, why_not
 
@@ -187,7 +187,7 @@ def test_a_sweep_on_two_hosts(tmp_path: Path) -> None:
 
     on_cluster, on_one = rows(shared / "rewind-ray"), rows(tmp_path / "laptop/tmp/alone")
     assert len(on_cluster) == STAGES
-    assert set(on_cluster["git_commit"]) == {f"{git('HEAD')[:12]}+code.{code_digest()}"}
+    assert set(on_cluster["git_commit"]) == {f"{git('HEAD')[:12]}+code.{packages_digest()}"}
     on_cluster = on_cluster[on_cluster["seed"] == 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         on_cluster.drop(columns=OF_THE_RUN), on_one.drop(columns=OF_THE_RUN), check_exact=True

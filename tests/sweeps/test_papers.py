@@ -12,7 +12,7 @@ from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Runtime
 from rewind_ray.training.stage import run_stage
 from sweeps import renda2020, wang2023
-from sweeps.algorithm1 import Algorithm, accuracy_drop, algorithm1, answers
+from sweeps.algorithm1 import Algorithm, algorithm1, answers, drop_from_dense
 from sweeps.commands.list import catalogue, list_command
 from sweeps.options import Options
 from sweeps.plan.graph import build_graph
@@ -168,7 +168,7 @@ def run_chain(storage, limit, steps=4):
     dispatcher = Dispatcher(
         build_graph([end]),
         ledger,
-        lambda stage, row: limit is not None and accuracy_drop(ledger, stage, row) > limit,
+        lambda stage, row: limit is not None and drop_from_dense(ledger, stage, row) > limit,
     )
     while (node := dispatcher.next_ready()) is not None:
         run_stage(node.job, Runtime(storage=str(storage)))
@@ -187,7 +187,7 @@ def test_a_chain_stops_after_the_first_level_that_is_too_low(storage):
     dispatcher, end = run_chain(storage, None)
     ledger = dispatcher.ledger
     drops = [
-        accuracy_drop(ledger, stage, ledger.read_row(stage.stage_id, stage.train_epochs))
+        drop_from_dense(ledger, stage, ledger.read_row(stage.stage_id, stage.train_epochs))
         for stage in end.chain
     ]
     limit = max(drops[1:]) - 1e-9

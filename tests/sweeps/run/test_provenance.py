@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.run.provenance import COMMITS, PACKAGES, code_digest, git_commit
+from sweeps.run.provenance import COMMITS, PACKAGES, git_commit, packages_digest
 
 WHO = ("-c", "user.name=one", "-c", "user.email=one@example.org")
 
@@ -55,23 +55,23 @@ def test_a_copy_with_the_log_of_commits_is_its_commit_and_digest(
     copy = tmp_path / "copy"
     for package in PACKAGES:
         shutil.copytree(checkout / package, copy / package)
-    assert git_commit(copy) == f"code.{code_digest(checkout)}"
+    assert git_commit(copy) == f"code.{packages_digest(checkout)}"
     shutil.copy(checkout / ".git/logs/HEAD", copy / COMMITS)
-    assert git_commit(copy) == f"{second}+code.{code_digest(checkout)}"
+    assert git_commit(copy) == f"{second}+code.{packages_digest(checkout)}"
 
 
 def test_packages_installed_inside_another_repository_are_not_of_its_commit(checkout: Path) -> None:
     installed = checkout / ".venv"
     write_packages(installed)
-    assert git_commit(installed) == f"code.{code_digest(installed)}"
+    assert git_commit(installed) == f"code.{packages_digest(installed)}"
 
 
 def test_the_digest_covers_every_package_and_only_code(tmp_path: Path) -> None:
     write_packages(tmp_path)
-    seen = [code_digest(tmp_path)]
+    seen = [packages_digest(tmp_path)]
     for package in PACKAGES:
         (tmp_path / package / "inner/code.py").write_text("a = 2\n")
-        seen.append(code_digest(tmp_path))
+        seen.append(packages_digest(tmp_path))
     assert len(set(seen)) == 1 + len(PACKAGES)
     (tmp_path / "sweeps/notes.txt").write_text("no code")
-    assert code_digest(tmp_path) == seen[-1]
+    assert packages_digest(tmp_path) == seen[-1]
