@@ -190,6 +190,8 @@ def _medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 # Ids
+
+
 def is_in(ids: pd.Series, known: pd.Series) -> NDArray[np.bool_]:
     """Which of these texts are among the ``known``; a missing one isn't. ``Series.isin`` makes a
     Python object of every known one."""
