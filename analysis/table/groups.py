@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import overload
-
 import numpy as np
 import pandas as pd
 import pyarrow
@@ -81,7 +79,7 @@ def _joint(numbers: pd.Series, columns: tuple[pd.Series, ...]) -> NDArray[np.int
         joint *= base
         joint += digits
         size *= base
-    return joint
+    return np.asarray(joint)
 
 
 def _digits(column: pd.Series) -> tuple[NDArray[np.integer], int]:
@@ -135,14 +133,6 @@ def in_order(numbers: pd.Series) -> NDArray[np.int64]:
 
 
 # Values of groups
-
-
-@overload
-def grouped(values: pd.Series, numbers: pd.Series) -> pd.api.typing.SeriesGroupBy: ...
-
-
-@overload
-def grouped(values: pd.DataFrame, numbers: pd.Series) -> pd.api.typing.DataFrameGroupBy: ...
 
 
 def grouped(

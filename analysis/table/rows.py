@@ -243,4 +243,4 @@ def shared_first_levels(rows: pd.DataFrame) -> NDArray[np.int64]:
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
     keys = pd.MultiIndex.from_frame(rows[["stage_id", "search_cost_epochs"]].take(first))
-    return first[keys.isin(continued)]
+    return np.asarray(first[keys.isin(continued)])
