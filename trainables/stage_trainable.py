@@ -71,7 +71,7 @@ class StageTrainable(tune.Trainable):
         An exception is reported as text, see ``Failure``. One that would recur at every try ends
         the trial, and so does a lack of memory, after which the Tune searcher gives the stage more.
         Any other is raised at the next step, which gives the trial a new process, unless the driver
-        has given it up by then.
+        has given it up by then; and so is a broken device, else Tune would reuse this process.
         """
         if self._broken is not None:
             broken, self._broken = self._broken, None
@@ -118,7 +118,8 @@ class StageTrainable(tune.Trainable):
         begun = time.monotonic()
         if self._run is None:
             if broken := self._broken_device():
-                return {"done": True, "node_failure": broken, "node": this_node()}
+                self._broken = RuntimeError(broken)
+                return {"done": False, "node_failure": broken, "node": this_node()}
             stage = described(self._ledger(), self.config["stage_id"])
             if (owner := self._claimed()) != self.config["driver"]:
                 return {"done": True, "elsewhere": owner}

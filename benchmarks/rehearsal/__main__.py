@@ -98,7 +98,7 @@ def sweep(seeds: int, levels: int) -> tuple[str, ...]:
     return (
         *(sys.executable, "-m", "sweeps.compare", "--dataset", "digits"),
         *("--network", "digits_resnet", "--protocol", "digits", "--train-examples", "128"),
-        *("--batch-size", "64", "--epochs", "8", "--drops", "4", "6", "--rewind-epoch", "3"),
+        *("--batch-size", "64", "--epochs", "6", "--drops", "4", "5", "--rewind-epoch", "3"),
         *("--methods", "finetune", "weight_rewind", "lr_rewind", "--fraction", "0.5"),
         *("--levels", f"{levels}", "--seeds", f"{seeds}"),
     )
@@ -182,7 +182,7 @@ class Rehearsal:
 
 
 def main(
-    seeds: int = 5, levels: int = 4, folder: str | None = None, idle_minutes: float = 1.0
+    seeds: int = 4, levels: int = 5, folder: str | None = None, idle_minutes: float = 1.0
 ) -> None:
     """Exit code 1 if anything was lost, given up, or not as the status said.
 
@@ -239,8 +239,8 @@ def main(
             start_head(rehearsal, root, idle_minutes)
             with cloud:
                 rehearse(rehearsal, sweep(seeds, levels))
+                undisturbed(laptop, env, sweep(seeds, levels), say)  # while machines are idle
                 scale_down(rehearsal, idle_minutes)
-                undisturbed(laptop, env, sweep(seeds, levels), say)
                 compare(rehearsal)
     if rehearsal.wrong:
         sys.exit("error: " + "; ".join(rehearsal.wrong))

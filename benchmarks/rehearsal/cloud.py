@@ -21,17 +21,16 @@ STORE_BYTES = 80_000_000
 JOIN_SECONDS = 600.0
 LOOK_SECONDS = 0.5
 BROKEN = """
-import importlib.abc
-import importlib.util
 import sys
+from importlib.machinery import PathFinder
 
 
-class Broken(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
+class Broken:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
         if name != "torch":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name, path, target)
         load = spec.loader.exec_module
 
         def load_broken(torch):
@@ -43,9 +42,10 @@ class Broken(importlib.abc.MetaPathFinder):
         return spec
 
 
-sys.meta_path.insert(0, Broken())
+sys.meta_path.insert(0, Broken)
 """
-"""sitecustomize.py of a machine whose device multiplies wrongly."""
+"""sitecustomize.py of a machine whose device multiplies wrongly. It doesn't import torch by itself:
+Ray ends a worker that hasn't reported within a minute, and that alone may take as long here."""
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ summary          the table and figure at the end
 provenance       version of the code
 ray_access       who can reach Ray: its token, its interfaces
 cluster_watch    what the autoscaler starts and refuses, the cost, and a sweep's limits
+start_watch      notices machines on which workers never start
 draining         takes a node out of a cluster
 processes        of this machine, from /proc
 ray_watch        notices that Ray itself has ended

@@ -42,6 +42,7 @@ from sweeps.run.live_view import LiveView
 from sweeps.run.notify import Notifier
 from sweeps.run.ray_start import start_ray
 from sweeps.run.ray_watch import RayWatch, own_node_trouble
+from sweeps.run.start_watch import StartWatch, end_worker, machine_of, starting_workers
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
 from sweeps.run.tune_searcher import MAX_FAILURES, WORKER_GONE, StageSource, TuneSearcher
@@ -111,7 +112,8 @@ def train_graph(
     if options.max_cost is not None:
         check_prices(watch)
     limits = Limits(watch=watch, hours=options.max_hours, dollars=options.max_cost)
-    monitor = Monitor(searcher, view, tensorboard, following, limits, failed)
+    start_watch = StartWatch(starting_workers)
+    monitor = Monitor(searcher, view, tensorboard, following, limits, start_watch, failed)
     view.describe_cluster = watch.describe
 
     def says() -> dict[str, Any]:
@@ -281,9 +283,11 @@ class Monitor(tune.Callback):
         tensorboard: TensorBoard,
         trackers: list[tune.Callback],
         limits: Limits,
+        start_watch: StartWatch,
         failed: Callable[[str], None],
     ) -> None:
         self._limits = limits
+        self._start_watch = start_watch
         self.searcher = searcher
         self.view = view
         self.tensorboard = tensorboard
@@ -299,6 +303,7 @@ class Monitor(tune.Callback):
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
+        self._safely("watch over workers that start", self._give_up_on_overdue)
         while self.searcher.settled:
             node = self.searcher.settled.pop()
             self.view.start(node)
@@ -309,7 +314,7 @@ class Monitor(tune.Callback):
             self.view.finished_elsewhere(self.searcher.finished_elsewhere.pop())
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
-        self.searcher.started.add(trial.trial_id)
+        self.searcher.note_start(trial.trial_id)
         node = self._node(trial)
         if node.stage_id not in self.view.running:
             self.view.start(node)
@@ -335,10 +340,6 @@ class Monitor(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
         node = self._node(trial)
-        if node.stage_id in self.searcher.later:  # its node failed its check
-            why = self.searcher.failures[node.stage_id]
-            self.view.defer(node, f"its machine can't train ({why}); trying again elsewhere")
-            return
         self._safely("TensorBoard files", self.tensorboard.finish, node.stage_id)
         self._end(node)
 
@@ -351,8 +352,16 @@ class Monitor(tune.Callback):
 
     def _trying_again(self, node: Node) -> None:
         why = self.searcher.failures.get(node.stage_id, WORKER_GONE)
-        self.view.note(f"{stage_title(node.stage)} failed ({why}); trying again")
+        self.view.note(f"{stage_title(node.stage)} failed: {why}; trying again")
         self.view.pause(node)
+
+    def _give_up_on_overdue(self) -> None:
+        """Machines on which workers don't start get no more stages; theirs go elsewhere."""
+        for worker in self._start_watch.overdue():
+            minutes = self._start_watch.start_seconds / 60
+            where = f"(on {machine_of(worker.node)})"
+            self.searcher.give_up_on(worker.node, f"no worker started in {minutes:g} min {where}")
+            end_worker(worker.actor)
 
     def all_broke_off(self) -> None:
         """Ray has ended: remove all running stages from the view."""

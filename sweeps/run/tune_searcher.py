@@ -34,6 +34,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 """Before the next try of a stage; doubled with each try in a row."""
 NODE_FAILURES = 2
 """Failed checks of a node's device after which it gets no more stages."""
+SILENT_NODES_IN_A_ROW = 10
+"""Nodes on which no worker has started, without a trial that started between them, after which a
+sweep ends: an autoscaler would go on for ever, and each is paid."""
 WORKER_GONE = "its worker is gone"
 """Killed, or lost with its node: it couldn't report why."""
 
@@ -111,6 +114,14 @@ class TuneSearcher(Searcher):
         """To be shown; whoever shows one removes it."""
         self._set_aside = set_aside
         self._node_failures: Counter[str] = Counter()
+        self._broken_nodes: dict[str, tuple[str, str]] = {}
+        """Trial that is about to end with an error -> its node, which failed its check, and why."""
+        self._never_started: list[str] = []
+        """Why, for each trial that is about to end with an error because its worker never started;
+        nobody says which trials these are."""
+        self._silent_nodes: set[str] = set()
+        """Nodes on which workers never started, and which therefore get no more stages."""
+        self._silent_in_a_row = 0
         self._clock = clock
         self._held: Node | None = None
         """A stage taken from the dispatcher and not yet suggested."""
@@ -163,10 +174,18 @@ class TuneSearcher(Searcher):
         self._held = self._held or self._next_node()
         return self._held is not None or not self.ended
 
+    def note_start(self, trial_id: str) -> None:
+        """The worker of a trial has started."""
+        self.started.add(trial_id)
+        self._silent_in_a_row = 0
+
     def note_failure(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record the failure that a trial reports; True if its stage is to be given up."""
         stage_id = self.trials.get(trial_id)
         if stage_id is None:  # the trial has ended
+            return False
+        if broken := result.get("node_failure"):
+            self._broken_nodes[trial_id] = (str(result.get("node")), broken)
             return False
         failure = result.get("failure")
         if not failure:
@@ -188,6 +207,8 @@ class TuneSearcher(Searcher):
         self.trials.clear()
         self.later.clear()
         self.started.clear()
+        self._broken_nodes.clear()
+        self._never_started.clear()
 
     @property
     def wants_another_run(self) -> bool:
@@ -230,11 +251,26 @@ class TuneSearcher(Searcher):
         self._node_failures[node] += 1
         self._try_later(stage_id, self._node_failures[node])
         if self._node_failures[node] == NODE_FAILURES:
-            alone = self._set_aside is None or not self._set_aside(node, why)
-            if alone:
-                self.limit = f"this machine can't train: {why}"
-            else:
-                self.notes.append(f"{why}; this machine gets no more stages")
+            self._put_aside(node, why)
+
+    def give_up_on(self, node: str, why: str) -> None:
+        """The worker of a trial never starts on the node; whoever calls this then ends the worker,
+        and Tune the trial, which is no failure of its stage."""
+        self._never_started.append(why)
+        if node in self._silent_nodes:
+            return
+        self._silent_nodes.add(node)
+        self._silent_in_a_row += 1
+        self._put_aside(node, why)
+        if self._silent_in_a_row >= SILENT_NODES_IN_A_ROW:
+            self.limit = f"{why}, like {SILENT_NODES_IN_A_ROW - 1} machines before it"
+
+    def _put_aside(self, node: str, why: str) -> None:
+        alone = self._set_aside is None or not self._set_aside(node, why)
+        if alone:
+            self.limit = f"this machine can't train: {why}"
+        else:
+            self.notes.append(f"{why}; this machine gets no more stages")
 
     def _next_node(self) -> Node | None:
         if self._source is None:
@@ -267,7 +303,9 @@ class TuneSearcher(Searcher):
     ) -> None:
         """Never raises: an exception here would turn a good trial into a failed one."""
         stage_id = self.trials.pop(trial_id)
+        had_started = trial_id in self.started
         self.started.discard(trial_id)
+        broken_node = self._broken_nodes.pop(trial_id, None)
         owner = (result or {}).get("elsewhere")
         if owner and not error:
             self.dispatcher.defer(stage_id, owner)
@@ -277,9 +315,12 @@ class TuneSearcher(Searcher):
             self.out_of_memory.add(stage_id)
             self.dispatcher.put_back(stage_id)
             return
-        broken = (result or {}).get("node_failure")
-        if broken and not error:
-            self._node_failed(stage_id, str((result or {}).get("node")), broken)
+        if error and broken_node is not None:
+            self._node_failed(stage_id, *broken_node)
+            return
+        if error and not had_started and self._never_started:
+            self.failures[stage_id] = self._never_started.pop(0)
+            self._try_later(stage_id, 1)
             return
         failure = (result or {}).get("failure")
         if details:

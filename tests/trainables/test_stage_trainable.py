@@ -347,13 +347,15 @@ def test_of_one_drivers_workers_only_the_last_that_claimed_writes(graph, tmp_pat
 
 
 def test_a_device_that_fails_its_check_is_the_machines_and_no_stages_failure(graph, tmp_path):
-    """A GPU that isn't there; the stage isn't claimed."""
+    """A GPU that isn't there; the stage isn't claimed, and Tune can't reuse the process."""
     dense = next(iter(graph.values()))
     trainable = StageTrainable(config_of(dense, tmp_path, device="cuda:99"))
     result = trainable.train()
-    assert result["done"] and "cuda:99 can't be used" in result["node_failure"]
+    assert not result["done"] and "cuda:99 can't be used" in result["node_failure"]
     assert "failure" not in result
     assert owner_of(Ledger(str(tmp_path)), dense.stage_id) is None
+    with pytest.raises(RuntimeError, match="cuda:99 can't be used"):
+        trainable.train()
 
 
 def test_a_storage_that_is_not_the_drivers_ends_the_sweep(graph, tmp_path, monkeypatch):

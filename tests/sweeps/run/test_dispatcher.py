@@ -14,7 +14,7 @@ from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
 from sweeps.run.dispatcher import Dispatcher, State
-from sweeps.run.tune_searcher import TuneSearcher
+from sweeps.run.tune_searcher import SILENT_NODES_IN_A_ROW, TuneSearcher
 from tests.sweeps.running import tiny_protocol
 
 
@@ -314,15 +314,21 @@ def test_losses_after_progress_are_not_counted(storage):
     assert run.target_epoch - 1 > 2
 
 
+def fail_check(searcher, name, node):
+    """As the worker of a trial does whose device is broken: it reports, and then it ends."""
+    searcher.suggest(name)
+    broken = {"done": False, "node_failure": "cuda can't be used", "node": node}
+    assert not searcher.note_failure(name, broken)
+    searcher.on_trial_complete(name, error=True)
+
+
 def test_a_node_that_fails_its_check_twice_is_set_aside_and_no_stage_is_given_up(storage):
     clock, aside = Clock(), []
     dispatcher, searcher = patient_searcher(
         storage, clock, set_aside=lambda node, why: not aside.append(node)
     )
     for name in "abcd":
-        searcher.suggest(name)
-        broken = {"done": True, "node_failure": "cuda can't be used", "node": "bad"}
-        searcher.on_trial_complete(name, result=broken)
+        fail_check(searcher, name, "bad")
         clock.now += 60
     assert aside == ["bad"]
     assert searcher.limit is None
@@ -333,12 +339,58 @@ def test_a_single_machine_that_fails_its_check_ends_the_sweep(storage):
     clock = Clock()
     dispatcher, searcher = patient_searcher(storage, clock)
     for name in "ab":
-        searcher.suggest(name)
-        broken = {"done": True, "node_failure": "cuda can't be used", "node": "only"}
-        searcher.on_trial_complete(name, result=broken)
+        fail_check(searcher, name, "only")
         clock.now += 60
     assert "cuda can't be used" in searcher.limit
     assert searcher.suggest("c") == TuneSearcher.FINISHED
+    searcher.take_back()
+    assert not dispatcher.counts[State.FAILED] and not dispatcher.counts[State.RUNNING]
+
+
+def never_start(searcher, clock, name, node):
+    """The worker of a trial is given up on, and Ray ends it."""
+    stage_id = searcher.suggest(name)["stage_id"]
+    searcher.give_up_on(node, f"no worker started (on {node})")
+    searcher.on_trial_complete(name, error=True)
+    clock.now += 60
+    return stage_id
+
+
+def test_a_node_on_which_workers_never_start_is_set_aside_and_no_stage_is_given_up(storage):
+    """However often that happens to one stage; a worker that is gone by itself still counts."""
+    clock, aside = Clock(), []
+    dispatcher, searcher = patient_searcher(
+        storage, clock, set_aside=lambda node, why: not aside.append(node)
+    )
+    stages = {never_start(searcher, clock, f"trial {n}", f"node {n // 2}") for n in range(8)}
+    assert len(stages) == 1
+    assert aside == [f"node {n}" for n in range(4)]
+    assert [note for note in searcher.notes if "gets no more stages" in note] == searcher.notes
+    assert searcher.limit is None and not searcher.lost
+    for name in "abc":
+        lose(searcher, clock, name)
+    assert dispatcher.states[stages.pop()] == State.FAILED
+
+
+def test_machines_on_which_no_worker_starts_are_not_bought_for_ever(storage):
+    """A trial that starts between them begins a new count."""
+    clock = Clock()
+    _, searcher = patient_searcher(storage, clock, set_aside=lambda node, why: True)
+    for number in range(2 * SILENT_NODES_IN_A_ROW - 1):
+        assert searcher.limit is None
+        never_start(searcher, clock, f"trial {number}", f"node {number}")
+        if number == SILENT_NODES_IN_A_ROW - 2:
+            searcher.suggest("good")
+            searcher.note_start("good")
+    assert f"node {2 * SILENT_NODES_IN_A_ROW - 2}" in searcher.limit
+
+
+def test_a_single_machine_on_which_no_worker_starts_ends_the_sweep(storage):
+    clock = Clock()
+    dispatcher, searcher = patient_searcher(storage, clock)
+    never_start(searcher, clock, "a", "only")
+    assert "no worker started (on only)" in searcher.limit
+    assert searcher.suggest("b") == TuneSearcher.FINISHED
     searcher.take_back()
     assert not dispatcher.counts[State.FAILED] and not dispatcher.counts[State.RUNNING]
 
