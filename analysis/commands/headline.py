@@ -11,6 +11,7 @@ from analysis.commands.options import AMOUNT, Json, Rows
 from analysis.questions.headline import (
     CURVE,
     NO_DROP,
+    OF_SEEDS,
     SMALL_DROP,
     costs_at_headlines,
     headlines_of,
@@ -76,7 +77,7 @@ def headline_command(
         raise UserError("--max-drops needs a drop, as in 0.5pt or 0.005")
     drops = tuple(difference_of(drop, "--max-drops", zero=True) for drop in max_drops)
     rows = of_networks(read_rows(source), networks)
-    points, trials = points_and_trials(rows)
+    points, trials = points_and_trials(rows, OF_SEEDS)
     lines = headlines_of(points, trials, drops)
     one_shot = points[
         (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")

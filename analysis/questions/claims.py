@@ -90,10 +90,11 @@ def in_safe_zone(*methods: str) -> Pick:
         if one_shot.empty:
             return one_shot
         at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
+        at_headlines = at_headlines[at_headlines["method"].isin(methods)]
         at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
         share = at_headlines["retrain_epochs"] / at_headlines["dense_epochs"]
         inside = share.between(*SAFE_ZONE).fillna(False)
-        return at_headlines[at_headlines["method"].isin(methods) & inside]
+        return at_headlines[inside]
 
     return pick
 
@@ -115,8 +116,8 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     """
 
     def pick(points: pd.DataFrame) -> pd.DataFrame:
-        rated = points.assign(rate=points["retrain_lr"], variant=_starts(points))
-        rated = rated[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
+        rated = points[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
+        rated = rated.assign(rate=rated["retrain_lr"], variant=_starts(rated))
         among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
         rated = rated.assign(top=among["rate"].transform("max"))
         return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
@@ -195,6 +196,10 @@ OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method
 """What a verdict is about."""
 
 
+OF_JUDGED = ["baseline_id", "seed", "test_accuracy", "trials", "source", "test_accuracy_std"]
+"""Columns of the trials that verdicts rest on."""
+
+
 def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every claim in every scenario, and the points that the verdicts rest on.
 
@@ -236,11 +241,12 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
 
 
 def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Points and the rows they are of, as ``pruned_rows`` has them; ``point`` is a point's number.
+    """Points and the trials they are of, with OF_JUDGED and ``dense``; ``point`` is a point's
+    number.
 
     Of the points the ``density`` is that of their level, so that methods meet.
     """
-    points, trials = points_and_trials(rows)
+    points, trials = points_and_trials(rows, OF_JUDGED)
     trials = trials.assign(dense=known_dense(trials))
     points = with_step(points.assign(point=np.arange(len(points))))
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
@@ -275,8 +281,11 @@ def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
 
 def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """The mean difference of each comparison; lines with published sums of trials take the sums."""
-    summed = sums_up(trials).groupby(trials["point"]).any()
-    by_sum = lines["point"].map(summed) | lines["point_other"].map(summed)
+    there = np.zeros(int(trials["point"].max()) + 1, dtype=bool)
+    there[lines[["point", "point_other"]].to_numpy()] = True
+    trials = trials[there[trials["point"]]]
+    summed = trials.loc[sums_up(trials), "point"].unique()
+    by_sum = lines["point"].isin(summed) | lines["point_other"].isin(summed)
     by_sum = by_sum.groupby(lines["comparison"]).transform("any")
     sides = [
         lines.loc[~by_sum, ["comparison", point]]

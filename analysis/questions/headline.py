@@ -25,6 +25,9 @@ CURVE = [*PANEL, "criterion", "variant", "method", "step"]
 
 REWINDINGS = ["weight_rewind", "lr_rewind"]
 
+OF_SEEDS = ["seed", "accuracy_change", "trials", "source", "test_accuracy_std"]
+"""Columns of the trials that headlines are made of."""
+
 OF_ZONE = [*PANEL, "criterion", "variant", "max_drop"]
 """Of the rewinding safe zone."""
 
@@ -49,13 +52,14 @@ def headlines(rows: pd.DataFrame, max_drops: tuple[float, ...]) -> pd.DataFrame:
     FLOPs over this point's, at the same compression (their App. F). A curve that never stays
     within the drop has no compression.
     """
-    return headlines_of(*points_and_trials(rows), max_drops)
+    return headlines_of(*points_and_trials(rows, OF_SEEDS), max_drops)
 
 
 def headlines_of(
     points: pd.DataFrame, trials: pd.DataFrame, max_drops: tuple[float, ...]
 ) -> pd.DataFrame:
-    """The same of what ``points_and_trials`` returns."""
+    """The same of what ``points_and_trials`` returns, of trials the columns OF_SEEDS."""
+    is_chosen = np.zeros(len(points), dtype=bool)
     points = with_step(choose_retrain_epochs(points.assign(point=np.arange(len(points)))))
     points = points.assign(curve=group_numbers(points, CURVE))
     tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
@@ -66,8 +70,10 @@ def headlines_of(
         raise BadRows("no pruned row has both a test_accuracy and a baseline_test_accuracy")
     chosen["speedup_over_finetune"] = chosen["speedup"] / speedup_of(chosen, "finetune")
     of_chosen = chosen.set_index("point")[["curve", "compression_ratio", "furthest"]]
-    single = trials[~sums_up(trials)]
-    single = single[["point", "seed", "accuracy_change"]].join(of_chosen, on="point", how="inner")
+    is_chosen[chosen["point"]] = True
+    single = trials[is_chosen[trials["point"]]]
+    single = single.loc[~sums_up(single), ["point", "seed", "accuracy_change"]]
+    single = single.join(of_chosen, on="point")
     found = [
         _highest(chosen, drop).merge(_of_seeds(single, drop), on="curve", how="left")
         for drop in max_drops

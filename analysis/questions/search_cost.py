@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from analysis.table.groups import group_numbers, is_in, places_in
+from analysis.table.groups import grouped
 from analysis.table.points import PANEL, points_of, sums_up
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,11 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
     if sums:
         log.warning("how many epochs sharing saved is unknown: %d rows sum up trials", sums)
         return None
-    ancestors = pd.concat([rows["parent_id"], rows["baseline_id"].drop_duplicates()]).dropna()
-    absent = ancestors[~is_in(ancestors, rows["stage_id"])].nunique()
+    # numbered in order of appearance, so that an ancestor without a row comes after all stages
+    ids = pd.concat([rows[name] for name in ("stage_id", "baseline_id", "parent_id")])
+    stage, baseline, parent = np.split(pd.factorize(ids)[0], 3)
+    last = stage.max(initial=-1)
+    absent = len(np.union1d(baseline[baseline > last], parent[parent > last]))
     if absent or rows["search_cost_epochs"].isna().any():
         log.warning(
             "how many epochs sharing saved is unknown: %s",
@@ -54,10 +58,8 @@ def sharing_of(rows: pd.DataFrame) -> Sharing | None:
             else "some rows have no search_cost_epochs",
         )
         return None
-    stage = group_numbers(rows, ["stage_id"])
-    lengths = rows["train_epochs"].groupby(stage).agg(["min", "max"])
-    baseline = stage.to_numpy()[places_in(rows["baseline_id"], rows["stage_id"])]
-    shortest = lengths["min"].take(baseline).set_axis(rows.index)
+    lengths = grouped(rows["train_epochs"], pd.Series(stage))
+    shortest = pd.Series(lengths.min().to_numpy()[baseline], rows.index)
     dense_epochs = rows["train_epochs"].where(rows["level"] == 0, shortest)
     alone = dense_epochs + rows["search_cost_epochs"]
-    return Sharing(epochs_trained=int(lengths["max"].sum()), epochs_alone=int(alone.sum()))
+    return Sharing(epochs_trained=int(lengths.max().sum()), epochs_alone=int(alone.sum()))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+
+from analysis.table.groups import group_numbers, grouped
 
 OF_ONE_T = ["network", "dataset", "protocol"]
 """What has one T: it is a setting of the protocol."""
@@ -15,10 +18,11 @@ def dense_epochs_of_rows(rows: pd.DataFrame) -> pd.Series:
     same network, data and protocol. Without these the longest dense row there has it: a network
     that was pruned early may have a shorter row too.
     """
-    place = [rows[name] for name in OF_ONE_T]
+    place, baseline = group_numbers(rows, OF_ONE_T), group_numbers(rows, ["baseline_id"])
     rewound = (rows["rewind_epoch"] + rows["retrain_epochs"]).astype("float64")
     dense = rows["train_epochs"].astype("float64").where(rows["level"] == 0)
-    found = rewound.groupby(rows["baseline_id"]).transform("max")
-    for said, among in ((rewound, place), (dense, place), (dense, rows["baseline_id"])):
-        found = found.fillna(said.groupby(among, dropna=False).transform("max"))
+    found = pd.Series(np.nan, rows.index)
+    for said, among in ((rewound, baseline), (rewound, place), (dense, place), (dense, baseline)):
+        if said.notna().any() and found.isna().any():
+            found = found.fillna(grouped(said, among).transform("max"))
     return found

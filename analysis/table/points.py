@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 
 from analysis.table.columns import BadRows
 from analysis.table.details import SAME_IN_A_POINT
-from analysis.table.groups import first_lines, group_numbers, medians, refined
+from analysis.table.groups import (
+    any_repeated,
+    as_texts,
+    coded,
+    first_lines,
+    first_lines_with,
+    group_numbers,
+    grouped,
+    medians,
+    refined,
+)
 from analysis.table.lengths import dense_epochs_of_rows
-from analysis.table.rows import OF_FIRST_LEVELS, with_shared_first_levels
+from analysis.table.rows import ITERATIVE, shared_first_levels
 from analysis.table.spreads import spread_kinds
 
 log = logging.getLogger(__name__)
@@ -52,6 +65,20 @@ MEDIANS = [
 ]
 """Measured: missing where a trial diverged."""
 
+TEXTS = [*PANEL, "criterion", "method", "variant", "baseline_id", "status", "source"]
+
+OF_TRIALS = list(
+    dict.fromkeys(
+        [
+            *POINT,
+            *(name for name in MEDIANS if name != "accuracy_change"),
+            *("seed", "status", "source", "trials", "compression_ratio", "dense_epochs"),
+            *("test_accuracy_low", "test_accuracy_high", "test_accuracy_std"),
+        ]
+    )
+)
+"""Columns that points are computed from."""
+
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a point: the columns of POINT, knobs, and medians over seeds under the rows' names.
@@ -65,44 +92,53 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises BadRows if no row is of a pruned network, or several of one point have the same seed.
     """
-    return points_and_trials(rows)[0]
+    return _points(rows, _trials(rows))[0]
 
 
-def points_and_trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def points_and_trials(
+    rows: pd.DataFrame, of_trials: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The points, and the rows that they are of: those of ``pruned_rows``, with the column
-    ``point``, the position of its point. Raises BadRows as ``points_of`` does."""
-    trials, number = _trials(rows)
-    _refuse_mixed_rows(trials, number)
+    ``point``, the position of its point. Raises BadRows as ``points_of`` does.
+
+    of_trials: the columns wanted of these rows, all by default. To pick all 80 out of a million
+    rows takes longer than the points do.
+    """
+    trials = _trials(rows)
+    points, position = _points(rows, trials)
+    wanted = trials.columns(rows, of_trials)
+    return points, wanted.assign(point=position[trials.number.to_numpy()])
+
+
+def _points(rows: pd.DataFrame, trials: _Trials) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """The points in order, and where each number of a point went."""
+    _refuse_mixed_rows(rows, trials)
+    number, computed = trials.number, trials.computed
     firsts = first_lines(number)
-    groups = trials.groupby(number)
+    groups = grouped(computed, number)
     accuracy = groups["test_accuracy"]
     middle = medians(
-        trials[["compression_ratio", "dense_epochs", *MEDIANS, "test_accuracy_std"]], number
+        computed[["compression_ratio", "dense_epochs", *MEDIANS, "test_accuracy_std"]], number
     )
-    points = pd.concat(
-        [
-            *(_firsts(trials[name], firsts, number) for name in [*POINT, *SAME_IN_A_POINT]),
-            middle.drop(columns="test_accuracy_std"),
-            groups["test_accuracy_min"].min(),
-            groups["test_accuracy_max"].max(),
-            _firsts(trials["spread_kind"], firsts, number),
-            accuracy.mean().rename("test_accuracy_mean"),
-            accuracy.std().fillna(middle["test_accuracy_std"]).rename("test_accuracy_std"),
-            groups[["n_seeds", "n_diverged"]].sum(),
-        ],
-        axis="columns",
-    ).sort_values(POINT)
+    deviation = accuracy.std().set_axis(middle.index)
+    points = pd.DataFrame(
+        {
+            **{name: computed[name].array.take(firsts) for name in POINT},
+            **{name: _firsts(rows[name], trials, firsts) for name in SAME_IN_A_POINT},
+            **middle.drop(columns="test_accuracy_std"),
+            "test_accuracy_min": groups["test_accuracy_min"].min().array,
+            "test_accuracy_max": groups["test_accuracy_max"].max().array,
+            "spread_kind": computed["spread_kind"].array.take(firsts),
+            "test_accuracy_mean": accuracy.mean().array,
+            "test_accuracy_std": deviation.fillna(middle["test_accuracy_std"]),
+            **{name: groups[name].sum().array for name in ("n_seeds", "n_diverged")},
+        }
+    ).sort_values(POINT)  # texts as categories: they are sorted already
+    texts = points.columns[points.dtypes == "category"]
+    points = points.assign(**{name: as_texts(points[name]) for name in texts})
     position = np.empty(len(points), dtype=np.int64)
     position[points.index] = np.arange(len(points))
-    return points.reset_index(drop=True), trials.assign(point=position[number])
-
-
-def _firsts(values: pd.Series, firsts: NDArray[np.int64], number: pd.Series) -> pd.Series:
-    """The first value that is there, of each group."""
-    missing = values.isna()
-    if missing.any() and not missing.all():
-        return values.groupby(number).first()
-    return values.iloc[firsts].reset_index(drop=True)
+    return points.reset_index(drop=True), position
 
 
 def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -112,26 +148,62 @@ def pruned_rows(rows: pd.DataFrame) -> pd.DataFrame:
     ``accuracy_change``, ``n_seeds``, ``n_diverged``, and the spread that a published row states.
     What a diverged trial measured is NaN. Raises BadRows if there are none.
     """
-    return _trials(rows)[0]
+    return _trials(rows).columns(rows)
 
 
-def _trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """``pruned_rows``, and for each the number of its point."""
-    pruned = with_shared_first_levels(rows.assign(dense_epochs=dense_epochs_of_rows(rows)))
-    pruned = pruned[pruned["level"] > 0].reset_index(drop=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Trials:
+    """``pruned_rows`` as positions in the table that they are of, so that what is in a million of
+    its lines is copied only if somebody wants it."""
+
+    lines: NDArray[np.int64]
+    """Positions."""
+    computed: pd.DataFrame
+    """The columns that aren't the table's, or that differ from it; texts as categories."""
+    number: pd.Series
+    """Of their point."""
+
+    def columns(self, rows: pd.DataFrame, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """rows: the table. names: by default all."""
+        if names is None:
+            names = list(dict.fromkeys([*rows.columns, *self.computed]))
+        return pd.DataFrame({name: self._column(rows, name) for name in names}, copy=False)
+
+    def _column(self, rows: pd.DataFrame, name: str) -> ExtensionArray:
+        if name not in self.computed:
+            return rows[name].array.take(self.lines)
+        values = self.computed[name]
+        is_text = isinstance(values.dtype, pd.CategoricalDtype)
+        return as_texts(values).array if is_text else values.array
+
+
+def _firsts(values: pd.Series, trials: _Trials, firsts: NDArray[np.int64]) -> ExtensionArray:
+    """The first value that is there, of each point. firsts: its first line."""
+    there = values.notna().to_numpy()
+    if not there.all() and there.any():
+        firsts = first_lines_with(there[trials.lines], trials.number)
+    return values.array.take(trials.lines[firsts])
+
+
+def _trials(rows: pd.DataFrame) -> _Trials:
+    table = coded(rows, TEXTS)
+    table = table.assign(dense_epochs=dense_epochs_of_rows(table))
+    pruned, lines = _picked(table, OF_TRIALS)
     if pruned.empty:
         raise BadRows(f"there is no pruned network among these {len(rows)} rows")
     diverged = pruned["status"] == "diverged"
-    change = pruned["test_accuracy"] - pruned["baseline_test_accuracy"]
     pruned = pruned.assign(
-        accuracy_change=change, prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS)
+        accuracy_change=pruned["test_accuracy"] - pruned["baseline_test_accuracy"],
+        prune_fraction=pruned["prune_fraction"].round(FRACTION_DIGITS),
     )
     pruned[MEDIANS] = pruned[MEDIANS].astype("float64").mask(diverged)
     measured = pruned["test_accuracy"].notna()
     low, high = pruned["test_accuracy_low"], pruned["test_accuracy_high"]
     implied = (high - low) / pruned["trials"].astype("float64").map(WIDTH_OF_80)
-    alike = group_numbers(pruned, POINT[:-1])
-    density = density_levels(pruned, POINT[:-1], alike)
+    number = group_numbers(pruned, POINT[:-1])
+    density = density_levels(pruned, POINT[:-1], number)
+    if pruned["prune_fraction"].isna().any():  # a fraction and a level have one density
+        number = refined(number, density)
     pruned = pruned.assign(
         density=density,
         test_accuracy_min=low.fillna(pruned["test_accuracy"]).where(measured),
@@ -141,7 +213,24 @@ def _trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         n_seeds=pruned["trials"].fillna(1).astype("int64").where(measured, 0),
         n_diverged=diverged.astype("int64"),
     )
-    return pruned, refined(alike, density)
+    return _Trials(lines=lines, computed=pruned, number=number)
+
+
+def _picked(table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """These columns of the pruned networks' rows, shared first levels twice, and their positions.
+
+    table: with ``schedule_kind`` as categories.
+    """
+    copied = shared_first_levels(table)
+    own = np.flatnonzero(table["level"].to_numpy() > 0)
+    lines = np.concatenate([own, copied])
+    picked = {name: table[name].array.take(lines) for name in names}
+    if len(copied):
+        kinds = picked["schedule_kind"]
+        kinds = kinds.add_categories([ITERATIVE] if ITERATIVE not in kinds.categories else [])
+        kinds[len(own) :] = ITERATIVE
+        picked["schedule_kind"] = kinds
+    return pd.DataFrame(picked, copy=False), lines
 
 
 def sums_up(rows: pd.DataFrame) -> pd.Series:
@@ -175,18 +264,18 @@ def density_levels(
     differently, so seeds differ), and densities that differ in the fifth digit. groups: numbers of
     ``within``, where they are at hand.
     """
-    fraction = frame["prune_fraction"].round(FRACTION_DIGITS)
     groups = group_numbers(frame, within) if groups is None else groups
-    asked = refined(groups, fraction, frame["level"])
-    densities = _medians_of(frame["density"], asked).where(fraction.notna(), frame["density"])
-    levels = same_level(densities.to_numpy(), groups.to_numpy())
-    return _medians_of(frame["density"], pd.Series(levels, frame.index))
-
-
-def _medians_of(values: pd.Series, numbers: pd.Series) -> pd.Series:
-    """Each value, replaced by the median of its group."""
-    of_groups = medians(values.to_frame(), numbers).iloc[:, 0]
-    return of_groups.take(numbers.to_numpy()).set_axis(values.index)
+    unknown = frame["prune_fraction"].isna()
+    asked = [frame["prune_fraction"].round(FRACTION_DIGITS), frame["level"]]
+    asked = [column for column in asked if column.name not in within]
+    by_itself = [frame["density"].where(unknown)] if unknown.any() else []
+    alike = refined(groups, *asked, *by_itself)
+    densities = medians(frame[["density"]], alike)
+    levels = same_level(densities["density"].to_numpy(), groups.to_numpy()[first_lines(alike)])
+    if levels.max(initial=-1) + 1 < len(levels):
+        alike = pd.Series(levels[alike], frame.index)
+        densities = medians(frame[["density"]], alike)
+    return densities["density"].take(alike).set_axis(frame.index)
 
 
 def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -223,16 +312,18 @@ def choose_retrain_epochs(points: pd.DataFrame) -> pd.DataFrame:
     alike = group_numbers(points, within)
     rivals = refined(alike, density_levels(points, within, alike))
     measured = points["test_accuracy"].notna()
-    unjudged = (measured & points["val_accuracy"].isna()).groupby(rivals).transform("any")
-    ranked = points.assign(
-        rivals=rivals,
-        judged=points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured),
-        chosen_by=np.where(unjudged, "test_accuracy", "val_accuracy"),
-    ).sort_values(["judged", "retrain_epochs"], ascending=[False, True])
-    chosen = ranked.drop_duplicates("rivals").sort_index()
-    had_choice = chosen["rivals"].map(measured.groupby(rivals).sum()) > 1
-    chosen["chosen_by"] = chosen["chosen_by"].astype("str").where(had_choice)
-    chosen = chosen.drop(columns=["rivals", "judged"]).reset_index(drop=True)
+    unjudged = grouped(measured & points["val_accuracy"].isna(), rivals).transform("any")
+    judged = points["test_accuracy"].where(unjudged, points["val_accuracy"]).where(measured)
+    ranked = pd.DataFrame({"judged": judged, "retrain_epochs": points["retrain_epochs"]})
+    ranked = ranked.reset_index(drop=True).sort_values(list(ranked), ascending=[False, True])
+    worst_first = ranked.index.to_numpy()[::-1]
+    best = np.empty(int(rivals.max()) + 1 if len(rivals) else 0, dtype=np.int64)
+    best[rivals.to_numpy()[worst_first]] = worst_first
+    best.sort()
+    had_choice = grouped(measured, rivals).transform("sum").to_numpy()[best] > 1
+    by = np.where(unjudged.to_numpy()[best], "test_accuracy", "val_accuracy")
+    chosen = points.iloc[best].reset_index(drop=True)
+    chosen = chosen.assign(chosen_by=pd.Series(by, dtype="str").where(had_choice))
     by_test = int((chosen["chosen_by"] == "test_accuracy").sum())
     if by_test:
         log.warning(
@@ -269,13 +360,14 @@ def how_chosen(chosen: pd.DataFrame) -> str:
 
 def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a panel: its dense networks' test accuracy over seeds, each baseline once."""
-    baseline = ["baseline_id", "baseline_test_accuracy"]
-    needed = list(dict.fromkeys([*PANEL, *baseline, "seed", *OF_FIRST_LEVELS]))
-    pruned = with_shared_first_levels(rows[needed])
-    pruned = pruned[(pruned["level"] > 0) & pruned["baseline_test_accuracy"].notna()]
-    each = pruned.iloc[first_lines(group_numbers(pruned, [*PANEL, *baseline]))]
+    table = coded(rows, [*PANEL, "baseline_id"])
+    pruned, _ = _picked(table, [*PANEL, "baseline_id", "baseline_test_accuracy", "seed"])
+    key = group_numbers(pruned, [*PANEL, "baseline_id", "baseline_test_accuracy"])
+    each = pruned.iloc[first_lines(key)]
+    each = each.assign(**{name: as_texts(each[name]) for name in PANEL})
     return (
-        each.groupby(PANEL, dropna=False)
+        each[each["baseline_test_accuracy"].notna()]
+        .groupby(PANEL, dropna=False)
         .agg(
             test_accuracy=("baseline_test_accuracy", "median"),
             test_accuracy_min=("baseline_test_accuracy", "min"),
@@ -286,11 +378,12 @@ def dense_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _refuse_mixed_rows(pruned: pd.DataFrame, number: pd.Series) -> None:
-    each = refined(number, pruned["seed"])
-    if len(first_lines(each)) == len(each):
+def _refuse_mixed_rows(rows: pd.DataFrame, trials: _Trials) -> None:
+    number, seed = trials.number, trials.computed["seed"]
+    if not any_repeated(number, seed):
         return
-    twice = each.duplicated(keep=False)
+    twice = refined(number, seed).duplicated(keep=False)
+    pruned = trials.columns(rows, ["stage_id", "method", "density", "seed"])
     example = pruned[twice & (number == number[twice].iloc[0])]
     example = example[example["seed"] == example["seed"].iloc[0]]
     raise BadRows(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+from numpy.typing import NDArray
 from pyarrow import compute as pc
 from pyarrow import csv as pa_csv
 from pyarrow import fs
@@ -212,31 +213,34 @@ def drop_repeated(rows: pd.DataFrame, origin: str = "the table") -> pd.DataFrame
     return distinct
 
 
-OF_FIRST_LEVELS = ["stage_id", "parent_id", "level", "schedule_kind"]
-OF_FIRST_LEVELS += ["search_cost_epochs", "train_epochs"]
-"""Columns by which shared first levels are found."""
+ITERATIVE = "iterative"
+"""The ``schedule_kind`` of chains of several steps."""
 
 
 def with_shared_first_levels(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows``, and an "iterative" copy of each first step that a second step goes on from.
+    """``rows``, and an "iterative" copy of each first step that a second step goes on from."""
+    copied = shared_first_levels(rows)
+    if not len(copied):
+        return rows
+    copies = rows.iloc[copied].assign(schedule_kind=ITERATIVE)
+    return pd.concat([rows, copies], ignore_index=True)
+
+
+def shared_first_levels(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """The positions of the first steps of iterative chains that count as "one-shot".
 
     A first step is one stage for both kinds of schedule, and its row says "one-shot". The parent's
     length follows from the search cost: the child's, less the child's own epochs.
     """
-    second = rows.loc[
-        (rows["level"] == 2) & rows["parent_id"].notna(),
-        ["parent_id", "search_cost_epochs", "train_epochs"],
-    ].drop_duplicates()
-    if second.empty:
-        return rows
-    first = rows[rows["level"] == 1]
-    already = first.loc[first["schedule_kind"] == "iterative", "stage_id"]
-    first = first[
-        is_in(first["stage_id"], second["parent_id"]) & ~is_in(first["stage_id"], already)
-    ]
+    second = rows[["parent_id", "search_cost_epochs", "train_epochs"]][rows["level"] == 2]
+    first = np.flatnonzero(rows["level"] == 1)
+    first = first[is_in(rows["stage_id"].take(first), second["parent_id"])]
+    ids, is_iterative = rows["stage_id"].take(first), rows["schedule_kind"].take(first) == ITERATIVE
+    first = first[~is_in(ids, ids[is_iterative])]
+    if not len(first):
+        return first
     continued = pd.MultiIndex.from_arrays(
         [second["parent_id"], second["search_cost_epochs"] - second["train_epochs"]]
     )
-    keys = pd.MultiIndex.from_arrays([first["stage_id"], first["search_cost_epochs"]])
-    copies = first[keys.isin(continued)].assign(schedule_kind="iterative")
-    return pd.concat([rows, copies], ignore_index=True)
+    keys = pd.MultiIndex.from_frame(rows[["stage_id", "search_cost_epochs"]].take(first))
+    return np.asarray(first[keys.isin(continued)])

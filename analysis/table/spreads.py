@@ -18,14 +18,15 @@ INTERVALS = {
 
 
 def spread_kinds(rows: pd.DataFrame, sums_up: pd.Series) -> pd.Series:
-    """One of KINDS for each row. sums_up: whether it sums up several trials."""
-    choices = [
-        rows["test_accuracy_std"].notna(),
-        rows["test_accuracy_low"].notna() | rows["test_accuracy_high"].notna(),
-        sums_up,
-    ]
-    order = pd.Series(["deviation", "interval", "none", "seeds"], dtype="str")
-    return order.take(np.select(choices, range(len(choices)), len(choices))).set_axis(rows.index)
+    """One of KINDS for each row, as categories. sums_up: whether it sums up several trials."""
+    choices = {
+        "deviation": rows["test_accuracy_std"].notna(),
+        "interval": rows["test_accuracy_low"].notna() | rows["test_accuracy_high"].notna(),
+        "none": sums_up,
+    }
+    kinds = pd.Index([*choices, "seeds"], dtype="str")
+    codes = np.select(list(choices.values()), range(len(choices)), len(choices))
+    return pd.Series(pd.Categorical.from_codes(codes, kinds), rows.index)
 
 
 def marks_text(points: pd.DataFrame, spread: str) -> str:

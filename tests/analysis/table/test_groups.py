@@ -7,7 +7,20 @@ import pandas as pd
 import pytest
 
 from analysis.table import groups
-from analysis.table.groups import first_lines, group_numbers, is_in, medians, places_in, refined
+from analysis.table.groups import (
+    any_repeated,
+    as_texts,
+    coded,
+    first_lines,
+    first_lines_with,
+    group_numbers,
+    grouped,
+    in_order,
+    is_in,
+    medians,
+    places_in,
+    refined,
+)
 from analysis.table.points import SAME_DENSITY, same_level
 
 
@@ -58,6 +71,34 @@ def test_medians_are_pandas_own(frame: pd.DataFrame, by: list[str]) -> None:
     theirs = frame.groupby(numbers)[["value", "number"]].median()
     ours = medians(frame[["value", "number"]], numbers)
     assert np.array_equal(ours.to_numpy(), theirs.to_numpy(), equal_nan=True)
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_values_of_groups_are_pandas_own(frame: pd.DataFrame, by: list[str]) -> None:
+    numbers = group_numbers(frame, by)
+    theirs, ours = (how(frame["value"], numbers) for how in (pd.Series.groupby, grouped))
+    for name in ("min", "mean", "std", "sum"):
+        assert np.array_equal(getattr(ours, name)(), getattr(theirs, name)(), equal_nan=True)
+    assert ours.transform("max").equals(theirs.transform("max"))
+    assert list(in_order(numbers)) == list(np.argsort(numbers, kind="stable"))
+    there = frame["value"].notna().to_numpy()
+    firsts = frame["value"].iloc[first_lines_with(there, numbers)]
+    assert np.array_equal(firsts, theirs.first(), equal_nan=True)
+    assert any_repeated(numbers, frame["value"])
+    assert not any_repeated(numbers, pd.Series(range(len(frame)), frame.index))
+
+
+@pytest.mark.parametrize(
+    "texts", [["b", "a", "b"], ["b", None, "a"], ["a", "a"], ["a", None, "a"], [None], []]
+)
+def test_texts_as_categories(texts: list[str | None]) -> None:
+    """Also after the first few texts, which are all the same."""
+    for column in (texts, ["a"] * groups.FEW + texts, [None] * groups.FEW + texts):
+        frame = pd.DataFrame({"text": pd.Series(column, dtype="str"), "number": 1})
+        as_categories = coded(frame, ["text"])
+        assert as_texts(as_categories["text"]).equals(frame["text"])
+        assert list(as_categories["text"].cat.categories) == sorted({*column} - {None})
+        assert group_numbers(as_categories, ["text"]).equals(group_numbers(frame, ["text"]))
 
 
 def test_ids_are_found_where_they_are_first() -> None:
