@@ -44,9 +44,9 @@ from sweeps.run.launch import (
     record_sweep,
     report_trouble,
     runtime_of,
-    start_ray_early,
 )
 from sweeps.run.notify import check_command
+from sweeps.run.ray_access import listen_on_loopback
 from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -289,7 +289,7 @@ def run_search(
 
 
 def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
-    start_ray_early(options, len(search.dispatcher.graph))
+    listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
     from sweeps.searching.watching import SearchView

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -124,7 +122,7 @@ def train(
     sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
 ) -> int:
     console.print("Starting Ray; this takes some seconds, on a slow disk a minute.", style="dim")
-    start_ray_early(options, len(graph))
+    listen_on_loopback(options.address)
     # Ray takes seconds to import, and neither --help nor --dry-run needs it
     from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
@@ -145,24 +143,6 @@ def train(
         console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
         return INTERRUPTED
     return DONE
-
-
-def start_ray_early(options: Options, stages: int) -> None:
-    """Start a Ray for this sweep alone before Tune is imported: its workers import meanwhile what
-    they need. stages: of the sweep."""
-    listen_on_loopback(options.address)
-    if options.address == "local":
-        from sweeps.run.ray_start import start_ray
-
-        start_ray(options.address, preload=uses_all_workers(options, stages))
-
-
-def uses_all_workers(options: Options, stages: int) -> bool:
-    """Whether there is a stage for each of the workers that Ray starts, one a CPU: one that never
-    gets a stage mustn't fill memory with torch."""
-    on_cpu = options.gpus_per_trial == "0" or not torch.cuda.is_available()
-    at_once = min(stages, options.max_concurrent or stages)
-    return on_cpu and options.threads == 1 and at_once >= (os.cpu_count() or 1)
 
 
 def runtime_of(sweep: Sweep, options: Options) -> Runtime:

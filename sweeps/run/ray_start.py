@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,31 +20,22 @@ from sweeps.run.ray_watch import RayWatch, end_process
 
 CONNECT_LOOKS = 40
 """Seconds, about, in which a cluster has to answer; it takes a few."""
-PRELOADED = {
-    "RAY_preload_python_modules": "torch,ray.tune,trainables.stage_trainable",
-    "OMP_NUM_THREADS": "1",
-}
-"""Environment of workers that import what stages need as soon as they start. torch then reads the
-number of threads, which Ray itself would set only with a worker's first stage."""
 
 
-def start_ray(address: str, *, preload: bool = False) -> None:
+def start_ray(address: str) -> None:
     """Connect to a cluster, or start Ray in this process's charge, without its dashboard.
 
-    Workers get the user's own modules that this process has imported. preload: those of a Ray that
-    is started here, one for each CPU, import what stages of one thread need before they are given
-    any, while this process does something else. Raises UserError for an ``address`` that can't be
-    used.
+    Workers get the user's own modules that this process has imported. Raises UserError for an
+    ``address`` that can't be used.
     """
     check_address(address)
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if code := runtime_env(address):
-        quiet["runtime_env"] = code
+    if environment := runtime_env(address):
+        quiet["runtime_env"] = environment
     if address == "local":
-        with environment(PRELOADED if preload else {}):
-            ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, **quiet)
     else:
         connect(address, quiet)
     keep_token_private()
@@ -76,15 +65,3 @@ def connect(address: str, quiet: dict[str, Any]) -> None:
 def never() -> None:
     """No sign of Ray's life, until it is connected to."""
     raise TimeoutError
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """A context in which processes that are started find these variables, unless they are set."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
