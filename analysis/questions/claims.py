@@ -41,6 +41,7 @@ from analysis.table.points import (
     density_levels,
     points_and_trials,
     sums_up,
+    trials_of,
 )
 
 SAFE_ZONE = (0.25, 0.90)
@@ -281,9 +282,7 @@ def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
 
 def estimated(lines: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """The mean difference of each comparison; lines with published sums of trials take the sums."""
-    there = np.zeros(int(trials["point"].max()) + 1, dtype=bool)
-    there[lines[["point", "point_other"]].to_numpy()] = True
-    trials = trials[there[trials["point"]]]
+    trials = trials_of(trials, lines[["point", "point_other"]].to_numpy())
     summed = trials.loc[sums_up(trials), "point"].unique()
     by_sum = lines["point"].isin(summed) | lines["point_other"].isin(summed)
     by_sum = by_sum.groupby(lines["comparison"]).transform("any")

@@ -13,6 +13,7 @@ from analysis.table.points import (
     density_levels,
     points_and_trials,
     sums_up,
+    trials_of,
 )
 
 NO_DROP = 0.0005
@@ -59,7 +60,6 @@ def headlines_of(
     points: pd.DataFrame, trials: pd.DataFrame, max_drops: tuple[float, ...]
 ) -> pd.DataFrame:
     """The same of what ``points_and_trials`` returns, of trials the columns OF_SEEDS."""
-    is_chosen = np.zeros(len(points), dtype=bool)
     points = with_step(choose_retrain_epochs(points.assign(point=np.arange(len(points)))))
     points = points.assign(curve=group_numbers(points, CURVE))
     tried = points["accuracy_change"].notna() | (points["n_diverged"] > 0)
@@ -70,8 +70,7 @@ def headlines_of(
         raise BadRows("no pruned row has both a test_accuracy and a baseline_test_accuracy")
     chosen["speedup_over_finetune"] = chosen["speedup"] / speedup_of(chosen, "finetune")
     of_chosen = chosen.set_index("point")[["curve", "compression_ratio", "furthest"]]
-    is_chosen[chosen["point"]] = True
-    single = trials[is_chosen[trials["point"]]]
+    single = trials_of(trials, chosen["point"].to_numpy())
     single = single.loc[~sums_up(single), ["point", "seed", "accuracy_change"]]
     single = single.join(of_chosen, on="point")
     found = [

@@ -233,6 +233,13 @@ def _picked(table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, NDArra
     return pd.DataFrame(picked, copy=False), lines
 
 
+def trials_of(trials: pd.DataFrame, points: NDArray[np.int64]) -> pd.DataFrame:
+    """Those of these points. trials: of ``points_and_trials``; points: their positions there."""
+    wanted = np.zeros(int(trials["point"].max()) + 1, dtype=bool)
+    wanted[points] = True
+    return trials[wanted[trials["point"]]]
+
+
 def sums_up(rows: pd.DataFrame) -> pd.Series:
     """Whether each row sums up several trials, or may: a published row that doesn't state how many.
 

@@ -8,8 +8,6 @@ import sys
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
 
 from rewind_ray.command_line import WRONG_USAGE
@@ -17,6 +15,8 @@ from rewind_ray.errors import UserError
 from sweeps.run.own_code import runtime_env
 from sweeps.run.ray_access import check_address, keep_token_private
 from sweeps.run.ray_watch import RayWatch, end_process
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers read it
 
 CONNECT_LOOKS = 40
 """Seconds, about, in which a cluster has to answer; it takes a few."""
