@@ -237,7 +237,7 @@ def blend(one: RewindPoint, other: RewindPoint, alpha: float) -> RewindPoint:
 
 
 def to_bytes(point: RewindPoint) -> bytes:
-    """A mask takes 1 bit a weight."""
+    """A mask takes 1 bit a weight. Raises MemoryError if there is no memory for the bytes."""
     tensors = {
         f"{part}/{name}": (pack_bits(tensor) if part == "mask" else tensor).contiguous()
         for part in PARTS
@@ -246,7 +246,14 @@ def to_bytes(point: RewindPoint) -> bytes:
     if point.cut is not None:
         text = bytearray(cut_to_json(point.cut).encode())
         tensors[CUT] = torch.frombuffer(text, dtype=torch.uint8)
-    return save(tensors, metadata={"format": FORMAT})
+    try:
+        return save(tensors, metadata={"format": FORMAT})
+    except Exception:
+        raise
+    except BaseException as panic:  # of Rust, where Python's memory is at its end
+        if type(panic).__name__ == "PanicException":
+            raise MemoryError(f"no memory for a checkpoint: {panic}") from panic
+        raise
 
 
 def from_bytes(data: bytes) -> RewindPoint:

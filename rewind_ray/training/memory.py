@@ -15,6 +15,7 @@ TEXTS = (
     "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN, whose scratch memory is its own
     "Unable to find a valid cuDNN algorithm",  # that fits into what is left
 )
 """In an exception's message."""

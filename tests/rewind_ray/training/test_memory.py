@@ -29,6 +29,7 @@ def test_a_real_allocation_that_fails_on_a_cpu() -> None:
             True,
         ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("could not create a primitive"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),
         (ValueError("batch_size 128 is more than the 64 training images"), False),
