@@ -6,6 +6,7 @@ Examples:
   rewind-ray doctor --storage results
   rewind-ray calibrate --network resnet56 --precision bf16
   rewind-ray status --watch results
+  rewind-ray control results --pause
   rewind-ray storage verify results
 """
 

@@ -78,6 +78,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "status": Command(
             says="progress, failures, machines and cost, from the storage", run=around
         ),
+        "control": Command(says="pause a sweep, or change its share of the machines", run=around),
         "analysis": Command(
             says="report, pareto, compare, headline, ... of any rows",
             run=others("analysis.__main__"),

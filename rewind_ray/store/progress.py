@@ -10,6 +10,7 @@ from typing import Any
 
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
+from rewind_ray.store.control import read_control
 from rewind_ray.store.files import read_sealed
 from rewind_ray.store.housekeeping import by_stage
 from rewind_ray.store.layout import Entry, is_epoch
@@ -78,6 +79,8 @@ class SweepProgress:
     """Device -> hours of training updates; evaluation and storage left out."""
     clusters: list[ClusterNote]
     """Of its living drivers, those that work on a cluster."""
+    control: str
+    """What ``rewind-ray control`` asked it for; empty: nothing."""
 
     @property
     def waiting(self) -> int:
@@ -196,6 +199,7 @@ class ProgressReader:
             clusters=[
                 note for beat in drivers.values() if (note := note_in(beat)) and note.sweep == name
             ],
+            control=read_control(self.ledger, name).describe(),
         )
 
     def _running(

@@ -1,3 +1,3 @@
 """The commands of ``rewind-ray``, one module each."""
 
-COMMANDS = ("list", "smoke", "doctor", "calibrate", "status", "storage")
+COMMANDS = ("list", "smoke", "doctor", "calibrate", "status", "control", "storage")

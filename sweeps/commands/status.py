@@ -196,6 +196,8 @@ def sweep_lines(sweep: SweepProgress, price: float | None) -> list[Any]:
         Text(pace_line(sweep)),
         Text(cost_line(sweep, price)),
     ]
+    if sweep.control:
+        lines.append(Text(f"asked     {sweep.control}", style="yellow"))
     lines += [Text(f"cluster   {cluster_line(note)}") for note in sweep.clusters]
     if sweep.machines:
         listed = (f"{printable(host)} ({number})" for host, number in sweep.machines.items())

@@ -42,6 +42,7 @@ from sweeps.run.live_view import LiveView
 from sweeps.run.notify import Notifier
 from sweeps.run.ray_start import start_ray
 from sweeps.run.ray_watch import RayWatch, own_node_trouble
+from sweeps.run.slots import Slots
 from sweeps.run.start_watch import StartWatch, end_worker, machine_of, starting_workers
 from sweeps.run.tensorboard import TensorBoard
 from sweeps.run.trackers import trackers
@@ -92,6 +93,8 @@ def train_graph(
         gpus,
         driver.token,
         Watch(dispatcher.ledger),
+        sweep,
+        at_once,
         max(1.0, at_once / RESULTS_PER_SECOND),
         capacity.largest("CPU"),
         source,
@@ -206,8 +209,8 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
         storage_path=dispatcher.ledger.layout.tune(sweep),
         storage_filesystem=tune_filesystem(dispatcher),
         search_alg=searcher,
+        scheduler=Slots(searcher.note_low_memory),
         num_samples=-1,
-        max_concurrent_trials=at_once,
         reuse_actors=True,
         trial_dirname_creator=stage_folder,
         stop=GivingUp(searcher),
@@ -221,7 +224,8 @@ def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int)
 
 class GivingUp(tune.Stopper):
     """Ends a trial that fails repeatedly with the same text, all trials if the storage can't be
-    used, and at a limit each after its epoch, and those that wait for a machine."""
+    used, at a limit each after its epoch, and those that wait for a machine; and where fewer are
+    to run at once the surplus ones after their epoch."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self._searcher = searcher
@@ -231,7 +235,7 @@ class GivingUp(tune.Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         given_up = self._searcher.note_failure(trial_id, result)
-        return given_up or self._searcher.limit is not None
+        return given_up or self._searcher.limit is not None or self._searcher.is_surplus(trial_id)
 
     def stop_all(self) -> bool:
         searcher = self._searcher

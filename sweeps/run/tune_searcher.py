@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
+from rewind_ray.store.control import Control, read_control
 from rewind_ray.store.leases import Watch, release
-from rewind_ray.store.ledger import Ledger
+from rewind_ray.store.ledger import DamagedRecord, Ledger
 from rewind_ray.store.partial import progress_of
 from rewind_ray.training.failures import PASSING, STORAGE
 from rewind_ray.training.run import Runtime
@@ -73,6 +74,8 @@ class TuneSearcher(Searcher):
         gpus: float,
         driver: str,
         watch: Watch,
+        sweep: str,
+        at_once: int,
         step_seconds: float = 1.0,
         most_cpus: float = math.inf,
         source: StageSource | None = None,
@@ -80,7 +83,8 @@ class TuneSearcher(Searcher):
         set_aside: Callable[[str, str], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """driver: the token that stages are claimed with. watch: on the other drivers.
+        """driver: the token that stages are claimed with. watch: on the other drivers. sweep: its
+        name, under which it is asked to pause. at_once: most stages to run at once.
         step_seconds: least time between two reports of a trial. most_cpus: of the largest node.
         max_failures: see MAX_FAILURES. set_aside: gives a node, for a reason, no more stages;
         whether it could. None: there is only this machine."""
@@ -91,12 +95,20 @@ class TuneSearcher(Searcher):
         """Stages to show as finished; whoever shows one removes it."""
         self.out_of_memory: set[str] = set()
         """Stages that ran out of memory once."""
+        self.low_memory: set[str] = set()
+        """Stages whose worker Ray killed, because its node's memory was full."""
         self.failures: dict[str, str] = {}
         """Stage -> the failure of its last try, as its worker reported it."""
         self.storage_failure: str | None = None
         """Why the storage can't be used, if so."""
         self.limit: str | None = None
         """Why no stage begins any more, though some are left, if so."""
+        self.control = Control()
+        """What the sweep is asked for from elsewhere, see ``store.control``."""
+        self._sweep, self._at_once = sweep, at_once
+        self._damaged_control: str | None = None
+        self._leaving: set[str] = set()
+        """Trials that end after their epoch, because fewer stages are to run at once."""
         self.started: set[str] = set()
         """Trials whose worker has started."""
         self._same_failures: dict[str, int] = {}
@@ -128,7 +140,7 @@ class TuneSearcher(Searcher):
         self._watch = watch
         self._most_cpus = most_cpus
         self._source = source
-        self._looked = time.monotonic()
+        self._looked = -math.inf
         self.trials: dict[str, str] = {}
         """trial_id -> stage_id of running trials."""
         self.left = math.inf
@@ -150,6 +162,8 @@ class TuneSearcher(Searcher):
         if not self.left or self.storage_failure or self.limit:
             return Searcher.FINISHED
         self._put_back_due()
+        if len(self.trials) >= self.control.most(self._at_once):
+            return Searcher.FINISHED if self.ended else None
         node, self._held = self._held or self._next_node(), None
         if node is None:
             return Searcher.FINISHED if self.ended else None
@@ -166,7 +180,7 @@ class TuneSearcher(Searcher):
             "driver": self.driver,
             "instead_of": self.dispatcher.instead_of.get(node.stage_id),
             **self._settings,
-            **(self._more_room() if node.stage_id in self.out_of_memory else {}),
+            **self._more_room(node.stage_id),
         }
 
     def has_next(self) -> bool:
@@ -200,6 +214,18 @@ class TuneSearcher(Searcher):
             self.storage_failure = failure
         return self._same_failures[stage_id] >= SAME_FAILURES
 
+    def note_low_memory(self, trial_id: str, why: str) -> None:
+        """Ray has killed the worker of a trial, because its node had no memory left."""
+        if (stage_id := self.trials.get(trial_id)) is not None:
+            self.low_memory.add(stage_id)
+            self.failures[stage_id] = why
+
+    def is_surplus(self, trial_id: str) -> bool:
+        """Whether a trial is to end after its epoch, because too many run."""
+        if len(self.trials) - len(self._leaving) > self.control.most(self._at_once):
+            self._leaving.add(trial_id)
+        return trial_id in self._leaving
+
     def take_back(self) -> None:
         """Return all running stages to the dispatcher, after Ray has ended with its workers."""
         for stage_id in (*self.trials.values(), *self.later):
@@ -207,6 +233,7 @@ class TuneSearcher(Searcher):
         self.trials.clear()
         self.later.clear()
         self.started.clear()
+        self._leaving.clear()
         self._broken_nodes.clear()
         self._never_started.clear()
 
@@ -281,12 +308,16 @@ class TuneSearcher(Searcher):
             if node is not None or not self._source.more():
                 return node
 
-    def _more_room(self) -> dict[str, float]:
-        """Twice the share of a device, so that half as many stages run beside it."""
+    def _more_room(self, stage_id: str) -> dict[str, float]:
+        """Twice the share of what it had too little of, so that half as many run beside it."""
         cpus, gpus = self._settings["cpus"], self._settings["gpus"]
-        if gpus:
-            return {"gpus": min(1.0, 2 * gpus)}
-        return {"cpus": max(cpus, min(2 * cpus, self._most_cpus))}
+        of_device, of_node = stage_id in self.out_of_memory, stage_id in self.low_memory
+        room = {}
+        if gpus and of_device:
+            room["gpus"] = min(1.0, 2 * gpus)
+        if of_node or (of_device and not gpus):
+            room["cpus"] = max(cpus, min(2 * cpus, self._most_cpus))
+        return room
 
     def look_elsewhere(self) -> None:
         """Every LOOK_SECONDS take in what other drivers have finished or given up."""
@@ -295,8 +326,23 @@ class TuneSearcher(Searcher):
         self._looked = time.monotonic()
         try:
             self.finished_elsewhere += self.dispatcher.look_elsewhere(self._watch)
+            self._look_at_control()
         except OSError as trouble:
-            log.warning("can't read the results of other sweeps: %s", trouble)
+            log.warning("can't read what other sweeps and users have written: %s", trouble)
+
+    def _look_at_control(self) -> None:
+        """What is damaged is as if it weren't there, and said once."""
+        try:
+            control, damaged = read_control(self._ledger, self._sweep), None
+        except DamagedRecord as error:
+            control, damaged = self.control, str(error)
+        if damaged and damaged != self._damaged_control:
+            self.notes.append(f"{damaged}; rewind-ray control writes it anew")
+        self._damaged_control = damaged
+        if control != self.control:
+            asked = control.describe() or "as its command says"
+            self.notes.append(f"asked by rewind-ray control: {asked}")
+            self.control = control
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -305,6 +351,8 @@ class TuneSearcher(Searcher):
         stage_id = self.trials.pop(trial_id)
         had_started = trial_id in self.started
         self.started.discard(trial_id)
+        leaving = trial_id in self._leaving
+        self._leaving.discard(trial_id)
         broken_node = self._broken_nodes.pop(trial_id, None)
         owner = (result or {}).get("elsewhere")
         if owner and not error:
@@ -330,14 +378,14 @@ class TuneSearcher(Searcher):
         passing = (result or {}).get("failure_kind") == PASSING
         again = error and self._count_failure(stage_id)
         try:
-            if error or failure:  # its worker may not have released it
+            if error or failure or leaving:  # its worker may not have released it
                 release(self._ledger, stage_id, self.driver)
         except OSError as trouble:
             log.warning("can't release stage %s: %s", stage_id, trouble)
         try:
             if again:
                 self._try_later(stage_id, self.lost[stage_id])
-            elif self.limit and (passing or not failure):
+            elif (self.limit or leaving) and (passing or not failure):
                 self.dispatcher.put_back(stage_id)
             else:
                 self.dispatcher.finish(stage_id, failure)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ray.tune.search import Searcher
 
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
-from rewind_ray.store.leases import Heartbeat, Watch, claim, this_driver
+from rewind_ray.store.control import Control, write_control
+from rewind_ray.store.leases import Heartbeat, Watch, claim, owner_of, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import run_epoch, run_stage, start_stage
@@ -26,6 +28,10 @@ def two_chains(**changes):
         iterative(dense_stage(protocol, seed), retrain, 3, Prune(fraction=0.5)) for seed in (0, 1)
     ]
     return build_graph(ends)
+
+
+def many_chains():
+    return build_graph([dense_stage(tiny_protocol(), seed) for seed in range(6)])
 
 
 def dispatcher_of(graph, storage):
@@ -158,7 +164,7 @@ def test_descendants_of_a_diverged_stage_are_blocked_now_and_in_the_next_run(sto
 
 def searcher_of(dispatcher, storage):
     watch = Watch(dispatcher.ledger)
-    return TuneSearcher(dispatcher, {"storage": str(storage)}, 1, 0, driver="ours", watch=watch)
+    return TuneSearcher(dispatcher, {"storage": str(storage)}, 1, 0, "ours", watch, "some", 100)
 
 
 def test_what_others_train_is_waited_for(storage, monkeypatch):
@@ -186,7 +192,9 @@ def test_a_stage_out_of_memory_gets_more_room_once(storage):
     runtime = {"storage": str(storage)}
     for share, larger, most in [(0.25, 0.5, 8), (1.0, 1.0, 8)]:
         dispatcher = dispatcher_of(two_chains(), storage)
-        searcher = TuneSearcher(dispatcher, runtime, 1, share, "ours", watch, most_cpus=most)
+        searcher = TuneSearcher(
+            dispatcher, runtime, 1, share, "ours", watch, "some", 100, most_cpus=most
+        )
         first = searcher.suggest("a")
         searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
         assert dispatcher.states[first["stage_id"]] == State.READY
@@ -202,7 +210,7 @@ def test_more_room_on_a_cpu_is_more_cores(storage, cpus, most, larger):
     dispatcher = dispatcher_of(two_chains(), storage)
     watch = Watch(dispatcher.ledger)
     searcher = TuneSearcher(
-        dispatcher, {"storage": str(storage)}, cpus, 0, "us", watch, most_cpus=most
+        dispatcher, {"storage": str(storage)}, cpus, 0, "us", watch, "some", 100, most_cpus=most
     )
     searcher.suggest("a")
     searcher.on_trial_complete("a", result={"done": True, "out_of_memory": "tried 9 GiB"})
@@ -268,7 +276,7 @@ class Clock:
 def patient_searcher(storage, clock, **settings):
     dispatcher = dispatcher_of(two_chains(), storage)
     watch = Watch(dispatcher.ledger)
-    arguments = (dispatcher, {"storage": str(storage)}, 1, 0, "us", watch)
+    arguments = (dispatcher, {"storage": str(storage)}, 1, 0, "us", watch, "some", 100)
     return dispatcher, TuneSearcher(*arguments, max_failures=2, clock=clock, **settings)
 
 
@@ -439,3 +447,84 @@ def test_a_run_of_tune_has_its_share_and_the_next_one_goes_on(storage):
     assert searcher.wants_another_run
     searcher.left = 1
     assert searcher.suggest("b")["stage_id"] != stage_id
+
+
+def ask(dispatcher, **control):
+    write_control(dispatcher.ledger, "some", Control(**control))
+
+
+def test_a_paused_sweep_ends_its_stages_after_their_epoch_and_later_goes_on(storage, monkeypatch):
+    monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
+    dispatcher = dispatcher_of(two_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
+    first = searcher.suggest("a")["stage_id"]
+    claim(dispatcher.ledger, first, "ours")
+    assert not searcher.is_surplus("a")
+    ask(dispatcher, paused=True)
+    assert searcher.suggest("b") is None
+    assert searcher.notes == ["asked by rewind-ray control: paused"]
+    assert searcher.is_surplus("a")
+    searcher.on_trial_complete("a", result={"epoch": 1})
+    assert dispatcher.states[first] == State.READY
+    assert owner_of(dispatcher.ledger, first) is None  # another sweep may train it meanwhile
+    assert searcher.suggest("b") is None and searcher.trials == {}
+    ask(dispatcher)
+    assert searcher.suggest("b")["stage_id"] == first
+    assert searcher.notes[1:] == ["asked by rewind-ray control: as its command says"]
+
+
+def test_a_smaller_share_ends_the_surplus_stages_only(storage, monkeypatch):
+    monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
+    dispatcher = dispatcher_of(many_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
+    for trial in "abcd":
+        assert searcher.suggest(trial)
+    ask(dispatcher, at_once=2)
+    assert searcher.suggest("e") is None
+    surplus = [searcher.is_surplus(trial) for trial in "abcdab"]
+    assert surplus == [True, True, False, False, True, True]
+    for trial in "ab":
+        searcher.on_trial_complete(trial, result={"epoch": 1})
+    assert searcher.suggest("e") is None
+    ask(dispatcher, at_once=3)
+    assert searcher.suggest("e") and searcher.suggest("f") is None
+
+
+def test_the_commands_own_share_holds_where_nothing_else_is_asked_for(storage):
+    dispatcher = dispatcher_of(many_chains(), storage)
+    runtime = {"storage": str(storage)}
+    searcher = TuneSearcher(dispatcher, runtime, 1, 0, "us", Watch(dispatcher.ledger), "some", 2)
+    assert [searcher.suggest(trial) is None for trial in "abc"] == [False, False, True]
+
+
+def test_a_sweep_that_starts_paused_begins_nothing_and_one_that_is_done_ends(storage):
+    dispatcher = dispatcher_of(two_chains(), storage)
+    ask(dispatcher, paused=True)
+    searcher = searcher_of(dispatcher, storage)
+    assert searcher.suggest("a") is None
+    train_all(dispatcher, storage)
+    assert searcher.suggest("a") == TuneSearcher.FINISHED
+
+
+def test_a_damaged_request_is_said_once_and_changes_nothing(storage, monkeypatch):
+    monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
+    dispatcher = dispatcher_of(many_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
+    ask(dispatcher, paused=True)
+    assert searcher.suggest("a") is None
+    Path(dispatcher.ledger.layout.control("some")).write_text("{")
+    for _ in range(3):
+        assert searcher.suggest("a") is None
+    assert sum("control/some.json" in note for note in searcher.notes) == 1
+
+
+def test_a_stage_that_was_killed_for_a_nodes_memory_is_tried_again_with_more_cores(storage):
+    clock = Clock()
+    _, searcher = patient_searcher(storage, clock, most_cpus=8)
+    first = searcher.suggest("a")
+    searcher.note_low_memory("a", "the node ran low on memory")
+    searcher.on_trial_complete("a", error=True)
+    clock.now += 1
+    again = searcher.suggest("b")
+    assert (again["stage_id"], again["cpus"]) == (first["stage_id"], 2)
+    assert searcher.failures[first["stage_id"]] == "the node ran low on memory"
