@@ -357,6 +357,8 @@ class TuneSearcher(Searcher):
         owner = (result or {}).get("elsewhere")
         if owner and not error:
             self.dispatcher.defer(stage_id, owner)
+            self._looked = -math.inf  # the owner may have ended
+            self.look_elsewhere()
             return
         details = (result or {}).get("out_of_memory")
         if details and not error and stage_id not in self.out_of_memory:

@@ -226,8 +226,20 @@ def test_what_a_dead_driver_had_is_handed_out_again(storage, monkeypatch):
         stage_id = searcher.suggest("a")["stage_id"]
         claim(dispatcher.ledger, stage_id, dead.token)
         searcher.on_trial_complete("a", result={"done": True, "elsewhere": dead.token})
+        assert dispatcher.states[stage_id] == State.ELSEWHERE
     config = searcher.suggest("b")
     assert (config["stage_id"], config["instead_of"]) == (stage_id, dead.token)
+
+
+def test_what_a_driver_had_that_ended_before_is_taken_over_at_once(storage):
+    dispatcher = dispatcher_of(two_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
+    ended = this_driver()
+    stage_id = searcher.suggest("a")["stage_id"]
+    claim(dispatcher.ledger, stage_id, ended.token)
+    searcher.on_trial_complete("a", result={"done": True, "elsewhere": ended.token})
+    assert dispatcher.states[stage_id] == State.READY
+    assert searcher.suggest("b")["instead_of"] == ended.token
 
 
 def test_tune_is_told_to_wait_and_then_that_all_is_finished(storage):

@@ -1,0 +1,52 @@
+"""The study's page: every output on it is what its command prints of the rows beside it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweeps.entry import main
+from tests.conftest import ROOT
+
+PAGE = ROOT / "docs" / "found.md"
+ROWS = ROOT / "docs" / "found" / "rows.csv"
+SHOWN = re.compile(r"^```\n(rewind-ray analysis [^\n]*)\n```\n+```text\n(.*?)^```", re.M | re.S)
+"""A command, and in the block after it the lines of its output that the page shows."""
+
+
+def shown() -> list[tuple[str, list[str]]]:
+    return [(command, text.splitlines()) for command, text in SHOWN.findall(PAGE.read_text())]
+
+
+def test_the_page_shows_outputs() -> None:
+    assert len(shown()) >= 3
+
+
+@pytest.mark.parametrize(("command", "lines"), shown(), ids=[command for command, _ in shown()])
+def test_outputs_are_those_of_the_rows(
+    command: str,
+    lines: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(shlex.split(command)[1:]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for line in lines:
+        assert line in printed or line == "…", line
+
+
+def test_the_rows_are_those_of_the_command_on_the_page() -> None:
+    rows = pd.read_csv(ROWS)
+    assert not rows.isna()["test_accuracy"].any()
+    seeds = rows.groupby(["method", "schedule_kind", "compression_ratio"]).seed.nunique()
+    assert (rows.groupby("method").seed.nunique() == 5).all() and seeds.sum() == len(rows)
+    (command,) = re.findall(r"rewind-ray compare [^`]*--name found[^`]*", PAGE.read_text())
+    words = shlex.split(command.replace("\\\n", " "))
+    at = words.index("--methods") + 1
+    assert {*words[at : at + rows.method.nunique() - 1], "dense"} == set(rows.method)
