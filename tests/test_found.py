@@ -43,8 +43,8 @@ def test_outputs_are_those_of_the_rows(
 def test_the_rows_are_those_of_the_command_on_the_page() -> None:
     rows = pd.read_csv(ROWS)
     assert not rows.isna()["test_accuracy"].any()
-    seeds = rows.groupby(["method", "schedule_kind", "compression_ratio"]).seed.nunique()
-    assert (rows.groupby("method").seed.nunique() == 5).all() and seeds.sum() == len(rows)
+    settings = ["method", "schedule_kind", "compression_ratio"]
+    assert (rows.fillna({"schedule_kind": "dense"}).groupby(settings).seed.nunique() == 5).all()
     (command,) = re.findall(r"rewind-ray compare [^`]*--name found[^`]*", PAGE.read_text())
     words = shlex.split(command.replace("\\\n", " "))
     at = words.index("--methods") + 1
