@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
@@ -18,6 +21,13 @@ IDLE_SECONDS = 10.0
 """After which a worker that has nothing to do ends, and its share of a device is free."""
 LOW_MEMORY = re.compile(r"[^\n]*node running low on memory\.[^\n]*")
 """In the text of ``ray.exceptions.OutOfMemoryError``."""
+
+
+def survive_memory_kills() -> None:
+    """Make Tune take a worker that Ray kills for a node's memory as one that has died: in Ray 2.60
+    it doesn't know that exception, and would end the whole sweep."""
+    for module in (actor_manager, tune_controller):
+        vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 class Slots(FIFOScheduler):
@@ -36,6 +46,7 @@ class Slots(FIFOScheduler):
         """killed_for_memory: called with the trial's id and Ray's words, before Tune tells the
         searcher that the trial failed."""
         super().__init__()
+        survive_memory_kills()
         self._killed_for_memory = killed_for_memory
         self._idle_seconds = idle_seconds
         self._clock = clock

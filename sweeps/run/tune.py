@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -57,6 +58,8 @@ trials in memory, but slots are idle at the end of a run, so it must be long com
 NO_CHECKPOINTS = CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
 """Tune makes no checkpoints: every epoch is in the ledger, from which a trial continues. A pointer
 to it would take Tune seven requests to an object store, more than the epoch itself."""
+WAIT_SECONDS = 1.0
+"""Between two looks for something to train, while there is nothing."""
 RESTARTS = 3
 """Restarts in a row, without a finished stage between them, of a Ray started for the sweep."""
 
@@ -150,15 +153,17 @@ def run_until_done(
     again = "" if address == "local" else "once the cluster is up again, "
     go_on = f"Nothing is lost: {again}the same command continues"
     while True:
-        searcher.left = max(RUN_STAGES, RUN_STAGES_PER_SLOT * at_once)
-        if not searcher.has_next():
+        wait_for_work(searcher, monitor)
+        if searcher.ended or searcher.must_end():
+            searcher.take_back()
             return
+        searcher.begin_run(max(RUN_STAGES, RUN_STAGES_PER_SLOT * at_once))
         why = run_tune_watched(searcher, monitor, sweep, at_once, go_on)
         gc.collect()  # Tune's trials and handles, which mustn't outlive Ray
         if searcher.limit:
             searcher.take_back()
             monitor.all_broke_off()
-        if searcher.storage_failure or searcher.limit:
+        if searcher.must_end():
             return
         if why is None:
             if not searcher.wants_another_run:
@@ -173,6 +178,13 @@ def run_until_done(
         monitor.view.note(f"Ray has ended: {why}. Starting it again")
         ray.shutdown()
         start_ray(address)
+
+
+def wait_for_work(searcher: TuneSearcher, monitor: Monitor) -> None:
+    """Return once a stage can begin, all have ended, or none may begin any more."""
+    while not (searcher.can_begin() or searcher.ended or searcher.must_end()):
+        monitor.look_around()
+        time.sleep(WAIT_SECONDS)
 
 
 def run_tune_watched(
@@ -305,6 +317,10 @@ class Monitor(tune.Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.look_around()
+
+    def look_around(self) -> None:
+        """What has happened beside the trials."""
         self.searcher.limit = self.searcher.limit or self._limits.reached()
         self.searcher.look_elsewhere()  # Tune calls suggest only where it has room
         self._safely("watch over workers that start", self._give_up_on_overdue)

@@ -24,6 +24,8 @@ from sweeps.run.dispatcher import Dispatcher, State
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+IDLE_SECONDS = 10.0
+"""After which a run of Tune ends in which nothing can begin, such as that of a paused sweep."""
 SAME_FAILURES = 3
 """Number of times in a row that a stage may fail with the same text before it is given up."""
 
@@ -62,8 +64,8 @@ class TuneSearcher(Searcher):
     """Suggests stages as they become ready: one trial for each.
 
     ``suggest`` returns None while all remaining stages wait for running ones, and FINISHED, without
-    which Tune would wait for ever, once nothing can become ready any more or this run of Tune has
-    had its number of stages.
+    which Tune would wait for ever, once nothing can become ready any more, this run of Tune has had
+    its number of stages, or nothing could begin for a while.
     """
 
     def __init__(
@@ -145,6 +147,9 @@ class TuneSearcher(Searcher):
         """trial_id -> stage_id of running trials."""
         self.left = math.inf
         """Number of stages still to be suggested in this run of Tune."""
+        self.idle = False
+        """This run of Tune has ended because nothing could begin."""
+        self._idle_since: float | None = None
         self._settings: dict[str, Any] = {
             "runtime": runtime,
             "cpus": cpus,
@@ -159,14 +164,12 @@ class TuneSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         self.look_elsewhere()
-        if not self.left or self.storage_failure or self.limit:
+        if not self.left or self.must_end():
             return Searcher.FINISHED
-        self._put_back_due()
-        if len(self.trials) >= self.control.most(self._at_once):
-            return Searcher.FINISHED if self.ended else None
-        node, self._held = self._held or self._next_node(), None
+        node = self._next_to_begin() if len(self.trials) < self._most else None
         if node is None:
-            return Searcher.FINISHED if self.ended else None
+            return Searcher.FINISHED if self.ended or self._is_idle() else None
+        self._held = self._idle_since = None
         self.left -= 1
         self.trials[trial_id] = node.stage_id
         try:
@@ -183,10 +186,19 @@ class TuneSearcher(Searcher):
             **self._more_room(node.stage_id),
         }
 
-    def has_next(self) -> bool:
-        """Whether another run of Tune has anything to do."""
-        self._held = self._held or self._next_node()
-        return self._held is not None or not self.ended
+    def must_end(self) -> bool:
+        """Whether the sweep ends, whatever is left."""
+        return self.storage_failure is not None or self.limit is not None
+
+    def begin_run(self, stages: int) -> None:
+        """Tune is about to be run, for so many stages at most."""
+        self.left = stages
+        self.idle, self._idle_since = False, None
+
+    def can_begin(self) -> bool:
+        """Whether a run of Tune would have a stage to begin with."""
+        self.look_elsewhere()
+        return self._most > 0 and self._next_to_begin() is not None
 
     def note_start(self, trial_id: str) -> None:
         """The worker of a trial has started."""
@@ -239,13 +251,36 @@ class TuneSearcher(Searcher):
 
     @property
     def wants_another_run(self) -> bool:
-        """Whether this run of Tune has ended with its number of stages, and more are left."""
-        return not self.left and not self.trials and not self.ended
+        """Whether this run of Tune has ended with its number of stages, or because none could
+        begin, and more are left."""
+        return (not self.left or self.idle) and not self.trials and not self.ended
 
     @property
     def ended(self) -> bool:
         """Whether nothing runs and nothing will become ready or be added any more."""
         return self.dispatcher.ended and (self._source is None or self._source.ended)
+
+    @property
+    def _most(self) -> int:
+        """Stages to run at once."""
+        return self.control.most(self._at_once)
+
+    def _next_to_begin(self) -> Node | None:
+        """None while nothing is ready."""
+        self._put_back_due()
+        self._held = self._held or self._next_node()
+        return self._held
+
+    def _is_idle(self) -> bool:
+        """Whether nothing has run, and nothing could begin, for a while. The run of Tune then ends,
+        as it would keep a worker with its share of a device, and not notice Ctrl-C."""
+        if self.trials:
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = self._clock()
+        self.idle = self._clock() - self._idle_since >= IDLE_SECONDS
+        return self.idle
 
     def _put_back_due(self) -> None:
         for stage_id in [one for one, due in self.later.items() if due <= self._clock()]:

@@ -16,7 +16,7 @@ from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
 from sweeps.run.dispatcher import Dispatcher, State
-from sweeps.run.tune_searcher import SILENT_NODES_IN_A_ROW, TuneSearcher
+from sweeps.run.tune_searcher import IDLE_SECONDS, SILENT_NODES_IN_A_ROW, TuneSearcher
 from tests.sweeps.running import tiny_protocol
 
 
@@ -516,6 +516,27 @@ def test_a_sweep_that_starts_paused_begins_nothing_and_one_that_is_done_ends(sto
     assert searcher.suggest("a") is None
     train_all(dispatcher, storage)
     assert searcher.suggest("a") == TuneSearcher.FINISHED
+
+
+def test_a_run_of_tune_in_which_nothing_can_begin_ends_after_a_while(storage, monkeypatch):
+    """And the next one begins once the sweep is resumed."""
+    monkeypatch.setattr("sweeps.run.tune_searcher.LOOK_SECONDS", 0.0)
+    clock = Clock()
+    dispatcher, searcher = patient_searcher(storage, clock)
+    ask(dispatcher, paused=True)
+    searcher.begin_run(100)
+    assert searcher.suggest("a") is None and not searcher.wants_another_run
+    clock.now += IDLE_SECONDS
+    assert searcher.suggest("a") == TuneSearcher.FINISHED and searcher.wants_another_run
+    assert not searcher.can_begin()
+    ask(dispatcher)
+    assert searcher.can_begin()
+    searcher.begin_run(100)
+    assert searcher.suggest("a")
+    clock.now += IDLE_SECONDS
+    assert searcher.suggest("b") and searcher.suggest("c") is None  # two run
+    clock.now += IDLE_SECONDS
+    assert searcher.suggest("c") is None and not searcher.wants_another_run
 
 
 def test_a_damaged_request_is_said_once_and_changes_nothing(storage, monkeypatch):

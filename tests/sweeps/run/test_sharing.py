@@ -91,4 +91,4 @@ def test_a_worker_that_ray_kills_for_its_nodes_memory_is_told_of(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (why,) = json.loads(done.stdout.splitlines()[-1])
-    assert "low on memory" in why and "\n" not in why
+    assert "low on memory" in why and "\n" not in why, "Tune went on to the end"
