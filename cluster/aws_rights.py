@@ -32,6 +32,13 @@ TRUST = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}} | {
     "Action": "sts:AssumeRole"
 }
 LOOKING = ("Instances", "InstanceTypes", "Subnets", "SecurityGroups", "KeyPairs", "Images")
+INCOMPLETE = {
+    "ID": "incomplete uploads",
+    "Status": "Enabled",
+    "Filter": {"Prefix": ""},
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+}
+"""Rule of the bucket: uploads of lost workers end, which no listing shows and which cost money."""
 
 Policy = dict[str, Any]
 
@@ -156,20 +163,20 @@ def make_bucket(place: Place) -> None:
             True,
         ),
     )
+    others = [rule for rule in lifecycle_rules(s3, place.bucket) if rule["ID"] != INCOMPLETE["ID"]]
     s3.put_bucket_lifecycle_configuration(
-        Bucket=place.bucket,
-        LifecycleConfiguration={
-            "Rules": [
-                {  # a lost worker's, which no listing shows and which cost like objects
-                    "ID": "incomplete uploads",
-                    "Status": "Enabled",
-                    "Filter": {"Prefix": ""},
-                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-                }
-            ]
-        },
+        Bucket=place.bucket, LifecycleConfiguration={"Rules": [*others, INCOMPLETE]}
     )
     print(f"bucket {place.bucket} in {place.region}, closed to the public")
+
+
+def lifecycle_rules(s3: Any, bucket: str) -> list[dict[str, Any]]:
+    try:
+        return list(s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        return []
 
 
 def delete(place: Place, policies: dict[str, Policy]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -308,6 +309,25 @@ def test_incomplete_uploads_expire_and_nothing_else(bootstrapped: Config) -> Non
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
     assert "Expiration" not in rule
+
+
+def test_rules_that_a_bucket_has_stay(rights: ModuleType, cluster_file: Path) -> None:
+    """``create`` may be given a bucket that is in use, and be repeated."""
+    place = dataclasses.replace(rights.read_place(cluster_file), bucket="a-bucket-in-use")
+    old = {"ID": "old logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}}
+    old |= {"Expiration": {"Days": 30}}
+    with mock_aws():
+        s3 = boto3.client("s3", region_name=place.region)
+        there = {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
+        s3.create_bucket(Bucket=place.bucket, **there)
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=place.bucket, LifecycleConfiguration={"Rules": [old]}
+        )
+        for _ in range(2):
+            rights.make_bucket(place)
+            rules = s3.get_bucket_lifecycle_configuration(Bucket=place.bucket)["Rules"]
+            assert [rule["ID"] for rule in rules] == ["old logs", "incomplete uploads"]
+            assert rules[0]["Expiration"] == {"Days": 30}
 
 
 def test_rights_come_and_go_and_the_bucket_stays(
