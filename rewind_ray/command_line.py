@@ -19,7 +19,9 @@ from tyro.extras import SubcommandApp
 from rewind_ray.errors import DataError, UserError
 from rewind_ray.text import printable_lines
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes. Of a sweep, FAILED: it broke off, and the same command may get further; INCOMPLETE:
+it has done what it could, up to a limit or except for stages that fail."""
 WIDTH_WITHOUT_TERMINAL = 110
 WIDEST_HELP = 100
 

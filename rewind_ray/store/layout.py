@@ -11,6 +11,7 @@
         rows/0182.json                          the result at a length that was asked for
       inits/<digest>.safetensors                trained weights that dense networks were given
       sweeps/<sweep>.json                       the stages of a sweep, the command that made it
+      logs/<sweep>.log                          what the sweep's drivers have printed
       drivers/<token>.json                      the heartbeat of a running driver
       studies/<name>.journal, <name>-front.csv  Optuna's journal of a search, and its result
       tensorboard/<sweep>/<chain>/              TensorBoard's files
@@ -107,6 +108,9 @@ class Layout:
 
     def sweep(self, name: str) -> str:
         return f"{self.sweeps}/{_sweep_name(name)}.json"
+
+    def log(self, sweep: str) -> str:
+        return f"{self.root}/logs/{_sweep_name(sweep)}.log"
 
     @property
     def drivers(self) -> str:
@@ -224,8 +228,8 @@ class Entry:
     """A file of the storage, and what it is by its name."""
 
     kind: str
-    """spec, data, init, tensors, metrics, row, partial, partial tensors, lease, sweep, driver,
-    tensorboard, tune, figures, temporary or other."""
+    """spec, data, init, tensors, metrics, row, partial, partial tensors, lease, sweep, log,
+    driver, tensorboard, tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
     epoch: int
@@ -250,7 +254,7 @@ def entry(file: File) -> Entry:
     match parts:
         case ["stages", stage_id, _, *_] if STAGE_ID.fullmatch(stage_id):
             return _stage_entry(stage_id, parts[2:], file)
-        case [name] | ["stages" | "sweeps" | "drivers" | "figures" | "inits", name] if (
+        case [name] | ["stages" | "sweeps" | "logs" | "drivers" | "figures" | "inits", name] if (
             TEMPORARY.search(name)
         ):
             return Entry("temporary", "", 0, file)
@@ -260,6 +264,8 @@ def entry(file: File) -> Entry:
             return Entry("driver", name.removesuffix(".json"), 0, file)
         case ["sweeps", name] if name.endswith(".json"):
             return Entry("sweep", name.removesuffix(".json"), 0, file)
+        case ["logs", name] if name.endswith(".log"):
+            return Entry("log", name.removesuffix(".log"), 0, file)
         case ["tensorboard" | "tune" as kind, sweep, *_]:
             return Entry(kind, sweep, 0, file)
         case ["figures", *_]:

@@ -45,6 +45,7 @@ KINDS = {
     "partial tensors": "tensors of partial epochs",
     "lease": "leases",
     "sweep": "sweeps' records",
+    "log": "sweeps' logs",
     "driver": "drivers' heartbeats",
     "tensorboard": "TensorBoard",
     "tune": "Ray Tune's files",

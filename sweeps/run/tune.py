@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -373,8 +372,7 @@ class Monitor(tune.Callback):
 
     def last_words(self, why: str) -> None:
         """Print why the process ends, from a thread that can't return to the command."""
-        self.view.stop()
-        print(f"error: {why}", file=sys.stderr, flush=True)
+        self.view.last_words(f"error: {why}")
 
     def _end(self, node: Node) -> None:
         if node.stage_id not in self.view.running:
