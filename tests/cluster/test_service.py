@@ -7,17 +7,19 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from rewind_ray.command_line import DONE, INCOMPLETE, INTERRUPTED, WRONG_USAGE
+from rewind_ray.store.ledger import Ledger
 from sweeps import service
+from sweeps.run.sweep_log import read_lines
 from sweeps.service import address_in, kept, main, unit_text
-from tests.cluster.hosts import HOME
+from tests.cluster.hosts import HOME, SHARED
 from tests.cluster.user_systemd import UserSystemd, user_systemd, why_not
-from tests.sweeps.running import wait_until
+from tests.sweeps.running import assert_complete, rows, wait_until
 
 AWKWARD = ["a b", "$HOME ${HOME}", "%h", 'it\'s "so"', "back\\slash\\n", "li\nne", ";", ""]
 """Words that a shell, or a unit file, would take for something else."""
@@ -128,12 +130,15 @@ class Host:
         (self.home / "sweep").write_text(SWEEP)
         (self.home / "sweep").chmod(0o755)
 
-    def serve(self, name: str, *words: str, code: int = DONE) -> str:
-        """What it prints. The pause before a restart is cut short, by systemd's own means."""
+    def serve(self, name: str, *words: str, code: int = DONE, program: Sequence[str] = ()) -> str:
+        """What it prints. The pause before a restart is cut short, by systemd's own means.
+
+        program: instead of the stand-in.
+        """
         quick = self.home / f".config/systemd/user/rewind-ray-{name}.service.d/quick.conf"
         quick.parent.mkdir(parents=True, exist_ok=True)
         quick.write_text("[Service]\nRestartSec=100ms\n")
-        typed = ("service", name, "--", f"{HOME}/sweep", name, *words)
+        typed = ("service", name, "--", *(program or (f"{HOME}/sweep", name)), *words)
         command = ("env", 'TOLD=a "$B" %c \\d\'s', "python", "-m", "sweeps.entry", *typed)
         done = self.systemd.machine.run(*command)
         assert done.returncode == code, done.stdout
@@ -241,3 +246,44 @@ def test_it_waits_for_a_ray_that_is_not_there(host: Host) -> None:
     running = host.systemd.machine.processes()
     assert any("until timeout 60" in line and "--address=auto" in line for line in running)
     assert host.starts("waiting") == []
+
+
+# a real sweep
+
+
+def quickstart(host: Host, name: str, *options: str) -> Path:
+    """Its storage, which the machine has as well."""
+    sweep = ("-m", "sweeps.entry", "quickstart", "--smoke", "--seeds", "1")
+    host.serve(name, "--storage", f"{SHARED}/{name}", *options, program=("python", *sweep))
+    return host.home.parents[2] / "shared" / name
+
+
+@pytest.mark.cluster
+@pytest.mark.alone
+def test_a_sweep_that_is_killed_and_loses_its_power_ends_by_itself_with_the_same_bits(
+    host: Host, undisturbed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    storage = quickstart(host, "sweep")
+    wait_until(lambda: storage.exists() and len(rows(storage)) >= 1, 300)
+    host.systemd.systemctl("kill", "--signal=KILL", "--kill-whom=main", "rewind-ray-sweep.service")
+    wait_until(lambda: len(rows(storage)) >= 4, 300)
+    host.systemd.cut()
+    host.systemd.boot()
+    wait_until(lambda: not host.is_enabled("sweep"), 600)
+    assert host.state("sweep") == "inactive"
+    assert_complete(storage, undisturbed[0])
+    lines = read_lines(Ledger(str(storage)), "quickstart-smoke")
+    assert sum("started on laptop" in line for line in lines) == 3
+    assert lines[-1].endswith("ended with exit code 0")
+
+
+@pytest.mark.cluster
+@pytest.mark.alone
+def test_a_sweep_begins_once_there_is_a_ray(host: Host) -> None:
+    storage = quickstart(host, "late", "--address", "auto")
+    wait_until(lambda: host.state("late") == "activating", 120)
+    started = host.systemd.machine.run("ray", "start", "--head", "--num-cpus=2", timeout=120)
+    assert started.returncode == 0, started.stdout
+    wait_until(lambda: not host.is_enabled("late"), 600)
+    host.systemd.machine.run("ray", "stop", "--force")
+    assert host.state("late") == "inactive" and len(rows(storage)) == 13
