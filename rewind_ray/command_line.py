@@ -20,8 +20,17 @@ from rewind_ray.errors import DataError, UserError
 from rewind_ray.text import printable_lines
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+INCOMPLETE, OF_A_SERVICE = 3, "REWIND_RAY_SERVICE"
+"""Exit code of a sweep that has done what it could, where this environment variable is set."""
 WIDTH_WITHOUT_TERMINAL = 110
 WIDEST_HELP = 100
+
+
+def incomplete() -> int:
+    """Exit code of a sweep that has done what it could, up to a limit or except for stages that
+    fail: FAILED, but of a service INCOMPLETE, which has systemd not start it again."""
+    return INCOMPLETE if os.environ.get(OF_A_SERVICE) else FAILED
 
 
 def exit_code(command: Callable[[], int | None], interrupted: str = "interrupted") -> int:

@@ -84,6 +84,10 @@ GROUPS: dict[str, dict[str, Command]] = {
             run=others("analysis.__main__"),
         ),
         "storage": Command(says="show, clean up or verify a storage", run=around),
+        "service": Command(
+            says="a sweep that systemd starts again after a crash or reboot",
+            run=others("sweeps.service"),
+        ),
         "calibrate": Command(says="find the best number of concurrent stages", run=around),
     },
     "The papers": {

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, make_console
+from rewind_ray.command_line import DONE, incomplete, make_console
 from rewind_ray.errors import UserError
 from rewind_ray.spec import Protocol, Prune, Retrain, dense_stage
 from rewind_ray.store.ledger import Ledger
@@ -40,13 +40,17 @@ from sweeps.run.failures import record_failures
 from sweeps.run.launch import (
     Sweep,
     command,
+    how_training_ended,
     prepare_data,
     record_sweep,
     report_trouble,
     runtime_of,
+    say,
+    warner,
 )
 from sweeps.run.notify import check_command
 from sweeps.run.ray_access import listen_on_loopback
+from sweeps.run.sweep_log import SweepLog
 from sweeps.searching.objectives import LUMPS, Goal
 from sweeps.searching.search import Effort, Search
 from sweeps.searching.space import (
@@ -261,34 +265,34 @@ def run_search(
     check_writable(ledger.filesystem, ledger.root)
     check_command(options.notify)
     name = sweep_name(how.name, options)
-    study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
-    num_validation = validation_images(protocol, folder)
-    search = Search(study, ledger, effort, how.sampler, num_validation)
-    console.print(
-        f"{name}: {search.num_suggested} of {effort.suggestions} suggestions made before; storage "
-        f"{ledger.uri}\n{study.dashboard_hint()}",
-        soft_wrap=True,
-        markup=False,
-    )
-    check_disk(search.dispatcher.graph, ledger, options.keep, folder)
-    sweep = Sweep(name=name, stages=[dense_stage(protocol, seed=0)], data=folder, **given(training))
-    store_given(search.dispatcher.graph, ledger, sweep.init, sweep.history)
-    prepare_data(sweep)
-    record_sweep(sweep, search.wanted(), ledger, console)
-    code = DONE
-    while search.dispatcher.ended and search.more():  # without Ray, until something must train
-        search.settle()
-    if not (search.ended and search.dispatcher.ended):
-        code = train(search, sweep, options, console)
-        record_sweep(sweep, search.wanted(), ledger, console)
-    if code != DONE:
-        return code
-    report_trouble(search.dispatcher, console)
-    found = show_answer(search, name, training, options, full_epochs, console)
-    return DONE if found and not search.trouble else FAILED
+    with SweepLog(ledger, name) as log:
+        study = SearchStudy(ledger, name, spec, how.sampler, how.sampler_seed)
+        num_validation = validation_images(protocol, folder)
+        search = Search(study, ledger, effort, how.sampler, num_validation)
+        made = f"{search.num_suggested} of {effort.suggestions} suggestions made before"
+        say(f"{name}: {made}; storage {ledger.uri}", console, log)
+        console.print(study.dashboard_hint(), soft_wrap=True, markup=False)
+        check_disk(search.dispatcher.graph, ledger, options.keep, folder)
+        baseline = dense_stage(protocol, seed=0)
+        sweep = Sweep(name=name, stages=[baseline], data=folder, **given(training))
+        store_given(search.dispatcher.graph, ledger, sweep.init, sweep.history)
+        prepare_data(sweep)
+        record_sweep(sweep, search.wanted(), ledger, warner(console, log))
+        code = DONE
+        while search.dispatcher.ended and search.more():  # without Ray, until something must train
+            search.settle()
+        if not (search.ended and search.dispatcher.ended):
+            code = train(search, sweep, options, console, log)
+            record_sweep(sweep, search.wanted(), ledger, warner(console, log))
+        if code == DONE:
+            report_trouble(search.dispatcher, console, log)
+            found = show_answer(search, name, training, options, full_epochs, console)
+            code = DONE if found and not search.trouble else incomplete()
+        log.add(f"ended with exit code {code}")
+    return code
 
 
-def train(search: Search, sweep: Sweep, options: Options, console: Console) -> int:
+def train(search: Search, sweep: Sweep, options: Options, console: Console, log: SweepLog) -> int:
     listen_on_loopback(options.address)  # before Ray is imported
     from sweeps.run.tensorboard import TensorBoard
     from sweeps.run.tune import train_graph
@@ -296,11 +300,11 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
 
     dispatcher = search.dispatcher
     tensorboard = TensorBoard(dispatcher.ledger, sweep.name, dispatcher.graph)
-    view = SearchView(sweep.name, search, console)
+    view = SearchView(sweep.name, search, console, log)
 
     def report(line: str) -> None:
         view.say(line)
-        record_sweep(sweep, search.wanted(), dispatcher.ledger, console)
+        record_sweep(sweep, search.wanted(), dispatcher.ledger, view.note)
 
     search.report = report
     with view:
@@ -317,14 +321,8 @@ def train(search: Search, sweep: Sweep, options: Options, console: Console) -> i
         finally:
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
-    console.print(view.summary(), markup=False)
-    if limit is not None:
-        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
-        return FAILED
-    if not (dispatcher.ended and search.ended):
-        console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
-        return INTERRUPTED
-    return DONE
+    ended = dispatcher.ended and search.ended
+    return how_training_ended(view.summary(), limit, ended, console, log)
 
 
 def validation_images(protocol: Protocol, data: str | None) -> int:

@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^( *)```([\w{}-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-RECIPES = set(COMMANDS) - {*AROUND, "analysis", "export", "prepare-text", "completion"}
+RECIPES = set(COMMANDS) - {*AROUND, "analysis", "export", "prepare-text", "completion", "service"}
 
 ELSEWHERE = {
     r"s3://|gs://|ray://|--address auto": "needs a cloud or a cluster; tests/cluster, tests/faults",

@@ -78,7 +78,7 @@ def holdings(entries: list[Entry], records: Records) -> tuple[Holdings, dict[str
     of_stage, rest = by_stage(entries)
     of_sweep = {name: _of_sweep(asked, of_stage) for name, asked in records.items()}
     for entry in rest:
-        if entry.kind in ("tensorboard", "tune") and entry.owner in of_sweep:
+        if entry.kind in ("tensorboard", "tune", "log") and entry.owner in of_sweep:
             of_sweep[entry.owner].add([entry])
     asked_by_all = {stage_id: sorted(epochs) for stage_id, epochs in asked_by(records).items()}
     unclaimed: dict[str, list[int]] = {stage_id: [] for stage_id in of_stage}

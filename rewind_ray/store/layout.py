@@ -12,6 +12,7 @@
       inits/<digest>.safetensors                trained weights that dense networks were given
       sweeps/<sweep>.json                       the stages of a sweep, the command that made it
       control/<sweep>.json                      what it is asked while it runs, such as to pause
+      logs/<sweep>.log                          what the sweep's drivers have printed
       drivers/<token>.json                      the heartbeat of a running driver
       studies/<name>.journal, <name>-front.csv  Optuna's journal of a search, and its result
       tensorboard/<sweep>/<chain>/              TensorBoard's files
@@ -111,6 +112,9 @@ class Layout:
 
     def control(self, sweep: str) -> str:
         return f"{self.root}/control/{_sweep_name(sweep)}.json"
+
+    def log(self, sweep: str) -> str:
+        return f"{self.root}/logs/{_sweep_name(sweep)}.log"
 
     @property
     def drivers(self) -> str:
@@ -229,7 +233,7 @@ class Entry:
 
     kind: str
     """spec, data, init, tensors, metrics, row, partial, partial tensors, lease, sweep, control,
-    driver, tensorboard, tune, figures, temporary or other."""
+    log, driver, tensorboard, tune, figures, temporary or other."""
     owner: str
     """A stage's id, the name of a sweep or a driver's token; empty where it belongs to none."""
     epoch: int
@@ -254,9 +258,10 @@ def entry(file: File) -> Entry:
     match parts:
         case ["stages", stage_id, _, *_] if STAGE_ID.fullmatch(stage_id):
             return _stage_entry(stage_id, parts[2:], file)
-        case [name] | ["stages" | "sweeps" | "control" | "drivers" | "figures" | "inits", name] if (
-            TEMPORARY.search(name)
-        ):
+        case [name] | [
+            "stages" | "sweeps" | "control" | "logs" | "drivers" | "figures" | "inits",
+            name,
+        ] if TEMPORARY.search(name):
             return Entry("temporary", "", 0, file)
         case ["inits", name] if name.endswith(".safetensors"):
             return Entry("init", "", 0, file)
@@ -266,6 +271,8 @@ def entry(file: File) -> Entry:
             return Entry("sweep", name.removesuffix(".json"), 0, file)
         case ["control", name] if name.endswith(".json"):
             return Entry("control", name.removesuffix(".json"), 0, file)
+        case ["logs", name] if name.endswith(".log"):
+            return Entry("log", name.removesuffix(".log"), 0, file)
         case ["tensorboard" | "tune" as kind, sweep, *_]:
             return Entry(kind, sweep, 0, file)
         case ["figures", *_]:

@@ -32,8 +32,10 @@ from rewind_ray.store.progress import (
 from rewind_ray.text import printable
 from sweeps.plan.naming import percent, stage_title
 from sweeps.run.live_view import duration
+from sweeps.run.sweep_log import read_lines
 
 RUNNING_SHOWN = 8
+LOG_LINES_SHOWN = 40
 FAILURES_SHOWN = 5
 """Of a sweep; --json has all."""
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 30.0
@@ -47,6 +49,7 @@ def status_command(
     interval: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None,
     price_per_hour: Annotated[float | None, tyro.conf.arg(metavar="F")] = None,
     json: bool = False,
+    log: bool = False,
 ) -> int:
     """Show progress, failures, machines and cost of sweeps, from the storage alone.
 
@@ -59,6 +62,7 @@ def status_command(
       rewind-ray status --watch s3://bucket/results
       rewind-ray status results --sweep quickstart --json
       rewind-ray status results --price-per-hour 0.8
+      rewind-ray status s3://bucket/results --log
 
     Args:
         storage: local folder or URI (s3://, gs://)
@@ -67,14 +71,17 @@ def status_command(
         interval: seconds between two looks; 2 for a local folder, 30 for other storage
         price_per_hour: of what one stage occupies, to show the cost so far
         json: print only JSON on stdout; with --watch a line a look
+        log: print instead the last lines of the sweep's log, which its driver writes every minute
     """
     if interval is not None and not interval > 0:
         raise UserError(f"--interval is {interval:g}; allowed: seconds above 0")
     if price_per_hour is not None and not price_per_hour >= 0:
         raise UserError(f"--price-per-hour is {price_per_hour:g}; allowed: numbers from 0 up")
     ledger = Ledger(storage)
-    if not watch and not ledger.sweeps():
+    if (log or not watch) and not ledger.sweeps():
         raise MissingFile(f"no sweeps in {storage}; give the root of a storage")
+    if log:
+        return show_log(ledger, sweep, watch or json)
     reader = ProgressReader(ledger)
     console = make_console()
     if not watch:
@@ -98,6 +105,24 @@ def status_command(
             follow(
                 look, lambda found: live.update(shown(found, price_per_hour), refresh=True), seconds
             )
+    return DONE
+
+
+def show_log(ledger: Ledger, sweep: str | None, more: bool) -> int:
+    """more: options that ask for something else."""
+    if more:
+        raise UserError("--log is with --watch or --json; allowed: by itself, or with --sweep")
+    names = ledger.sweeps()
+    if sweep is None and len(names) > 1:
+        raise UserError(f"--log of which sweep? Choose by --sweep: {', '.join(names)}")
+    name = sweep or names[0]
+    lines = read_lines(ledger, name)
+    path = ledger.layout.shown(ledger.layout.log(name))
+    if not lines:
+        raise MissingFile(f"no {path} in {ledger.uri}: its driver hasn't written any lines")
+    print("\n".join(lines[-LOG_LINES_SHOWN:]))
+    if len(lines) > LOG_LINES_SHOWN:
+        print(f"the last {LOG_LINES_SHOWN} of {len(lines):,} lines; all are in {path}")
     return DONE
 
 

@@ -46,6 +46,7 @@ KINDS = {
     "lease": "leases",
     "sweep": "sweeps' records",
     "control": "what sweeps are asked for",
+    "log": "sweeps' logs",
     "driver": "drivers' heartbeats",
     "tensorboard": "TensorBoard",
     "tune": "Ray Tune's files",

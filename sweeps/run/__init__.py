@@ -7,6 +7,7 @@ ray_start        starts Ray, or connects to it
 tune             runs of Tune over the graph
 capacity         what a cluster has room for, and what it can still start
 live_view        progress on a terminal, or as plain lines
+sweep_log        what a driver prints, kept in the storage
 tensorboard      one run for each chain
 summary          the table and figure at the end
 provenance       version of the code

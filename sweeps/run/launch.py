@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from rewind_ray.command_line import DONE, FAILED, INTERRUPTED, exit_code, make_console, run_cli
+from rewind_ray.command_line import DONE, INTERRUPTED, exit_code, incomplete, make_console, run_cli
 from rewind_ray.importing import is_import_path
 from rewind_ray.result import ResultRow
 from rewind_ray.spec import Stage
@@ -37,6 +37,7 @@ from sweeps.run.notify import check_command
 from sweeps.run.provenance import git_commit, packages_digest
 from sweeps.run.ray_access import listen_on_loopback
 from sweeps.run.summary import show_results
+from sweeps.run.sweep_log import SweepLog, command_words
 
 DRY_RUN_PATIENCE_SECONDS = 10.0
 """Longest wait for a storage that doesn't answer."""
@@ -97,29 +98,60 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     ledger = Ledger(options.storage)
     check_writable(ledger.filesystem, ledger.root)
     check_command(options.notify)
+    with SweepLog(ledger, sweep.name) as log:
+        code = train_and_show(sweep, graph, ledger, options, console, log)
+        log.add(f"ended with exit code {code}")
+    return code
+
+
+def train_and_show(
+    sweep: Sweep, graph: Graph, ledger: Ledger, options: Options, console: Console, log: SweepLog
+) -> int:
     store_given(graph, ledger, sweep.init, sweep.history)
-    record_sweep(sweep, graph, ledger, console)  # before counting: gc deletes what isn't recorded
+    # before counting: gc deletes what isn't recorded
+    record_sweep(sweep, graph, ledger, warner(console, log))
     dispatcher = Dispatcher(graph, ledger, sweep.stop)
     already = dispatcher.counts[State.DONE]
-    console.print(
+    say(
         f"{sweep.name}: {len(graph)} stages, {already} of them done already; storage {ledger.uri}",
-        markup=False,
+        *(console, log),
     )
     code = DONE
     if not dispatcher.ended:
         check_disk(graph, ledger, options.keep, sweep.data)
         prepare_data(sweep)
-        code = train(sweep, graph, dispatcher, options, console)
-    report_trouble(dispatcher, console)
+        code = train(sweep, graph, dispatcher, options, console, log)
+    report_trouble(dispatcher, console, log)
     if dispatcher.counts[State.DONE] + dispatcher.counts[State.STOPPED] < len(graph):
-        code = code or FAILED
+        code = code or incomplete()
     stages = {stage_id: node.stage for stage_id, node in graph.items()}
     show_results(sweep.name, finished_rows(graph, ledger), stages, options, console)
     return code
 
 
+def say(text: str, console: Console, log: SweepLog) -> None:
+    """Print a line, and keep it in the sweep's log."""
+    console.print(text, markup=False, soft_wrap=True)
+    log.add(text)
+
+
+def warner(console: Console, log: SweepLog) -> Callable[[str], None]:
+    """A function that does so with a warning."""
+
+    def warn(text: str) -> None:
+        console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+        log.add(text)
+
+    return warn
+
+
 def train(
-    sweep: Sweep, graph: Graph, dispatcher: Dispatcher, options: Options, console: Console
+    sweep: Sweep,
+    graph: Graph,
+    dispatcher: Dispatcher,
+    options: Options,
+    console: Console,
+    log: SweepLog,
 ) -> int:
     console.print("Starting Ray; this takes some seconds, on a slow disk a minute.", style="dim")
     listen_on_loopback(options.address)
@@ -128,19 +160,26 @@ def train(
     from sweeps.run.tune import train_graph
 
     tensorboard = TensorBoard(dispatcher.ledger, sweep.name, graph)
-    with LiveView(sweep.name, graph, dispatcher, console) as view:
+    with LiveView(sweep.name, graph, dispatcher, console, log) as view:
         try:
             runtime = runtime_of(sweep, options)
             limit = train_graph(dispatcher, runtime, options, view, tensorboard, sweep.name)
         finally:
             tensorboard.close()
             record_failures(sweep.name, dispatcher)
-    console.print(view.summary(), markup=False)
+    return how_training_ended(view.summary(), limit, dispatcher.ended, console, log)
+
+
+def how_training_ended(
+    summary: str, limit: str | None, ended: bool, console: Console, log: SweepLog
+) -> int:
+    """Print it; the exit code. limit: that was reached. ended: nothing is left to train."""
+    say(summary, console, log)
     if limit is not None:
-        console.print(f"Ended early: {limit}. Nothing is lost: the same command continues.")
-        return FAILED
-    if not dispatcher.ended:
-        console.print("[bold]Interrupted.[/] Nothing is lost: the same command continues.")
+        say(f"Ended early: {limit}. Nothing is lost: the same command continues.", console, log)
+        return incomplete()
+    if not ended:
+        say("Interrupted. Nothing is lost: the same command continues.", console, log)
         return INTERRUPTED
     return DONE
 
@@ -163,7 +202,7 @@ def data_of(sweep: Sweep, options: Options) -> str | None:
     return options.pinned_data if from_archive else sweep.data
 
 
-def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -> None:
+def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, warn: Callable[[str], None]) -> None:
     """Write the sweep's stages, command and version of the code to the ledger.
 
     Warns if the sweep was begun with other code, whose numbers may differ.
@@ -172,24 +211,22 @@ def record_sweep(sweep: Sweep, graph: Graph, ledger: Ledger, console: Console) -
     before = record_before(ledger, sweep.name)
     earlier = before["code"]
     if earlier and earlier[-1] != code:
-        console.print(
-            f"[yellow]the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
-            "finished stages stay as they are; each row has its git_commit[/]",
-            soft_wrap=True,
+        warn(
+            f"the code has changed since this sweep last ran ({earlier[-1]}, now {code}); "
+            "finished stages stay as they are; each row has its git_commit"
         )
     own = own_parts(graph)
     for what, digest in own.items():
         was = before["own"].get(what)
         if was is not None and was != digest:
-            console.print(
-                f"[yellow]{escape(what)} is no longer what it was when this sweep last ran ({was}, "
-                f"now {digest}); its stages are other ones, and are trained anew[/]",
-                soft_wrap=True,
+            warn(
+                f"{what} is no longer what it was when this sweep last ran ({was}, "
+                f"now {digest}); its stages are other ones, and are trained anew"
             )
     record: dict[str, Any] = {
         "sweep": sweep.name,
         "own": before["own"] | own,
-        "command": [Path(sys.argv[0]).stem, *sys.argv[1:]],
+        "command": command_words(),
         "git_commit": git_commit(),
         "code": list(dict.fromkeys([*earlier, code])),
         "stages": {
@@ -245,7 +282,7 @@ def prepare_data(sweep: Sweep) -> None:
         task_of(protocol, sweep.data).prepare()
 
 
-def report_trouble(dispatcher: Dispatcher, console: Console) -> None:
+def report_trouble(dispatcher: Dispatcher, console: Console, log: SweepLog) -> None:
     """Print the stages without a result, and the reasons."""
     for state in (State.DIVERGED, State.FAILED, State.BLOCKED):
         for stage_id, its_state in dispatcher.states.items():
@@ -253,6 +290,7 @@ def report_trouble(dispatcher: Dispatcher, console: Console) -> None:
                 title = stage_title(dispatcher.graph[stage_id].stage)
                 line = f" {stage_id} {title}: {dispatcher.reasons[stage_id]}"
                 console.print(Text.assemble((str(state), "red"), line), soft_wrap=True)
+                log.add(f"{state}{line}")
 
 
 def finished_rows(graph: Graph, ledger: Ledger) -> list[ResultRow]:

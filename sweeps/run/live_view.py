@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,9 +17,12 @@ from rich.text import Text
 from sweeps.plan.graph import Graph, Node
 from sweeps.plan.naming import percent, title_in
 from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.sweep_log import SweepLog
 
 PLAIN_LINE_SECONDS = 30
 """Between two lines where nothing is redrawn."""
+LOG_LINE_SECONDS = 600
+"""Between two summaries in the sweep's log."""
 RUNNING_SHOWN = 12
 ENDED_SHOWN = 8
 NARROW = 100
@@ -45,8 +49,17 @@ class Running:
 class LiveView:
     """Follows the progress of every stage, and draws it at most twice a second."""
 
-    def __init__(self, name: str, graph: Graph, dispatcher: Dispatcher, console: Console) -> None:
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        dispatcher: Dispatcher,
+        console: Console,
+        log: SweepLog | None = None,
+    ) -> None:
+        """log: gets all lines, also those that a terminal shows for a while only."""
         self.name = name
+        self._log = log
         self.graph = graph
         self.dispatcher = dispatcher
         self.console = console
@@ -59,7 +72,7 @@ class LiveView:
         self.epochs_done = self.epochs_before
         self.resumed = 0
         self.begun: float | None = None
-        self._last_line = time.monotonic()
+        self._last_line = self._last_logged = time.monotonic()
         self.describe_cluster: Callable[[], str] = str
         """What the cluster starts or can't; empty: nothing."""
         self._live: Live | None = None
@@ -80,6 +93,19 @@ class LiveView:
         """Stop drawing and restore the terminal."""
         if self._live:
             self._live.stop()
+
+    def last_words(self, text: str) -> None:
+        """Show why the process ends at once, when nothing else will come of it."""
+        self.stop()
+        print(text, file=sys.stderr, flush=True)
+        self.log(text)
+        if self._log:
+            self._log.close()
+
+    def log(self, text: str) -> None:
+        """Add lines to the sweep's log only."""
+        if self._log:
+            self._log.add(text)
 
     @property
     def epochs_total(self) -> int:
@@ -109,6 +135,9 @@ class LiveView:
         running.metrics = dict(metrics)
         if not self._live and time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
             self._print(Text(f"{self.summary()}"))
+        if time.monotonic() - self._last_logged > LOG_LINE_SECONDS:
+            self._last_logged = time.monotonic()
+            self.log(self.summary())
 
     def end(self, node: Node, outcome: str) -> None:
         running = self.running.pop(node.stage_id)
@@ -126,6 +155,7 @@ class LiveView:
             f"{self._title(node.stage)}  {outcome}",
         )
         self.ended.append(line)
+        self.log(line.plain)
         if not self._live:
             self._print(line)
 
@@ -148,6 +178,7 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """Print a warning above the live view."""
+        self.log(text)
         self.console.print(Text(text, style="yellow"))
 
     # views

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -108,6 +107,7 @@ def train_graph(
         source.begin(driver.token, at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in its jobs
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
     def failed(text: str) -> None:
@@ -393,8 +393,7 @@ class Monitor(tune.Callback):
 
     def last_words(self, why: str) -> None:
         """Print why the process ends, from a thread that can't return to the command."""
-        self.view.stop()
-        print(f"error: {why}", file=sys.stderr, flush=True)
+        self.view.last_words(f"error: {why}")
 
     def _end(self, node: Node) -> None:
         if node.stage_id not in self.view.running:

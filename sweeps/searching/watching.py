@@ -7,18 +7,22 @@ from rich.text import Text
 
 from sweeps.run.dispatcher import State
 from sweeps.run.live_view import LiveView
+from sweeps.run.sweep_log import SweepLog
 from sweeps.searching.search import Search
 
 
 class SearchView(LiveView):
     """Counts suggestions: how many stages they will take isn't known beforehand."""
 
-    def __init__(self, name: str, search: Search, console: Console) -> None:
-        super().__init__(name, search.dispatcher.graph, search.dispatcher, console)
+    def __init__(
+        self, name: str, search: Search, console: Console, log: SweepLog | None = None
+    ) -> None:
+        super().__init__(name, search.dispatcher.graph, search.dispatcher, console, log)
         self.search = search
 
     def say(self, line: str) -> None:
         """Print a line about a suggestion above the live view."""
+        self.log(line)
         self.console.print(Text(line, style="bold"), soft_wrap=True)
 
     def done_of_total(self) -> tuple[int, int]:

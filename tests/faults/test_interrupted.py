@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
     assert finished.returncode == 0, finished.stderr
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert_complete(storage, expected)
+
+
+BLOCKED = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_sweep_is_interrupted_also_where_sigint_is_blocked(storage):
+    """As Ray leaves it to the commands of its jobs, which it then ends by SIGTERM."""
+    sweep = start(*QUICKSTART, "--storage", str(storage), under=(sys.executable, "-c", BLOCKED))
+    wait_until(lambda: storage.exists() and len(rows(storage)) >= 1, 300)
+    sweep.terminate()
+    stdout, stderr = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, stdout + stderr
+    assert "same command continues" in stdout + stderr
 
 
 def assert_on_the_loopback_only(processes: list[int]) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rewind_ray.command_line import FAILED
 from sweeps.node import raylet_here, workers_of
 from sweeps.run.cluster_watch import asks
 from tests.cluster.metadata import metadata
@@ -50,7 +51,7 @@ def test_a_sweep_that_reaches_a_limit_goes_on_by_the_same_command(storage, undis
     expected, _ = undisturbed
     command = (*QUICKSTART, "--storage", str(storage))
     ended = run(*command, "--max-hours", "1e-6")
-    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.returncode == FAILED, ended.stdout + ended.stderr
     assert "Ended early: --max-hours 1e-06 have passed" in ended.stdout
     assert len(rows(storage) if storage.exists() else {}) < len(rows(expected))
     finished = run(*command)

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from rewind_ray.command_line import FAILED, INCOMPLETE, OF_A_SERVICE
 from rewind_ray.store.ledger import Ledger
+from sweeps.run.sweep_log import read_lines
 from tests.sweeps.running import QUICKSTART, ROOT, rows, run, start
 
 # usage
@@ -123,6 +125,9 @@ def test_a_sweep_ends_with_table_figure_and_next_commands(undisturbed):
     record = json.loads((storage / "sweeps" / "quickstart-smoke.json").read_text())
     assert set(record["stages"]) == {stage_id for stage_id, _ in rows(storage)}
     assert "--smoke" in record["command"]
+    logged = read_lines(Ledger(str(storage)), "quickstart-smoke")
+    assert "quickstart --smoke" in logged[0] and logged[-1].endswith("ended with exit code 0")
+    assert sum("/13] done" in line for line in logged) == 13
 
 
 def test_other_code_than_before_is_told_and_recorded(undisturbed, storage):
@@ -170,7 +175,7 @@ def test_a_stage_without_anything_left_fails_alone(storage):
         *("--dataset", "digits", "--smoke", "--seeds", "1", "--methods", "lr_rewind"),
         *("--densities", "0.5", "0.000001", "--storage", str(storage)),
     )
-    assert result.returncode == 1
+    assert result.returncode == FAILED
     (failure,) = [line for line in result.stdout.splitlines() if line.startswith("failed")]
     assert "leaves none" in failure
     assert "1 failed" in result.stdout
@@ -178,21 +183,22 @@ def test_a_stage_without_anything_left_fails_alone(storage):
 
 
 @pytest.mark.slow
-def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage):
+def test_a_diverging_stage_is_recorded_its_descendants_blocked_and_told(storage, monkeypatch):
     arguments = (
         *("sweeps.compare", "--protocol", "digits", "--network", "digits_resnet", "--smoke"),
         *("--dataset", "digits", "--seeds", "1", "--densities", "0.5", "--lr", "1e20"),
         *("--methods", "lr_rewind", "--levels", "2", "--storage", str(storage)),
     )
     result = run(*arguments)
-    assert result.returncode == 1
+    assert result.returncode == FAILED
     lines = result.stdout.splitlines()
     assert len([line for line in lines if line.startswith("diverged")]) == 1
     assert len([line for line in lines if line.startswith("blocked")]) == 3
     (row,) = rows(storage).values()
     assert row["status"] == "diverged" and row["test_accuracy"] is None
+    monkeypatch.setenv(OF_A_SERVICE, "1")
     again = run(*arguments)  # nothing is trained, and the result is reported again
-    assert again.returncode == 1 and "diverged" in again.stdout
+    assert again.returncode == INCOMPLETE and "diverged" in again.stdout
 
 
 @pytest.mark.slow

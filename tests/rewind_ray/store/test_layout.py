@@ -23,7 +23,7 @@ PRODUCT = [
     for folder in ("rewind_ray", "sweeps", "trainables", "analysis")
     for path in sorted((PROJECT / folder).rglob("*.py"))
 ]
-FOLDERS = "stages|epochs|rows|sweeps|studies|tensorboard|tune|drivers|figures"
+FOLDERS = "stages|epochs|rows|sweeps|studies|tensorboard|tune|drivers|figures|logs"
 IN_A_PATH = re.compile(
     rf"(^|/)({FOLDERS})/|/({FOLDERS})$"
     r"|(^|/)(spec|lease|partial)\.(json|safetensors)|\{:04d\}\.(json|safetensors)"
@@ -119,6 +119,7 @@ def test_what_a_file_is_follows_from_the_path_it_was_given(epoch: int) -> None:
         ROOT.metrics(STAGE, epoch): ("metrics", STAGE, epoch),
         ROOT.row(STAGE, epoch): ("row", STAGE, epoch),
         ROOT.sweep("quick start"): ("sweep", "quick start", 0),
+        ROOT.log("quick start"): ("log", "quick start", 0),
         ROOT.driver("0" * 16): ("driver", "0" * 16, 0),
         f"{ROOT.tune('s')}/x/y": ("tune", "s", 0),
         f"{ROOT.tensorboard('s')}/chain/events": ("tensorboard", "s", 0),

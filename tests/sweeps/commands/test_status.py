@@ -23,6 +23,7 @@ from rewind_ray.store.progress import (
 )
 from sweeps.__main__ import main
 from sweeps.commands.status import described, shown
+from sweeps.run.sweep_log import SweepLog
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 DENSE = dense_stage(tiny(), 0)
@@ -171,3 +172,32 @@ def test_exit_codes(ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["status", str(tmp_path / "nothing")]) == 2
     assert main(["status", ledger.uri, "--sweep", "two"]) == 2
     assert main(["status", ledger.uri, "--watch", "--interval", "0"]) == 2
+
+
+# the log
+
+
+def test_the_last_lines_of_the_log(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    with SweepLog(ledger, "one") as log:
+        log.add("\n".join(f"line {number}" for number in range(50)))
+    assert main(["status", ledger.uri, "--log"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[20:] for line in lines[:-1]] == [f"line {number}" for number in range(10, 50)]
+    assert "40 of 51" in lines[-1] and "logs/one.log" in lines[-1]
+    ledger.write_sweep("two", {"sweep": "two", "stages": {}})
+    assert main(["status", ledger.uri, "--log", "--sweep", "one"]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_log_that_is_not_there_or_not_chosen(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", ledger.uri, "--log"]) == 2
+    assert "logs/one.log" in capsys.readouterr().err
+    assert main(["status", ledger.uri, "--log", "--json"]) == 2
+    assert "--json" in capsys.readouterr().err
+    assert main(["status", ledger.uri, "--log", "--sweep", "../one"]) == 2
+    assert "../one" in capsys.readouterr().err
+    ledger.write_sweep("two", {"sweep": "two", "stages": {}})
+    assert main(["status", ledger.uri, "--log"]) == 2
+    assert "one, two" in capsys.readouterr().err

@@ -120,6 +120,7 @@ def test_status_adds_up(place: Place, capsys: pytest.CaptureFixture[str]) -> Non
     place.put("tune/one/20260101/trial/pointer.json")
     place.put("tensorboard/one/chain/events", b"e" * 77)
     place.put("figures/one.png")
+    place.put("logs/one.log")
     place.put("notes.txt")
     place.record(place.baseline, dense_stage(tiny(), 1), name="two")
     code, found = run_json(capsys, "status", place.root)
@@ -140,6 +141,7 @@ def test_status_adds_up(place: Place, capsys: pytest.CaptureFixture[str]) -> Non
         "tensors": 7 + 1 + 1,  # every epoch of the baseline, and the ends
         "metrics": 7 + 5 + 6,
         "sweep": 2,
+        "log": 1,
         "tune": 1,
         "tensorboard": 1,
         "figures": 1,
@@ -149,6 +151,7 @@ def test_status_adds_up(place: Place, capsys: pytest.CaptureFixture[str]) -> Non
     assert (one["stages"], one["done"], one["half_done"], one["not_begun"]) == (3, 3, 0, 0)
     assert (one["rows"], one["rows_wanted"]) == (3, 3)
     assert one["kinds"]["tensorboard"] == {"files": 1, "bytes": 77}
+    assert one["kinds"]["log"]["files"] == 1
     assert one["kinds"]["tensors"]["files"] == 9
     assert (two["stages"], two["done"], two["half_done"], two["not_begun"]) == (2, 1, 0, 1)
     assert (found["stages"], found["done"]) == (4, 3)
@@ -229,6 +232,7 @@ def plant(place: Place) -> dict[str, set[str]]:
         place.put(f"stages/{place.rewound.stage_id}/rows/0004.json.77.0123abcd.tmp"),
         place.put(f"stages/{place.tuned.stage_id}/epochs/0001.safetensors.9.fedc0123.tmp"),
         place.put("sweeps/one.json.12345.00000000.tmp"),
+        place.put("logs/one.log.12345.00000000.tmp"),
         place.put(".probe.5.00112233.tmp"),
     }
     planted = {
@@ -241,7 +245,13 @@ def plant(place: Place) -> dict[str, set[str]]:
         "tensors": {loose},
         "temporary": temporary,
     }
-    for below in ("notes.txt.tmp", "tune/one/x.1.01234567.tmp", "stages/notes.tmp", "other/x"):
+    for below in (
+        "notes.txt.tmp",
+        "tune/one/x.1.01234567.tmp",
+        "stages/notes.tmp",
+        "other/x",
+        "logs/a.log",
+    ):
         place.put(below)  # not ours to judge
     place.age()
     return planted

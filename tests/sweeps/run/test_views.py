@@ -21,8 +21,10 @@ from rewind_ray.training.stage import run_stage
 from sweeps.plan import estimate
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
+from sweeps.run import live_view
 from sweeps.run.dispatcher import Dispatcher
 from sweeps.run.live_view import LiveView, duration
+from sweeps.run.sweep_log import SweepLog, read_lines
 from sweeps.run.tensorboard import TensorBoard
 from tests.sweeps.running import tiny_protocol
 
@@ -76,6 +78,40 @@ def test_plain_lines_where_nothing_is_redrawn(storage):
         progress.end(node, "test 12.00%")
     (line,) = console.file.getvalue().splitlines()
     assert line.startswith("[1/3] done") and "dense seed 0" in line and "test 12.00%" in line
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_all_lines_are_in_the_log_also_where_a_terminal_redraws_them(
+    storage, terminal, monkeypatch
+):
+    graph = chain_graph()
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    console = Console(width=100, file=io.StringIO(), force_terminal=terminal)
+    monkeypatch.setattr(live_view, "LOG_LINE_SECONDS", 0)
+    with (
+        SweepLog(dispatcher.ledger, "logged") as log,
+        LiveView("logged", graph, dispatcher, console, log) as progress,
+    ):
+        node = dispatcher.next_ready()
+        progress.start(node)
+        progress.note("the storage is full")
+        progress.advance(node, 4, 4, {})
+        dispatcher.finish(node.stage_id)
+        progress.end(node, "its row is damaged")
+    noted, summary, ended = [line[20:] for line in read_lines(dispatcher.ledger, "logged")[1:]]
+    assert noted == "the storage is full"
+    assert summary.startswith("logged: 0 done, 1 running") and "4/8 epochs" in summary
+    assert "dense seed 0" in ended and "its row is damaged" in ended
+
+
+def test_last_words_are_in_the_log_when_they_have_been_said(storage, capsys):
+    """The process may end right after them."""
+    graph = chain_graph()
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    with SweepLog(dispatcher.ledger, "logged") as log:
+        LiveView("logged", graph, dispatcher, Console(file=io.StringIO()), log).last_words("error")
+        assert read_lines(dispatcher.ledger, "logged")[-1].endswith(" error")
+    assert capsys.readouterr().err == "error\n"
 
 
 def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monkeypatch):
