@@ -30,6 +30,7 @@ from image_ec2 import (
     FROM_MACHINE,
     FROM_TYPE,
     IMAGE_OF,
+    by_description,
     check_allowed,
     check_name,
     describe,
@@ -158,7 +159,11 @@ def delete(ec2: Any, config: Config, image: str, yes: bool) -> None:
     Raises ValueError for one that this command didn't make of this cluster.
     """
     found = describe(ec2, image, config)
-    snapshots = snapshots_of(ec2, found[0] if found else {"ImageId": image})
+    ours = {IMAGE_OF: config["cluster_name"]}
+    snapshots = [snapshot for one in found for snapshot in snapshots_of(ec2, one)]
+    if not found:  # what an interrupted deletion has left
+        left = by_description(ec2, image)
+        snapshots = [one["SnapshotId"] for one in left if ours.items() <= tags_of(one).items()]
     if not found and not snapshots:
         raise ValueError(f"{image} is no image of {config['cluster_name']}; see --list")
     from_it = [{"Name": "image-id", "Values": [image]}]
@@ -170,6 +175,7 @@ def delete(ec2: Any, config: Config, image: str, yes: bool) -> None:
         f"go on ({running} now); no other starts from it.",
         yes,
     )
+    tag(ec2, snapshots, ours)
     for one in found:
         ec2.deregister_image(ImageId=image)
         end_worker(ec2, config, one)

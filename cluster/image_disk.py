@@ -20,7 +20,7 @@ KEPT += (".ssh/authorized_keys",)
 """In the home folder: the packages, and what the first start of an Ubuntu machine makes."""
 REMOVED = (".ray", "ray_bootstrap_key.pem", "ray_bootstrap_config.yaml")
 REMOVED += ("rewind-ray", ".rewind-ray")
-REMOVED += (".cache", ".nv", ".triton", ".config/matplotlib", ".local/state", "ray_results")
+REMOVED += (".cache", ".nv", ".triton", ".config/matplotlib", ".local/state")
 REMOVED += (".bash_history", ".python_history", ".lesshst", ".viminfo", ".wget-hsts")
 """In the home folder: Ray's secret, its SSH key (on a head), the code, caches, histories."""
 
@@ -40,9 +40,18 @@ python -m sweeps.node --ending 60
 timeout 60 sh -c 'while pgrep -f "^ray::StageTrainable" > /dev/null; do sleep 1; done'
 ray stop || ray stop --force
 pkill -f 'sweeps[.]node --cloud'
+on_terminals() {
+    ps -u "$(id -u)" -o pid=,tty= | while read -r pid tty; do [ "$tty" = "?" ] || echo "$pid"; done
+}
+on_terminals | xargs -r kill -HUP
+for _ in $(seq 20); do [ -z "$(on_terminals)" ] && break; sleep 1; done
+on_terminals | xargs -r kill -KILL
 true
 """
-"""Has the stages save their epoch, and ends Ray and what would shut down a machine without it."""
+"""Has the stages save their epoch, and ends Ray and what would shut down a machine without it.
+
+Shells on terminals end, too: they would write what was typed when the machine restarts.
+"""
 
 CLEAN = """
 set -eu

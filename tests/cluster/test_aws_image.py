@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -80,6 +81,7 @@ def bootstrapped(cluster_file: Path, tool: SimpleNamespace) -> Iterator[Config]:
 def ec2(bootstrapped: Config) -> Iterator[Any]:
     """The account, without machines and images of other tests."""
     client = boto3.client("ec2", region_name=REGION)
+    backend().snapshots.clear()  # those of Amazon's images
     yield client
     for image in client.describe_images(Owners=["self"])["Images"]:
         client.deregister_image(ImageId=image["ImageId"])
@@ -201,6 +203,30 @@ def set_up(disk: Disk) -> None:
     (disk.temporary / "ray/session/log").write_text("a log")
 
 
+@contextmanager
+def shell_on_a_terminal(disk: Disk) -> Iterator[subprocess.Popen[bytes]]:
+    """In which somebody has typed a secret; it is in the shell's memory."""
+    here, there = pty.openpty()
+    inside = ["nsenter", f"--target={disk.pid}", "--all", "env", "HOME=/mnt/home", "TERM=dumb"]
+    shell = subprocess.Popen(
+        [*inside, "setsid", "--ctty", "--wait", "bash", "-i"],
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+    )
+    try:
+        os.write(here, b"TYPED=by-somebody\ntouch /tmp/typed\n")
+        while not (disk.temporary / "typed").exists():
+            time.sleep(0.05)
+        yield shell
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(here)
+        os.close(there)
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("kind", ["worker", "head"])
 def test_an_image_of_a_machine_that_is_set_up(
@@ -214,7 +240,11 @@ def test_an_image_of_a_machine_that_is_set_up(
 ) -> None:
     asked: list[dict[str, Any]] = []
     event = "provide-client-params.ec2.CreateImage"
-    boto3.DEFAULT_SESSION.events.register(event, lambda params, **_: asked.append(params))
+
+    def ask(params: dict[str, Any], **_: object) -> None:
+        asked.append(params)
+
+    boto3.DEFAULT_SESSION.events.register(event, ask)
     file, baked = tmp_path / "cluster.yaml", tmp_path / "baked.yaml"
     with machine_with_a_disk(tmp_path, bootstrapped, cluster_file) as disk:
         head = launch(bootstrapped, "head")
@@ -232,7 +262,10 @@ def test_an_image_of_a_machine_that_is_set_up(
         assert not ec2.describe_images(Owners=["self"])["Images"]
 
         capsys.readouterr()
-        assert tool.main(file, name="baked", write=baked, yes=True, keep=(".netrc",)) == 0
+        with shell_on_a_terminal(disk) as shell:
+            assert tool.main(file, name="baked", write=baked, yes=True, keep=(".netrc",)) == 0
+            assert shell.wait(timeout=10) != 0
+        assert not disk.holds("by-somebody")
         for gone in (SECRET, "PRIVATE KEY", "the code", "s3://a-bucket", "WANDB", "somebody's"):
             assert not disk.holds(gone), gone
         for kept in ("of the image", "# as it came", "password of-somebody", "only deleted"):
@@ -338,7 +371,7 @@ def test_progress_is_shown_until_it_is_there(
         made.state = next(steps)
 
     assert tool.ec2.wait_for(ec2, image, pause)["State"] == "available"
-    assert capsys.readouterr().out == f"{image}: pending, 100% copied\n"
+    assert capsys.readouterr().out.count(f"{image}: pending, 100% copied\n") == 1
 
 
 def test_a_failed_image_is_told_and_its_worker_ends(
@@ -447,10 +480,22 @@ def test_delete_takes_the_snapshots_and_only_its_own(
             tool.main(cluster_file, remove=foreign, yes=True)
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert tool.main(cluster_file, remove=image) == 0
-    ec2.deregister_image(ImageId=rest)  # as if it was interrupted after that
-    assert tool.main(cluster_file, remove=rest, yes=True) == 0
     left = ec2.describe_images(Owners=["self"])["Images"]
-    assert {one["ImageId"] for one in left} == {others, by_hand}
+    assert {one["ImageId"] for one in left} == {rest, others, by_hand}
+    assert len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]) == 3
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    event = "before-call.ec2.DeleteSnapshot"
+    boto3.DEFAULT_SESSION.events.register(event, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tool.main(cluster_file, remove=rest, yes=True)
+    boto3.DEFAULT_SESSION.events.unregister(event, interrupted)
+    assert tool.main(cluster_file, remove=rest, yes=True) == 0
+    ec2.deregister_image(ImageId=others)
+    with pytest.raises(ValueError, match=others):
+        tool.main(cluster_file, remove=others, yes=True)
     assert len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]) == 2
 
 
