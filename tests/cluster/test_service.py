@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from rewind_ray.command_line import DONE, INCOMPLETE, INTERRUPTED, WRONG_USAGE
+from rewind_ray.command_line import (
+    DONE,
+    INCOMPLETE,
+    INTERRUPTED,
+    OF_A_SERVICE,
+    WRONG_USAGE,
+)
 from rewind_ray.store.ledger import Ledger
 from sweeps import service
 from sweeps.run.sweep_log import read_lines
@@ -88,7 +94,7 @@ def test_the_environment_of_the_session_is_left_out() -> None:
         "_": "",
     }
     unfit = {"A\nB": "1", "LINES_OF_TEXT": "1\n2", "BASH_FUNC_x%%": "() {"}
-    assert kept(ours | session | unfit) == ours | {"PYTHONUNBUFFERED": "1"}
+    assert kept(ours | session | unfit) == ours | {"PYTHONUNBUFFERED": "1", OF_A_SERVICE: "1"}
 
 
 @pytest.mark.parametrize(
