@@ -9,6 +9,7 @@ ledger        stages: their specs, rewind points and rows; the records of sweeps
 checkpoint    a rewind point as bytes (the only module here that needs torch, with partial)
 partial       an epoch broken off, kept
 leases        which driver has a stage
+control       what a running sweep is asked for: to pause, or to train fewer stages at once
 housekeeping  how much of what, what no sweep needs, what is damaged
 
 No module here imports Ray; all but two do without torch.

@@ -5,6 +5,7 @@ dispatcher       hands out the stages that are ready, longest chain first
 tune_searcher    the dispatcher behind Tune's Searcher interface
 ray_start        starts Ray, or connects to it
 tune             runs of Tune over the graph
+slots            ends idle workers; tells which one Ray killed for a node's memory
 capacity         what a cluster has room for, and what it can still start
 live_view        progress on a terminal, or as plain lines
 sweep_log        what a driver prints, kept in the storage
