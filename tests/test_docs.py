@@ -31,6 +31,7 @@ RECIPES = set(COMMANDS) - {*AROUND, "analysis", "export", "prepare-text", "compl
 ELSEWHERE = {
     r"s3://|gs://|ray://|--address auto": "needs a cloud or a cluster; tests/cluster, tests/faults",
     r"--watch": "never ends",
+    r"docs/found/rows\.csv": "tests/test_found.py",
     r"\.\.\.|\[--|FOLDER|--data DIR|/data/multi30k|/data/wmt16": "has placeholders",
     r"--init|checkpoints": "needs a trained network; tests/rewind_ray/own",
     r"/data/cifar10": "needs CIFAR-10",

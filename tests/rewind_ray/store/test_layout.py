@@ -31,6 +31,7 @@ IN_A_PATH = re.compile(
 ELSEWHERE = {
     "rewind_ray/datasets/cache.py",
     "rewind_ray/export/command.py",  # names of files in the working directory
+    "sweeps/run/cluster_watch.py",  # Ray's logs
 }
 
 
