@@ -168,7 +168,7 @@ def unit_text(
 ) -> str:
     """command: its first word is a path."""
     final = "|".join(map(str, FINAL))
-    forget = f'case "$EXIT_STATUS" in {final}) systemctl --user disable --no-reload {unit}; esac'
+    forget = f'case "$EXIT_STATUS" in {final}) systemctl --user disable {unit}; esac'
     lines = [
         "[Unit]",
         f"Description={printable(shlex.join(command)).replace('%', '%%')}",
@@ -202,13 +202,17 @@ def unit_text(
 
 
 def waiting_for_ray(command: Sequence[str]) -> list[str]:
-    """Before the command; nothing where it starts a Ray of its own."""
+    """Before the command; nothing where it starts a Ray of its own.
+
+    Ray's commands take its token only where RAY_AUTH_MODE says so; a sweep takes it anyway.
+    """
     address = address_in(command)
     if address in (None, "local"):
         return []
     ray = Path(sys.executable).with_name("ray")
     look = shlex.join(["timeout", "60", str(ray), "status", f"--address={address}"])
-    script = f"until {look} > /dev/null 2>&1; do sleep {RAY_SECONDS}; done"
+    either = f"({look} || RAY_AUTH_MODE=token {look}) > /dev/null 2>&1"
+    script = f"until {either}; do sleep {RAY_SECONDS}; done"
     return [f"ExecStartPre={command_line(['/bin/sh', '-c', script])}"]
 
 

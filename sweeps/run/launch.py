@@ -174,14 +174,16 @@ def how_training_ended(
     summary: str, limit: str | None, ended: bool, console: Console, log: SweepLog
 ) -> int:
     """Print it; the exit code. limit: that was reached. ended: nothing is left to train."""
+    code = DONE
     say(summary, console, log)
     if limit is not None:
         say(f"Ended early: {limit}. Nothing is lost: the same command continues.", console, log)
-        return incomplete()
-    if not ended:
+        code = incomplete()
+    elif not ended:
         say("Interrupted. Nothing is lost: the same command continues.", console, log)
-        return INTERRUPTED
-    return DONE
+        code = INTERRUPTED
+    log.save_soon()
+    return code
 
 
 def runtime_of(sweep: Sweep, options: Options) -> Runtime:

@@ -51,7 +51,8 @@ class SweepLog:
         self._lines: list[str] = []
         """Those that aren't in the storage yet."""
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._soon = threading.Event()
+        self._is_over = False
         self._thread = threading.Thread(target=self._save_again_and_again, daemon=True)
         self._handler = WarningHandler(self)
         self._has_warned = False
@@ -79,18 +80,23 @@ class SweepLog:
         with self._lock:
             self._lines += [f"{now} {printable(line)}" for line in text.splitlines()]
 
+    def save_soon(self) -> None:
+        """Write what there is at once, from the thread: the process may not live for long."""
+        self._soon.set()
+
     def close(self) -> None:
         """Write what is left, and no more after it."""
-        self._over.set()
+        self._is_over = True
+        self._soon.set()
         with patience_of(END_SECONDS):
             self._thread.join()
             self._save()
 
     def _save_again_and_again(self) -> None:
-        while True:
+        while not self._is_over:
             self._save()
-            if self._over.wait(self._seconds):
-                return
+            self._soon.wait(self._seconds)
+            self._soon.clear()
 
     def _save(self) -> None:
         with self._lock:

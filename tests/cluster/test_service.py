@@ -250,7 +250,7 @@ def test_it_waits_for_a_ray_that_is_not_there(host: Host) -> None:
     host.serve("waiting", "--address", "auto")
     wait_until(lambda: host.state("waiting") == "activating", 120)
     running = host.systemd.machine.processes()
-    assert any("until timeout 60" in line and "--address=auto" in line for line in running)
+    assert any("sh -c until" in line and "status --address=auto" in line for line in running)
     assert host.starts("waiting") == []
 
 

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from benchmarks.soak.processes import GCS, RAYLET, WORKER, descendants, find, listening_on, runs
+from rewind_ray.store.ledger import Ledger
+from sweeps.run.sweep_log import read_lines
 from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, wait_until
 
 pytestmark = pytest.mark.alone  # clocks and signals
@@ -63,6 +65,8 @@ def test_a_sweep_is_interrupted_also_where_sigint_is_blocked(storage):
     stdout, stderr = sweep.communicate(timeout=60)
     assert sweep.returncode == 130, stdout + stderr
     assert "same command continues" in stdout + stderr
+    log = read_lines(Ledger(str(storage)), "quickstart-smoke")
+    assert "Interrupted" in "".join(log) and log[-1].endswith("ended with exit code 130")
 
 
 def assert_on_the_loopback_only(processes: list[int]) -> None:

@@ -53,6 +53,14 @@ def test_it_is_there_while_the_sweep_runs(ledger: Ledger) -> None:
         wait_until(lambda: without_time(read_lines(ledger, "one"))[1:] == ["under way"], 20)
 
 
+def test_it_is_saved_at_once_when_the_process_may_be_killed(ledger: Ledger) -> None:
+    with SweepLog(ledger, "one") as log:
+        wait_until(lambda: read_lines(ledger, "one") != [], 20)
+        log.add("Interrupted")
+        log.save_soon()
+        wait_until(lambda: without_time(read_lines(ledger, "one"))[1:] == ["Interrupted"], 20)
+
+
 def test_nothing_is_written_when_nothing_was_said(ledger: Ledger, storage: Path) -> None:
     with SweepLog(ledger, "one", seconds=0.01):
         wait_until(lambda: read_lines(ledger, "one") != [], 20)
