@@ -1,16 +1,18 @@
-"""``rewind-ray service NAME -- COMMAND``: a sweep as a service of systemd, which comes back.
+"""``rewind-ray service NAME -- COMMAND``: a sweep that systemd starts again.
 
-The command runs in this folder, with this shell's environment variables. It is started
-again a minute after its process was killed, has crashed, or has broken off because Ray
-or the storage was gone, with up to 20 starts a day, and after a reboot. It isn't after
-its end: exit code 0, 2 (wrong usage) or 3 (a limit is reached, or stages fail).
+The command runs in this folder, with this shell's environment variables. It is
+started again a minute after its process was killed, has crashed, or has broken
+off because Ray or the storage was gone, with up to 20 starts a day, and after a
+reboot. It isn't after its end: exit code 0, 2 (wrong usage) or 3 (a limit is
+reached, or stages fail).
 
-With --address auto or HOST:PORT it waits until Ray answers there. Nobody starts Ray
-again on a machine that was rebooted: a cluster's head gets it by the next ray up.
+With --address auto or HOST:PORT it waits until Ray answers there. Nobody starts
+Ray again on a machine that was rebooted: a cluster's head gets it by the next
+ray up.
 
 Examples:
   rewind-ray service digits -- rewind-ray quickstart --storage /data/results
-  rewind-ray service wrn -- rewind-ray iterative-wrn --address auto --max-hours 12
+  rewind-ray service wrn -- rewind-ray iterative-wrn --address auto
   systemctl --user status rewind-ray-wrn           what it does now
   rewind-ray status results --log                  what it has printed
   systemctl --user disable --now rewind-ray-wrn    stop it

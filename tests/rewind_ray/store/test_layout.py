@@ -23,7 +23,7 @@ PRODUCT = [
     for folder in ("rewind_ray", "sweeps", "trainables", "analysis")
     for path in sorted((PROJECT / folder).rglob("*.py"))
 ]
-FOLDERS = "stages|epochs|rows|sweeps|studies|tensorboard|tune|drivers|figures|logs"
+FOLDERS = "stages|epochs|rows|sweeps|studies|tensorboard|tune|drivers|figures"
 IN_A_PATH = re.compile(
     rf"(^|/)({FOLDERS})/|/({FOLDERS})$"
     r"|(^|/)(spec|lease|partial)\.(json|safetensors)|\{:04d\}\.(json|safetensors)"
