@@ -179,9 +179,7 @@ def unit_text(
         "Type=exec",
         f"WorkingDirectory={str(folder).replace('%', '%%')}",
         *(f"Environment={quoted(f'{name}={value}')}" for name, value in environment.items()),
-        *waiting_for_ray(command),
-        "TimeoutStartSec=infinity",
-        f"ExecStart={command_line(command)}",
+        f"ExecStart={command_line([*waiting_for_ray(command), *command])}",
         "Restart=on-failure",
         f"RestartSec={PAUSE_SECONDS}",
         f"RestartPreventExitStatus={' '.join(map(str, FINAL))}",
@@ -202,7 +200,7 @@ def unit_text(
 
 
 def waiting_for_ray(command: Sequence[str]) -> list[str]:
-    """Before the command; nothing where it starts a Ray of its own.
+    """Words before the command that wait and then run it; none where it starts a Ray of its own.
 
     Ray's commands take its token only where RAY_AUTH_MODE says so; a sweep takes it anyway.
     """
@@ -212,8 +210,8 @@ def waiting_for_ray(command: Sequence[str]) -> list[str]:
     ray = Path(sys.executable).with_name("ray")
     look = shlex.join(["timeout", "60", str(ray), "status", f"--address={address}"])
     either = f"({look} || RAY_AUTH_MODE=token {look}) > /dev/null 2>&1"
-    script = f"until {either}; do sleep {RAY_SECONDS}; done"
-    return [f"ExecStartPre={command_line(['/bin/sh', '-c', script])}"]
+    script = f'until {either}; do sleep {RAY_SECONDS}; done; exec "$@"'
+    return ["/bin/sh", "-c", script, "sh"]
 
 
 def address_in(command: Sequence[str]) -> str | None:

@@ -67,8 +67,8 @@ class UserSystemd:
     def cut(self) -> None:
         """As when the power fails: nothing can tidy up."""
         (self.cgroup / "cgroup.kill").write_text("1")
-        assert self.process is not None
-        self.process.wait(timeout=60)
+        if self.process is not None:
+            self.process.wait(timeout=60)
         wait_until(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), 60)
 
     def systemctl(self, *arguments: str) -> str:
@@ -85,18 +85,18 @@ def user_systemd(folder: Path) -> Iterator[UserSystemd]:
     cgroup.mkdir()
     shared = folder / "shared"
     shared.mkdir()
-    try:
-        with hosts.machine("laptop", folder, shared) as machine:
+    with hosts.machine("laptop", folder, shared) as machine:
+        systemd = UserSystemd(machine, cgroup)
+        try:
             home = folder / "laptop" / HOME[1:]
             noting = home / "loginctl"
             noting.write_text(f'#!/bin/sh\necho "$@" >> {HOME}/asked\n')
             noting.chmod(0o755)
             machine.run("mount", "--bind", f"{HOME}/loginctl", shutil.which("loginctl") or "")
-            systemd = UserSystemd(machine, cgroup)
             systemd.boot()
             yield systemd
+        finally:
             systemd.cut()
-    finally:
-        for path in (*sorted(cgroup.rglob("*/"), reverse=True), cgroup):
-            if path.is_dir():
-                path.rmdir()
+            for path in (*sorted(cgroup.rglob("*"), reverse=True), cgroup):
+                if path.is_dir():
+                    path.rmdir()
