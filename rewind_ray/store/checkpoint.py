@@ -248,12 +248,10 @@ def to_bytes(point: RewindPoint) -> bytes:
         tensors[CUT] = torch.frombuffer(text, dtype=torch.uint8)
     try:
         return save(tensors, metadata={"format": FORMAT})
-    except Exception:
-        raise
     except BaseException as panic:  # of Rust, where Python's memory is at its end
-        if type(panic).__name__ == "PanicException":
-            raise MemoryError(f"no memory for a checkpoint: {panic}") from panic
-        raise
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise MemoryError(f"no memory for a checkpoint: {panic}") from panic
 
 
 def from_bytes(data: bytes) -> RewindPoint:

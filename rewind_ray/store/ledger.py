@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from rewind_ray.errors import DataError, UserError
+from rewind_ray.errors import DataError, MissingFile, UserError
 from rewind_ray.result import ResultRow, row_from_dict, row_to_dict
 from rewind_ray.spec import Stage, stage_from_dict, stage_to_dict
 from rewind_ray.store import layout
@@ -338,9 +338,7 @@ class Ledger:
         try:
             return read_sealed(self.filesystem, self.layout.sweep(name), SWEEP_LIMIT)
         except FileNotFoundError:
-            raise UserError(
-                f"no sweep {name!r} in {self.uri}; there: {', '.join(self.sweeps()) or 'none'}"
-            ) from None
+            raise self._no_sweep(name) from None
         except ValueError as error:
             raise DamagedRecord(f"can't read {self._record(name)}: {error}") from error
 
@@ -358,6 +356,24 @@ class Ledger:
 
     def sweeps(self) -> list[str]:
         return layout.sweep_names(list_names(self.filesystem, self.layout.sweeps))
+
+    def chosen_sweep(self, name: str | None) -> str:
+        """The sweep of this name, or the only one there is; raises UserError otherwise."""
+        names = self.sweeps()
+        if name is None and len(names) == 1:
+            return names[0]
+        if name is None and names:
+            raise UserError(f"which sweep? Give one by --sweep: {', '.join(names)}")
+        if name is None:
+            raise MissingFile(f"no sweeps in {self.uri}; give the root of a storage")
+        if name not in names:
+            raise self._no_sweep(name)
+        return name
+
+    def _no_sweep(self, name: str) -> UserError:
+        return UserError(
+            f"no sweep {name!r} in {self.uri}; there: {', '.join(self.sweeps()) or 'none'}"
+        )
 
     def sweep_files(self) -> list[File]:
         """Other ones than before where a record has been written."""

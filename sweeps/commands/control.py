@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from rewind_ray.command_line import DONE, make_console
-from rewind_ray.errors import MissingFile, UserError
+from rewind_ray.errors import UserError
 from rewind_ray.store.control import Control, read_control, write_control
 from rewind_ray.store.ledger import DamagedRecord, Ledger
 
@@ -45,7 +45,7 @@ def control_command(
     if pause and resume:
         raise UserError("--pause and --resume exclude each other")
     ledger = Ledger(storage)
-    name = chosen(ledger, storage, sweep)
+    name = ledger.chosen_sweep(sweep)
     changes = pause or resume or at_once is not None
     control = control_of(ledger, name, repair=changes)
     if pause or resume:
@@ -58,19 +58,6 @@ def control_command(
         f"{name}: {control.describe() or 'as its command says'}", markup=False, soft_wrap=True
     )
     return DONE
-
-
-def chosen(ledger: Ledger, storage: str, sweep: str | None) -> str:
-    names = ledger.sweeps()
-    if not names:
-        raise MissingFile(f"no sweeps in {storage}; give the root of a storage")
-    if sweep is None and len(names) == 1:
-        return names[0]
-    if sweep is None:
-        raise UserError(f"which sweep? Give one by --sweep: {', '.join(names)}")
-    if sweep not in names:
-        raise UserError(f"no sweep {sweep!r} in {storage}; there: {', '.join(names)}")
-    return sweep
 
 
 def stages_at_once(text: str) -> int | None:

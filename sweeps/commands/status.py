@@ -78,10 +78,10 @@ def status_command(
     if price_per_hour is not None and not price_per_hour >= 0:
         raise UserError(f"--price-per-hour is {price_per_hour:g}; allowed: numbers from 0 up")
     ledger = Ledger(storage)
-    if (log or not watch) and not ledger.sweeps():
-        raise MissingFile(f"no sweeps in {storage}; give the root of a storage")
     if log:
         return show_log(ledger, sweep, watch or json)
+    if not watch and not ledger.sweeps():
+        raise MissingFile(f"no sweeps in {storage}; give the root of a storage")
     reader = ProgressReader(ledger)
     console = make_console()
     if not watch:
@@ -112,10 +112,7 @@ def show_log(ledger: Ledger, sweep: str | None, more: bool) -> int:
     """more: options that ask for something else."""
     if more:
         raise UserError("--log is with --watch or --json; allowed: by itself, or with --sweep")
-    names = ledger.sweeps()
-    if sweep is None and len(names) > 1:
-        raise UserError(f"--log of which sweep? Choose by --sweep: {', '.join(names)}")
-    name = sweep or names[0]
+    name = ledger.chosen_sweep(sweep)
     lines = read_lines(ledger, name)
     path = ledger.layout.shown(ledger.layout.log(name))
     if not lines:

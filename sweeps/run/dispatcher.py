@@ -167,10 +167,14 @@ class Dispatcher:
         self._owners[stage_id] = owner
         self._set(stage_id, State.ELSEWHERE)
 
-    def look_elsewhere(self, watch: Watch) -> list[Node]:
-        """Stages that other drivers have finished; those that they gave up become ready."""
+    def look_elsewhere(self, watch: Watch, only: str | None = None) -> list[Node]:
+        """Stages that other drivers have finished; those that they gave up become ready.
+
+        only: the one stage to look at.
+        """
         finished = []
-        for stage_id, owner in list(self._owners.items()):
+        for stage_id in list(self._owners) if only is None else [only]:
+            owner = self._owners[stage_id]
             node = self.graph[stage_id]
             if not missing_epochs(self.ledger, node.job):
                 finished.append(node)

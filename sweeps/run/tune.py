@@ -401,14 +401,16 @@ class Monitor(tune.Callback):
         state = self.searcher.dispatcher.states[node.stage_id]
         if state == State.ELSEWHERE:
             self.view.defer(node, "trained by another sweep")
-        elif state == State.READY and (self.searcher.limit or self.searcher.control.describe()):
+        elif state == State.READY and self.searcher.limit:
+            self.view.defer(node, "continues from its last epoch")
+        elif state == State.READY and node.stage_id in self.searcher.out_of_memory:
+            self.view.defer(node, "out of memory; trying again with fewer stages beside it")
+        elif state == State.READY and self.searcher.control.describe():
             self.view.defer(node, "continues from its last epoch")
         elif state == State.READY and node.stage_id in self.searcher.dispatcher.instead_of:
             self.view.defer(node, "taken over from a driver that has ended")
-        elif state == State.READY and node.stage_id not in self.searcher.out_of_memory:
-            self.view.defer(node, "continues to another length")
         elif state == State.READY:
-            self.view.defer(node, "out of memory; trying again with fewer stages beside it")
+            self.view.defer(node, "continues to another length")
         else:
             self.view.end(node, self._outcome(node))
             if state == State.FAILED:

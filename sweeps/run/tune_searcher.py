@@ -234,7 +234,7 @@ class TuneSearcher(Searcher):
 
     def is_surplus(self, trial_id: str) -> bool:
         """Whether a trial is to end after its epoch, because too many run."""
-        if len(self.trials) - len(self._leaving) > self.control.most(self._at_once):
+        if len(self.trials) - len(self._leaving) > self._most:
             self._leaving.add(trial_id)
         return trial_id in self._leaving
 
@@ -359,16 +359,23 @@ class TuneSearcher(Searcher):
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        self._take_in()
+        self._look_at_control()
+
+    def _take_in(self, only: str | None = None) -> None:
+        """What other drivers have finished or given up. only: the one stage to look at."""
         try:
-            self.finished_elsewhere += self.dispatcher.look_elsewhere(self._watch)
-            self._look_at_control()
+            self.finished_elsewhere += self.dispatcher.look_elsewhere(self._watch, only)
         except OSError as trouble:
-            log.warning("can't read what other sweeps and users have written: %s", trouble)
+            log.warning("can't read the results of other sweeps: %s", trouble)
 
     def _look_at_control(self) -> None:
         """What is damaged is as if it weren't there, and said once."""
         try:
             control, damaged = read_control(self._ledger, self._sweep), None
+        except OSError as trouble:
+            log.warning("can't read what the sweep is asked for: %s", trouble)
+            return
         except DamagedRecord as error:
             control, damaged = self.control, str(error)
         if damaged and damaged != self._damaged_control:
@@ -392,8 +399,7 @@ class TuneSearcher(Searcher):
         owner = (result or {}).get("elsewhere")
         if owner and not error:
             self.dispatcher.defer(stage_id, owner)
-            self._looked = -math.inf  # the owner may have ended
-            self.look_elsewhere()
+            self._take_in(stage_id)  # the owner may have ended
             return
         details = (result or {}).get("out_of_memory")
         if details and not error and stage_id not in self.out_of_memory:

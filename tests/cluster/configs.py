@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -16,6 +19,15 @@ FILES = {
 }
 
 Config = dict[str, Any]
+
+
+def scripts(*names: str) -> list[ModuleType]:
+    """Modules of the folder cluster/, which import each other by their names alone."""
+    sys.path.insert(0, str(ROOT / "cluster"))
+    try:
+        return [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.pop(0)
 
 
 def load(name: str) -> Config:

@@ -27,7 +27,7 @@ from rewind_ray.store.files import list_names, read_bytes, write_atomically
 from rewind_ray.store.opening import check_writable, open_storage
 from sweeps.run.capacity import Capacity, chosen_gpus, growth_in, shortage_of
 from sweeps.run.cluster_watch import state_of
-from tests.cluster.configs import FILES, ROOT, Config
+from tests.cluster.configs import FILES, ROOT, Config, scripts
 from tests.cluster.failing_cloud import Cloud, reconcile
 
 pytestmark = pytest.mark.slow  # moto as AWS, and Ray's own preparation of a cluster
@@ -48,11 +48,7 @@ def cluster_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rights() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "cluster"))
-    try:
-        import aws_rights
-    finally:
-        sys.path.pop(0)
+    (aws_rights,) = scripts("aws_rights")
     return aws_rights
 
 

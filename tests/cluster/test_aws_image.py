@@ -27,7 +27,7 @@ from moto.ec2.models import ec2_backends
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.commands import _bootstrap_config
 
-from tests.cluster.configs import FILES, ROOT, Config, load
+from tests.cluster.configs import FILES, ROOT, Config, load, scripts
 from tests.cluster.disk import Disk, disk_machine, why_not
 
 pytestmark = pytest.mark.slow  # moto as AWS, and Ray's own preparation of a cluster
@@ -40,24 +40,16 @@ COMMAND = [sys.executable, ROOT / "cluster/aws_image.py"]
 @pytest.fixture(scope="module")
 def tool() -> SimpleNamespace:
     """The command's modules."""
-    sys.path.insert(0, str(ROOT / "cluster"))
-    try:
-        import aws_image
-        import aws_rights
-        import image_disk
-        import image_ec2
-        import image_file
-        import image_machine
-    finally:
-        sys.path.pop(0)
+    names = ("aws_image", "aws_rights", "image_disk", "image_ec2", "image_file", "image_machine")
+    image, rights, disk, ec2, file, machine = scripts(*names)
     return SimpleNamespace(
-        main=aws_image.main,
-        image=aws_image,
-        rights=aws_rights,
-        disk=image_disk,
-        ec2=image_ec2,
-        file=image_file,
-        machine=image_machine,
+        main=image.main,
+        image=image,
+        rights=rights,
+        disk=disk,
+        ec2=ec2,
+        file=file,
+        machine=machine,
     )
 
 

@@ -41,7 +41,7 @@ while not os.path.exists(f"{HOME}/{{name}}.end"):
     time.sleep(0.02)
 sys.exit(int(open(f"{HOME}/{{name}}.end").read()))
 """
-"""What stands in for a sweep: it notes how it was started, and ends with the code it is told."""
+"""What stands in for a sweep: it notes how it was started, and ends with the code it is given."""
 
 
 # the unit
