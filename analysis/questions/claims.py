@@ -37,6 +37,7 @@ from analysis.table.groups import group_numbers
 from analysis.table.metrics import amount
 from analysis.table.points import (
     PANEL,
+    POINT,
     choose_retrain_epochs,
     density_levels,
     points_and_trials,
@@ -52,8 +53,20 @@ VERDICTS = ("supported", "equivalent", "contradicted", "not decided")
 MEETING = [*PANEL, "criterion", "step", "density"]
 """Where two points are compared."""
 
-Pick = Callable[[pd.DataFrame], pd.DataFrame]
-"""All points -> those of one side of a comparison."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """Points that sides of comparisons are picked from."""
+
+    all: pd.DataFrame
+    chosen: pd.DataFrame
+    """Each method at its retraining time of the best validation accuracy."""
+    at_headlines: pd.DataFrame
+    """One-shot and unstructured, at the headline compressions, at all retraining times."""
+
+
+Pick = Callable[[Candidates], pd.DataFrame]
+"""The points of one side of a comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +85,22 @@ class Claim:
     """Compared at each retraining time, instead of at the one chosen by validation accuracy."""
 
 
+def candidates_of(points: pd.DataFrame) -> Candidates:
+    one_shot = points[
+        (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
+    ]
+    at_headlines = one_shot
+    if len(one_shot):
+        at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
+        at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
+    return Candidates(all=points, chosen=choose_retrain_epochs(points), at_headlines=at_headlines)
+
+
 def chosen(*methods: str) -> Pick:
     """Each method at its retraining time of the best validation accuracy."""
 
-    def pick(points: pd.DataFrame) -> pd.DataFrame:
-        return choose_retrain_epochs(points[points["method"].isin(methods)])
+    def pick(points: Candidates) -> pd.DataFrame:
+        return points.chosen[points.chosen["method"].isin(methods)]
 
     return pick
 
@@ -84,18 +108,10 @@ def chosen(*methods: str) -> Pick:
 def in_safe_zone(*methods: str) -> Pick:
     """One-shot and unstructured, at the headline compressions, retrained for 25% to 90% of T."""
 
-    def pick(points: pd.DataFrame) -> pd.DataFrame:
-        one_shot = points[
-            (points["schedule_kind"] == "one-shot") & (points["structure"] == "unstructured")
-        ]
-        if one_shot.empty:
-            return one_shot
-        at_headlines = costs_at_headlines(one_shot, (NO_DROP, SMALL_DROP))
-        at_headlines = at_headlines[at_headlines["method"].isin(methods)]
-        at_headlines = at_headlines.drop_duplicates([*CURVE, "density", "retrain_epochs"])
-        share = at_headlines["retrain_epochs"] / at_headlines["dense_epochs"]
-        inside = share.between(*SAFE_ZONE).fillna(False)
-        return at_headlines[inside]
+    def pick(points: Candidates) -> pd.DataFrame:
+        found = points.at_headlines[points.at_headlines["method"].isin(methods)]
+        share = found["retrain_epochs"] / found["dense_epochs"]
+        return found[share.between(*SAFE_ZONE).fillna(False)]
 
     return pick
 
@@ -103,9 +119,9 @@ def in_safe_zone(*methods: str) -> Pick:
 def for_the_whole_time(method: str) -> Pick:
     """Retrained for as long as the dense network was trained."""
 
-    def pick(points: pd.DataFrame) -> pd.DataFrame:
-        whole = points["retrain_epochs"] == points["dense_epochs"]
-        return points[(points["method"] == method) & whole]
+    def pick(points: Candidates) -> pd.DataFrame:
+        whole = points.all["retrain_epochs"] == points.all["dense_epochs"]
+        return points.all[(points.all["method"] == method) & whole]
 
     return pick
 
@@ -116,19 +132,15 @@ def of_rates(kept: Callable[[pd.DataFrame], pd.Series]) -> Pick:
     ``variant`` becomes the epoch at which was pruned, so that only what started alike is compared.
     """
 
-    def pick(points: pd.DataFrame) -> pd.DataFrame:
-        rated = points[points["retrain_lr"].notna() & points["retrain_epochs"].notna()]
-        rated = rated.assign(rate=rated["retrain_lr"], variant=_starts(rated))
+    def pick(points: Candidates) -> pd.DataFrame:
+        known = points.all["retrain_lr"].notna() & points.all["retrain_epochs"].notna()
+        rated = points.all[known]
+        rated = rated.assign(rate=rated["retrain_lr"], variant=rated["start"])
         among = rated.groupby([*MEETING, "variant", "method"], dropna=False)
         rated = rated.assign(top=among["rate"].transform("max"))
         return rated[kept(rated)].groupby([*MEETING, "variant", "method"], dropna=False).head(1)
 
     return pick
-
-
-def _starts(points: pd.DataFrame) -> pd.Series:
-    """In words, the epoch at which each was pruned; empty at the end of the dense training."""
-    return labels(points)["pruned_at"].str.replace("from", "pruned at", n=1)
 
 
 def top_rate(points: pd.DataFrame) -> pd.Series:
@@ -197,6 +209,13 @@ OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method
 """What a verdict is about."""
 
 
+OF_POINT = [
+    *dict.fromkeys([*MEETING, *POINT, "compression_ratio", "dense_epochs", "retrain_lr"]),
+    *("test_accuracy", "val_accuracy", "accuracy_change"),
+    *("test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"),
+]
+"""Columns of the points that claims look at, of some eighty."""
+
 OF_JUDGED = ["baseline_id", "seed", "test_accuracy", "trials", "source", "test_accuracy_std"]
 """Columns of the trials that verdicts rest on."""
 
@@ -212,7 +231,8 @@ def judge(rows: pd.DataFrame, margin: float = MARGIN) -> tuple[pd.DataFrame, pd.
     rows.
     """
     points, trials = numbered(rows)
-    parts = [_compared(name, claim, points) for name, claim in CLAIMS.items()]
+    candidates = candidates_of(points)
+    parts = [_compared(name, claim, candidates) for name, claim in CLAIMS.items()]
     parts = [part for part in parts if part["difference"].notna().any()]
     if not parts:
         raise BadRows(
@@ -245,16 +265,18 @@ def numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Points and the trials they are of, with OF_JUDGED and ``dense``; ``point`` is a point's
     number.
 
-    Of the points the ``density`` is that of their level, so that methods meet.
+    Of the points OF_POINT and ``start``, in words the epoch at which each was pruned, empty at the
+    end of the dense training. The ``density`` is that of their level, so that methods meet.
     """
     points, trials = points_and_trials(rows, OF_JUDGED)
     trials = trials.assign(dense=known_dense(trials))
-    points = with_step(points.assign(point=np.arange(len(points))))
+    starts = labels(points)["pruned_at"].str.replace("from", "pruned at", n=1)
+    points = with_step(points)[OF_POINT].assign(point=np.arange(len(points)), start=starts)
     points["density"] = density_levels(points, [*PANEL, "criterion", "step"])
     return points, trials
 
 
-def _compared(name: str, claim: Claim, points: pd.DataFrame) -> pd.DataFrame:
+def _compared(name: str, claim: Claim, points: Candidates) -> pd.DataFrame:
     """A line a pair of points that the claim is about; without a difference where one side has
     only diverged trials."""
     keys = [*MEETING, *(["retrain_epochs"] if claim.at_equal_cost else [])]

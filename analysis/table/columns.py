@@ -109,7 +109,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     if unknown.any():
         log.info("%s: left out the columns %s", origin, _listed(table, unknown))
     try:
-        rows = pd.DataFrame({name: _typed(table, name) for name in KINDS})
+        rows = pd.DataFrame({name: _typed(table, name) for name in KINDS}, copy=False)
         rows[TELL_APART] = rows[TELL_APART].fillna("")
         check_rows(rows)
         rows["variant"] = pd.Series("", rows.index, dtype="str")

@@ -21,13 +21,20 @@ def coded(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def _categories(texts: pd.Series) -> pd.Series:
-    array = _array(texts)
-    some = array.slice(0, FEW).unique().drop_null()
-    if len(some) == 1 and pc.all(pc.equal(array, some[0])).as_py():  # without hashing them all
-        codes, values = -texts.isna().to_numpy().astype(np.int8), pd.array(some, dtype="str")
+    only = _only_text(texts)
+    if len(only):
+        codes, values = -texts.isna().to_numpy().astype(np.int8), pd.array(only, dtype="str")
     else:
         codes, values = pd.factorize(texts, sort=True)
     return pd.Series(pd.Categorical.from_codes(codes, values, validate=False), texts.index)
+
+
+def _only_text(texts: pd.Series) -> pyarrow.Array:
+    """The single text that all lines have, or all but missing ones; empty where there are more.
+    Faster than to number them, which hashes every one."""
+    array = _array(texts)
+    some = array.slice(0, FEW).unique().drop_null()
+    return some if len(some) == 1 and pc.all(pc.equal(array, some[0])).as_py() else some[:0]
 
 
 FEW = 1000
@@ -88,8 +95,11 @@ def _digits(column: pd.Series) -> tuple[NDArray[np.integer], int]:
         codes = column.cat.codes.to_numpy()
         missing = int((codes < 0).any())
         return (codes + 1 if missing else codes), len(column.cat.categories) + missing
-    if column.isna().all():
+    missing = column.isna()
+    if missing.all():
         return np.zeros(len(column), dtype=np.int64), 1
+    if column.dtype == "str" and len(_only_text(column)):
+        return missing.to_numpy().astype(np.int64), 1 + int(missing.any())
     codes, values = pd.factorize(column, use_na_sentinel=False)
     return codes, len(values)
 
@@ -193,11 +203,11 @@ def places_in(ids: pd.Series, known: pd.Series) -> NDArray[np.int64]:
 
     known: nothing missing.
     """
-    codes, distinct = pd.factorize(known)
-    place = pc.index_in(_array(ids), value_set=_array(pd.Series(distinct)), skip_nulls=True)
-    of_distinct = np.asarray(place.fill_null(-1), dtype=np.int64)
-    firsts = np.append(first_lines(pd.Series(codes)), -1)
-    return firsts[of_distinct]
+    codes, _ = pd.factorize(pd.concat([known, ids], ignore_index=True))
+    firsts = first_lines(pd.Series(codes[: len(known)]))
+    number = codes[len(known) :]
+    unknown = (number < 0) | (number >= len(firsts))
+    return np.where(unknown, -1, np.append(firsts, -1)[np.where(unknown, -1, number)])
 
 
 def _array(texts: pd.Series) -> pyarrow.Array | pyarrow.ChunkedArray:
