@@ -48,7 +48,7 @@ def show_results(
     figure = figure_path(sweep, options)
     accuracy_against_compression(table, str(figure))
     console.print(f"figure   {figure}", markup=False)
-    console.print(next_commands(sweep, options), soft_wrap=True, markup=False)
+    console.print(next_commands(sweep, options, rows[0].task), soft_wrap=True, markup=False)
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
@@ -124,13 +124,23 @@ def figure_path(sweep: str, options: Options) -> Path:
     return folder / f"{sweep}.png"
 
 
-def next_commands(sweep: str, options: Options) -> str:
+OWN_IMAGES = (
+    "  Compare on your own images, in FOLDER/train/CLASS/ and FOLDER/test/CLASS/:\n"
+    "    rewind-ray compare --dataset folder:FOLDER --image-size 32 --epochs 30 --dry-run\n"
+)
+OWN_TEXT = (
+    "  Compare on your own text, in FOLDER/train.en, train.de, test.en and test.de:\n"
+    "    rewind-ray compare --task translation --network gnmt_small --dataset folder:FOLDER \\\n"
+    "      --dry-run\n"
+)
+
+
+def next_commands(sweep: str, options: Options, task: str) -> str:
     storage = options.storage
     return (
         "Three things to do next:\n"
-        "  Compare on your own images, in FOLDER/train/CLASS/ and FOLDER/test/CLASS/:\n"
-        "    rewind-ray compare --dataset folder:FOLDER --image-size 32 --epochs 30 --dry-run\n"
-        "  See all of these results on one page, or as rows:\n"
+        + (OWN_TEXT if task == "translation" else OWN_IMAGES)
+        + "  See all of these results on one page, or as rows:\n"
         f"    rewind-ray analysis report {storage} --out report.html\n"
         f"    rewind-ray analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
         "  Look at the learning curves:\n"
