@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -24,3 +25,13 @@ def side_by_side(work: Callable[[K], T], keys: Iterable[K], readers: int = READE
     with ThreadPoolExecutor(readers) as pool:
         done = pool.map(lambda turn: [work(key) for key in turn], turns)
         return [result for turn in done for result in turn]
+
+
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Does ``work`` in a thread while the block runs, and waits for it. Raises what either raises,
+    of two errors the block's."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        yield
+    done.result()

@@ -33,6 +33,7 @@ from rewind_ray.store import checkpoint
 from rewind_ray.store.checkpoint import RewindPoint
 from rewind_ray.store.ledger import CorruptRewindPoint, Ledger
 from rewind_ray.store.partial import drop_partial, read_partial, write_partial
+from rewind_ray.store.side_by_side import beside
 from rewind_ray.tasks import Task, as_loss, load_task
 from rewind_ray.text import printable
 from rewind_ray.training import limits
@@ -437,7 +438,9 @@ def run_epoch(run: StageRun) -> dict[str, Any]:
 def _run_epoch(run: StageRun) -> dict[str, Any]:
     is_first = run.epoch == run.progress.updates == 0
     try:
-        trained = train_one_epoch(run)
+        # The last two rewind points stay: one may turn out to be corrupt
+        with beside(partial(drop_needless, run, run.epoch - 2)):
+            trained = train_one_epoch(run)
     except BrokenOff as broken:
         if broken.progress.updates > run.progress.updates:
             save_partial(run, broken.progress)
@@ -558,7 +561,7 @@ def epoch_rates(
 
 
 def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Measure the network, write the rewind point, and drop the one that it makes needless."""
+    """Measure the network and write the rewind point."""
     metrics = {
         "epoch": run.epoch,
         **metrics,
@@ -579,7 +582,6 @@ def save_point(run: StageRun, metrics: dict[str, Any]) -> dict[str, Any]:
         return metrics
     point = checkpoint.capture(run.network, run.optimizer, run.mask, run.cut)
     run.ledger.write_point(stage_id, run.epoch, checkpoint.to_bytes(point), metrics)
-    drop_needless(run, run.epoch - 2)  # the last two stay: one may turn out to be corrupt
     return metrics
 
 

@@ -303,8 +303,8 @@ def test_with_every_point_damaged_a_stage_starts_anew(
     damaged = copied(lab, tmp_path / "damaged")
     lab.run(stage)
     interrupted_after(damaged, stage, 3)
-    assert damaged.points(stage) == [2, 3]
-    for epoch in (2, 3):
+    assert damaged.points(stage) == [1, 2, 3]
+    for epoch in (1, 2, 3):
         path = damaged.file(stage, epoch)
         path.write_bytes(flip_a_byte(path.read_bytes()))
     damaged.run(stage)
