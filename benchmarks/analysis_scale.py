@@ -140,9 +140,10 @@ def parts_of_commands(table: str) -> dict[str, float]:
 
 def medians_by_loop(rows: pd.DataFrame) -> list[tuple[float, float, float]]:
     """What ``points_of`` does for one column, a group of rows at a time."""
+    pruned = rows[rows["level"] > 0]
     return [
         (group["test_accuracy"].median(), group["test_accuracy"].min(), len(group))
-        for _, group in rows.groupby(POINT, dropna=False)
+        for _, group in pruned.groupby(POINT, dropna=False)
     ]
 
 

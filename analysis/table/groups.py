@@ -68,8 +68,15 @@ def refined(numbers: pd.Series, *columns: pd.Series) -> pd.Series:
 
 def any_repeated(numbers: pd.Series, *columns: pd.Series) -> bool:
     """Whether two lines of one group agree in all columns."""
-    ordered = np.sort(_joint(numbers, columns))
+    joint = _joint(numbers, columns)
+    if len(joint) and joint.max() < FEW_A_LINE * len(joint):
+        return bool((np.bincount(joint) > 1).any())
+    ordered = np.sort(joint)
     return bool((ordered[1:] == ordered[:-1]).any())
+
+
+FEW_A_LINE = 8
+"""Numbers a line, up to which counting all of them is faster than sorting the lines."""
 
 
 def _joint(numbers: pd.Series, columns: tuple[pd.Series, ...]) -> NDArray[np.int64]:
