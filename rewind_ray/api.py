@@ -30,6 +30,7 @@ from rewind_ray.protocols import plain, usual_rewind_epoch
 from rewind_ray.pruning import check_prune
 from rewind_ray.pruning.criteria import DEFAULT_CRITERION
 from rewind_ray.result import ResultRow, accuracy_drop
+from rewind_ray.schedule import Schedule
 from rewind_ray.spec import (
     BUILDER,
     Protocol,
@@ -296,6 +297,12 @@ def described_protocol(
     known = {field.name for field in fields(Protocol)}
     for name in changes:
         if name not in known:
+            if name in {field.name for field in fields(Schedule)}:
+                others = "" if name == "lr" else f", {name}=..."
+                raise TypeError(
+                    f"there is no argument {name!r}; it belongs to the schedule: "
+                    f"schedule=rewind_ray.schedule.Schedule(lr=...{others})"
+                )
             raise TypeError(
                 f"there is no argument {name!r}; besides their own, compare and prune take the "
                 f"fields of rewind_ray.spec.Protocol: {', '.join(sorted(known))}. How compare "
@@ -559,7 +566,8 @@ class Best:
     def summary(self) -> dict[str, Any]:
         """Accuracies as fractions, and the network's size."""
         facts = self._exported().facts
-        weights = self.model.state_dict().values()
+        model = self.model
+        weights = model.state_dict().values()
         return {
             "stage_id": self.stage.stage_id,
             "compression_ratio": self.row.compression_ratio,
@@ -569,7 +577,7 @@ class Best:
             "baseline_test_accuracy": self.row.baseline_test_accuracy,
             "params_total": self.row.params_total,
             "params_exported": facts["params_exported"],
-            "params_nonzero": sum(int(w.count_nonzero()) for w in weights),
+            "params_nonzero": sum(int(w.count_nonzero()) for w in model.parameters()),
             "bytes_exported": sum(w.numel() * w.element_size() for w in weights),
             "flops_dense": self.row.flops_dense,
             "flops_exported": facts["flops_exported"],

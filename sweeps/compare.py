@@ -76,7 +76,8 @@ class Training:
     network_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the network's builder."""
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Trained weights: safetensors or a state_dict; or builder, if your function loads them."""
+    """Trained weights: safetensors or a state_dict; or builder, if your function loads them. They
+    have to be of images standardised as here (docs/own.md)."""
     init_history: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the training's own checkpoints, such as 0000.pt to 0090.pt, the last one trained;
     weights can be rewound to these."""

@@ -180,7 +180,7 @@ def show(end: Stage, found: tuple[Stage, ResultRow], wanted: Wanted, measured: M
         f"bytes, {facts['flops_exported']:,} multiply-adds (dense {row.flops_dense:,})\n"
         f"file      {file}, with its facts in {file}.json and a model card in {file}.md\n"
         f"stage     {stage.stage_id}\n"
-        f"load      {HOW_TO_LOAD[wanted.format].format(file=file.name)}"
+        f"load      {how_to_load(wanted.format, file.name, facts.get('source'))}"
     )
     if wanted.dtype != "fp32":
         print(f"{wanted.dtype:9} test {percent(facts['test_accuracy_exported'])}")
@@ -213,6 +213,15 @@ HOW_TO_LOAD = {
     "safetensors": "network.load_state_dict(safetensors.torch.load_file('{file}'))",
     "state_dict": "network.load_state_dict(torch.load('{file}', weights_only=True))",
 }
+
+
+def how_to_load(format: str, file: str, source: dict[str, Any] | None) -> str:
+    """Code for Python. source: the file with the network's code that lies beside weights, if any;
+    a cut network's weights fit no other."""
+    line = HOW_TO_LOAD[format].format(file=file)
+    if source is None:
+        return line
+    return f"network = runpy.run_path({source['file']!r})['Network'](); {line}"
 
 
 def main(

@@ -153,9 +153,18 @@ def accuracies(facts: Facts) -> list[str]:
 
 
 def accuracy_notes(facts: Facts) -> list[str]:
+    found = []
+    protocol = facts["spec"]["protocol"]
+    if protocol["validation"] == "test" and protocol["validation_fraction"]:
+        share = protocol["validation_fraction"]
+        found += [
+            "",
+            f"Test data are {1 - share:.4g} of the data's test part, a random choice; the other "
+            f"{share:.4g} validated. Over all of it the accuracy is nearly, not exactly, this.",
+        ]
     if facts["dtype"] != "fp32" and facts["test_accuracy_exported"] is None:
-        return ["", "The file's own accuracy wasn't measured: the test data weren't there."]
-    return []
+        found += ["", "The file's own accuracy wasn't measured: the test data weren't there."]
+    return found
 
 
 def sizes(facts: Facts) -> list[str]:

@@ -99,6 +99,16 @@ def test_a_trained_model_made_smaller_and_exported(storage: str, tmp_path: Path)
     assert small.summary()["test_accuracy"] == pytest.approx(accuracy, abs=0.1)
 
 
+def test_statistics_of_batch_norm_are_no_parameters(storage: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(13, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    small = rewind_ray.prune(
+        model, *wine().values(), target_compression=1.1, epochs=1, storage=storage, quiet=True
+    )
+    others = small.row.params_total - small.row.params_prunable
+    assert small.summary()["params_nonzero"] <= small.row.params_remaining + others
+
+
 def test_a_history_is_adopted_and_rewound_to(tmp_path: Path) -> None:
     for epoch in (1, 4):
         torch.manual_seed(epoch)
@@ -179,6 +189,9 @@ def test_a_network_that_branches_on_values(tmp_path: Path) -> None:
 def test_an_argument_that_nobody_takes(storage: str) -> None:
     with pytest.raises(TypeError, match=r"'structure'.*prune=rewind_ray"):
         rewind_ray.compare(perceptron, *wine().values(), structure="filters", storage=storage)
+    for given in ({"lr": 0.1}, {"drops": (1,)}):
+        with pytest.raises(TypeError, match=rf"'{next(iter(given))}'.*schedule=rewind_ray"):
+            rewind_ray.prune(perceptron, *wine().values(), storage=storage, **given)
 
 
 NETWORK, DATA = (f"tests.rewind_ray.own.user_code:{name}" for name in ("perceptron", "wine"))

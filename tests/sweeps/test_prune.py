@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 from safetensors.torch import load_file
 
 from rewind_ray.errors import UserError
@@ -44,7 +46,7 @@ def trained(
 
 
 def test_it_stops_at_the_size_and_exports_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(tmp_path / "small.safetensors")
     wanted = Wanted(
@@ -66,7 +68,12 @@ def test_it_stops_at_the_size_and_exports_it(
     assert size == measured.value(stage, row) <= 230_000
     tensors = load_file(out).values()
     assert sum(t.numel() * t.element_size() for t in tensors) <= size
-    assert "of the" not in capsys.readouterr().out.partition("\n")[0]
+    printed = capsys.readouterr().out
+    assert "of the" not in printed.partition("\n")[0]
+    monkeypatch.chdir(tmp_path)
+    there: dict[str, Any] = {"runpy": runpy, "safetensors": safetensors}
+    exec(printed.partition("load      ")[2], there)
+    assert sum(w.numel() for w in there["network"].parameters()) < row.params_total
 
 
 @pytest.mark.parametrize(

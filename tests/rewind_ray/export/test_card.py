@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from rewind_ray.export import command as export_module
-from rewind_ray.export.card import made, model_card
+from rewind_ray.export.card import accuracy_notes, made, model_card
 from rewind_ray.export.command import main
 from rewind_ray.export.formats import halved, own_tensors
 from rewind_ray.models import build_network
@@ -132,6 +132,15 @@ def test_its_numbers_are_the_stage_s(
     assert "## Latency" not in card
     head = yaml.safe_load(card.split("---")[1])
     assert head["datasets"] == ["digits"] and head["metrics"] == ["accuracy"]
+
+
+@pytest.mark.parametrize(("part", "share", "said"), [("test", 0.2, True), ("none", 0.0, False)])
+def test_that_a_share_of_the_test_part_validates_is_said(
+    part: str, share: float, said: bool
+) -> None:
+    protocol = {"validation": part, "validation_fraction": share}
+    notes = accuracy_notes({"dtype": "fp32", "spec": {"protocol": protocol}})
+    assert ("0.8" in " ".join(notes)) == said
 
 
 def test_steps_alike_are_one_line() -> None:
