@@ -43,8 +43,11 @@ MATRIX = 8192
 """Side of the matrices whose product measures the device's arithmetic."""
 SECONDS = 1.0
 """Of a measurement, after warming up."""
+TESTS, MARK = Path("tests/rewind_ray"), "pytest.mark.gpu"
 TESTS_SECONDS = 150
 """That the tests may take."""
+OUTPUT_KEPT = 20_000
+"""Characters of the tests' output, where they fail."""
 PRECISIONS = ("bf16", "tf32", "fp32")
 NETWORKS = {"resnet20": 128, "wrn_16_8": 128, "resnet56": 128, "resnet50": 256}
 """Name -> batch size."""
@@ -80,6 +83,7 @@ def main() -> int:
     if given.tests:
         found["tests"] = tests_on_gpu()
         print(f"tests marked gpu: {found['tests']['summary']}", flush=True)
+        given.out.write_text(json.dumps(found, indent=1))
     limits = {precision: products_a_second(precision, device) for precision in PRECISIONS}
     found["limits"] = limits
     for precision, rate in limits.items():
@@ -124,22 +128,28 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def tests_on_gpu() -> dict[str, Any]:
-    """Whether they pass. They are left out where pytest or what they import isn't installed."""
+    """Whether they pass. They are left out where pytest or what they import isn't installed.
+
+    Only files that have such tests are read: others import what only commands and sweeps need.
+    """
     missing = [name for name in ("pytest", "hypothesis") if find_spec(name) is None]
     if missing:
         return {"code": None, "summary": f"not run, without {' and '.join(missing)}"}
     plugins = ["-n", "0"] if find_spec("xdist") else []
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *plugins, "tests/rewind_ray"]
+    files = sorted(str(path) for path in TESTS.rglob("test_*.py") if MARK in path.read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *plugins, *files]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TESTS_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        last = (error.stdout or b"").decode().splitlines()[-1:]
-        return {"code": 1, "summary": f"broken off after {TESTS_SECONDS} s: {''.join(last)}"}
+        output = (error.stdout or b"").decode()
+        summary = f"broken off after {TESTS_SECONDS} s: {''.join(output.splitlines()[-1:])}"
+        return {"code": 1, "summary": summary, "output": output[-OUTPUT_KEPT:]}
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     lines = done.stdout.splitlines() or done.stderr.splitlines() or ["no output"]
-    return {"code": done.returncode, "summary": lines[-1], "failed": failed}
+    output = done.stdout[-OUTPUT_KEPT:] if done.returncode else ""
+    return {"code": done.returncode, "summary": lines[-1], "failed": failed, "output": output}
 
 
 def products_a_second(precision: str, device: torch.device) -> float | None:

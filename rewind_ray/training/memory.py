@@ -17,6 +17,7 @@ TEXTS = (
     "CUSOLVER_STATUS_ALLOC_FAILED",
     "could not create a primitive",  # oneDNN, whose scratch memory is its own
     "Unable to find a valid cuDNN algorithm",  # that fits into what is left
+    "unable to find an engine to execute this computation",  # likewise, of cuDNN's newer interface
 )
 """In an exception's message."""
 

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from rewind_ray.importing import is_import_path
 from rewind_ray.tasks import Loss, Task
+from rewind_ray.training.memory import is_out_of_memory
 from rewind_ray.training.update import Update, autocast
 
 log = logging.getLogger(__name__)
@@ -176,10 +178,8 @@ class Recorder:
     def _record(self, update: Update, table: tuple[Tensor, ...]) -> Recorded | None:
         try:
             return record(table_update(update, self._task, table), places_of(update, table))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            log.warning("this GPU can't record the update, so it is slower: %s", error)
+            log_refusal(error, "the update")
             self._refused = True
             return None
 
@@ -211,11 +211,10 @@ def record(of: TableUpdate, places: tuple[int, ...]) -> Recorded:
 
     Raises RuntimeError where something in it can't be recorded.
     """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with beside(stream):
+    with beside(side_stream()):
         of.rehearse_()
     graph = torch.cuda.CUDAGraph()
-    with uncounted(of.update.network), torch.cuda.graph(graph, stream=stream):
+    with uncounted(of.update.network), capturing(graph):
         loss = of()
     return Recorded(of=of, graph=graph, loss=loss, places=places)
 
@@ -228,6 +227,36 @@ def places_of(update: Update, table: tuple[Tensor, ...]) -> tuple[int, ...]:
     tensors = [*network.parameters(), *network.buffers(), *state, *update.masked]
     sizes = [size for column in table for size in column.shape]
     return (*(tensor.data_ptr() for tensor in tensors), *sizes)
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """On which this process rehearses and records; cuBLAS keeps memory for each that it is used
+    on."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def capturing(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
+    """What is in it is recorded, not run. pool: memory that graphs share.
+
+    Other threads may go on meanwhile, such as the one that pins the memory of a DataLoader's
+    batches: by default a call of theirs would break both the recording and the thread.
+    """
+    with (
+        torch.cuda.stream(torch.cuda.current_stream()),  # gone back to when a recording fails, too
+        torch.cuda.graph(graph, pool, side_stream(), capture_error_mode="thread_local"),
+    ):
+        yield
+
+
+def log_refusal(error: RuntimeError, what: str) -> None:
+    """Raises what says that there was no memory, where that is why: the end of a recording that
+    ran out of it may fail with another error."""
+    for one in (error, error.__context__):
+        if one is not None and is_out_of_memory(one):
+            raise one
+    log.warning("this GPU can't record %s, so it is slower: %s", what, str(error))
 
 
 @contextmanager
@@ -298,27 +327,32 @@ class RecordedForward(nn.Module):
         self.precision = precision
         self._passes: dict[torch.Size, RecordedPass | None] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._refused = False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: (B, C, H, W) -> what the network makes of them."""
-        if inputs.shape not in self._passes:
-            self._passes[inputs.shape] = None
-            return self.network(inputs)  # type: ignore[no-any-return]
-        recorded = self._passes[inputs.shape]
-        if recorded is None:
+        is_new = inputs.shape not in self._passes
+        recorded = self._passes.setdefault(inputs.shape, None)
+        if recorded is None and not is_new and not self._refused:
             recorded = self._passes[inputs.shape] = self._record(inputs)
+        if recorded is None:
+            return self.network(inputs)  # type: ignore[no-any-return]
         recorded.inputs.copy_(inputs)
         recorded.graph.replay()
         return recorded.outputs
 
-    def _record(self, inputs: Tensor) -> RecordedPass:
-        static = inputs.clone()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        graph = torch.cuda.CUDAGraph()
-        # without a cache: a weight that was cast to bf16 before would be read from where it was
-        with autocast(inputs.device, self.precision, cache=False):
-            with beside(stream):
-                self.network(static)
-            with torch.cuda.graph(graph, pool=self._pool, stream=stream):
-                outputs = self.network(static)
+    def _record(self, inputs: Tensor) -> RecordedPass | None:
+        """None where the device refuses to."""
+        static, graph = inputs.clone(), torch.cuda.CUDAGraph()
+        try:
+            # without a cache: a weight that was cast to bf16 before would be read from where it was
+            with autocast(inputs.device, self.precision, cache=False):
+                with beside(side_stream()):
+                    self.network(static)
+                with capturing(graph, self._pool):
+                    outputs = self.network(static)
+        except RuntimeError as error:
+            log_refusal(error, "the evaluation")
+            self._refused = True
+            return None
         return RecordedPass(graph, static, outputs)

@@ -29,6 +29,10 @@ def test_a_real_allocation_that_fails_on_a_cpu() -> None:
             True,
         ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (
+            RuntimeError("GET was unable to find an engine to execute this computation"),
+            True,
+        ),
         (RuntimeError("could not create a primitive"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),

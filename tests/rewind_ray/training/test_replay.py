@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from rewind_ray.pruning import Mask, dense_mask, prunable_parameters, pruned_mas
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Stage, dense_stage
 from rewind_ray.tasks import Task, load_task
+from rewind_ray.training import replay
 from rewind_ray.training.epoch import BrokenOff, train_epoch
 from rewind_ray.training.optimizers import make_optimizer
 from rewind_ray.training.replay import (
@@ -201,6 +204,73 @@ def test_only_what_is_always_the_same_may_be_recorded() -> None:
     assert not may(network="package.module:network", network_digest="00-00")
 
 
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """PyTorch's calls of a GPU that refuses to record, and the settings of each attempt."""
+    attempts: list[dict[str, Any]] = []
+
+    @contextmanager
+    def graph(*_: Any, **settings: Any) -> Iterator[None]:
+        attempts.append(settings)
+        raise RuntimeError("operation not permitted")
+        yield
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    fakes = {"graph": graph, "stream": nullcontext, "CUDAGraph": SimpleNamespace}
+    for name in ("Stream", "current_stream", "graph_pool_handle"):
+        fakes[name] = lambda: stream
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    replay.side_stream.cache_clear()
+    yield attempts
+    replay.side_stream.cache_clear()
+
+
+def test_a_gpu_that_refuses_to_record_trains_and_evaluates_without(
+    refusing: list[dict[str, Any]],
+) -> None:
+    task = load_task(tiny(), None, CPU)
+    network = task.network(0)
+    optimizer = make_optimizer(network, task.protocol)
+    by_batches(task, network, optimizer, {}, 0)
+    before = {name: tensor.clone() for name, tensor in tensors(network, optimizer).items()}
+    update, table = update_of(task, network, optimizer, {}), task.epoch_table(7, 1)
+    assert table is not None
+    recorder = Recorder(task)
+    for _ in range(2):
+        assert recorder.steps(table, update, RATES.__getitem__, 0, 0) is None
+    assert len(refusing) == 1
+    assert_same(tensors(network, optimizer), before)
+    assert all(norm.num_batches_tracked is not None for norm in counted(network))
+    forward, images = recorder.forward(network.eval()), torch.randn(3, *task.example()[0].shape[1:])
+    with torch.no_grad():
+        for size in (3, 3, 3, 2, 2, 2):
+            assert torch.equal(forward(images[:size]), network(images[:size]))
+    assert len(refusing) == 2
+    # a thread that pins a DataLoader's memory may do so meanwhile
+    assert {attempt["capture_error_mode"] for attempt in refusing} == {"thread_local"}
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_recording_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end then fails as well."""
+
+    @contextmanager
+    def graph(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    task = load_task(tiny(), None, CPU)
+    forward, images = Recorder(task).forward(task.network(0).eval()), task.example()[0]
+    forward(images)
+    with pytest.raises(torch.OutOfMemoryError):
+        forward(images)
+
+
 # On a GPU
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -220,6 +290,16 @@ def chain_of(kind: str, **changes: Any) -> Stage:
     return child(child(dense, "lr_rewind", 2, **smaller), "lr_rewind", 2, **smaller)
 
 
+@pytest.fixture
+def not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be recorded fails: otherwise it would be compared with itself."""
+
+    def refused(error: RuntimeError, what: str) -> None:
+        raise AssertionError(f"{what} can't be recorded") from error
+
+    monkeypatch.setattr(replay, "log_refusal", refused)
+
+
 def recorded_and_not(lab: Lab, other: Lab, stage: Stage) -> None:
     """The same bytes of every rewind point that there is, and the same accuracies."""
     for step in stage.chain:
@@ -235,6 +315,7 @@ def recorded_and_not(lab: Lab, other: Lab, stage: Stage) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 @pytest.mark.parametrize("kind", ["dense", "masked", "shrunk"])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_recorded_updates_are_the_same_bits(
@@ -245,6 +326,7 @@ def test_recorded_updates_are_the_same_bits(
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 @pytest.mark.parametrize("network", ["resnet8", "wrn_10_1", "vgg8", "resnet34"])
 def test_so_are_those_of_other_networks(lab: Lab, new_lab: NewLab, network: str) -> None:
     recorded_and_not(lab, new_lab("other"), chain_of("masked", network=network))
@@ -252,6 +334,7 @@ def test_so_are_those_of_other_networks(lab: Lab, new_lab: NewLab, network: str)
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_so_are_those_of_every_optimizer(lab: Lab, new_lab: NewLab, optimizer: str) -> None:
     """With clipped gradients, and a rate that changes in every update."""
@@ -266,24 +349,27 @@ def started(lab: Lab, stage: Stage) -> StageRun:
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 def test_an_update_is_recorded_once_and_anew_for_another_network(lab: Lab) -> None:
     stage = chain_of("shrunk")
-    recordings = set()
+    recordings = []
     for step in stage.chain:
         run = started(lab, step)
         assert isinstance(run.recorder, Recorder)
-        of_run = set()
+        of_run = []
         while not run.finished:
             run_epoch(run)
-            assert run.recorder.recorded is not None  # it wasn't refused
-            of_run.add(id(run.recorder.recorded.graph))
-        assert len(of_run) == 1
-        recordings |= of_run
-    assert recordings
+            assert run.recorder.recorded is not None
+            of_run.append(run.recorder.recorded)
+        assert len(of_run) == step.train_epochs
+        assert all(recorded is of_run[0] for recorded in of_run)
+        recordings.append(of_run[0])
+    assert len({id(recorded) for recorded in recordings}) == len(stage.chain)
 
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 def test_a_broken_off_epoch_goes_on_between_two_replays(lab: Lab, new_lab: NewLab) -> None:
     """Stopped after every single update, by a new process as it were, against straight through."""
     stage = dense_stage(tiny(epochs=2, train_examples=128, schedule=Schedule(lr=0.1)), 0)
@@ -306,6 +392,7 @@ def test_a_broken_off_epoch_goes_on_between_two_replays(lab: Lab, new_lab: NewLa
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.usefixtures("not_refused")
 def test_evaluation_from_a_recording_sees_new_weights(lab: Lab) -> None:
     stage = dense_stage(tiny(), 0)
     run = started(lab, stage)
