@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -407,3 +409,26 @@ def test_evaluation_from_a_recording_sees_new_weights(lab: Lab) -> None:
                 torch.testing.assert_close(
                     forward(images[:size]), run.network(images[:size]), rtol=0, atol=0
                 )
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.usefixtures("not_refused")
+def test_another_thread_may_pin_memory_meanwhile(lab: Lab) -> None:
+    """As a DataLoader's does; of a recording that other threads must not disturb, both fail."""
+    pinned, finished = [], Event()
+
+    def pin() -> int:
+        while not finished.wait(0.0005):
+            pinned.append(torch.empty(4096).pin_memory())  # kept, or no more would be allocated
+        return len(pinned)
+
+    run = started(lab, chain_of("dense"))
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(pin)
+        try:
+            while not run.finished:
+                run_epoch(run)
+        finally:
+            finished.set()
+        assert thread.result() > 0
