@@ -225,6 +225,10 @@ def cost_lines(graph: Graph, ledger: Ledger, options: Options, data: str | None)
             f"time     about {hours:,.1f} GPU-hours left at the updates/s published for an "
             "RTX 3080 (Mikler 2022, Table 4)"
         )
+    else:
+        lines.append(
+            "time     unknown; rewind-ray calibrate measures what --updates-per-second takes"
+        )
     return lines
 
 
