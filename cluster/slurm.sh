@@ -8,6 +8,7 @@
 # Its command is tested with Ray on one machine; never submitted to Slurm itself.
 
 # ------------------------------------------------------------------------------ edit from here
+# cores: at least one for each stage on a node, or its GPUs stay idle
 #SBATCH --nodes=4
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=4

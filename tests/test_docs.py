@@ -125,6 +125,13 @@ def test_every_command_of_the_documentation_exists() -> None:
         assert name in COMMANDS or name.startswith("-") or name == "COMMAND", command
 
 
+def test_sweeps_are_named_as_their_storage_has_them() -> None:
+    """The sweep of ``iterative-wrn`` is ``iterative_wrn``."""
+    for command in commands():
+        for name in re.findall(r"--sweep (\S+)", command):
+            assert name not in RECIPES or "-" not in name, command
+
+
 def test_reasons_for_leaving_commands_out_are_needed() -> None:
     for pattern in ELSEWHERE:
         assert any(re.search(pattern, command) for command in commands()), pattern

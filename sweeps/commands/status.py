@@ -257,7 +257,7 @@ def cluster_line(note: ClusterNote) -> str:
     """What the driver has last said."""
     parts = [f"{note.machines} machines"]
     if note.pending:
-        parts.append(f"{note.pending} of the waiting stages have no machine yet")
+        parts.append(f"{note.pending} of the waiting stages have no slot yet")
     if note.waits_for:
         parts.append(printable(note.waits_for))
     if note.dollars is not None:

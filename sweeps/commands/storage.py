@@ -217,7 +217,7 @@ def collect_garbage(action: Gc) -> int:
             }
         )
     else:
-        print_garbage(found, action.delete)
+        print_garbage(found, action.delete, action.keep)
     return DONE
 
 
@@ -232,9 +232,11 @@ def describe_garbage(item: Garbage) -> dict[str, Any]:
     }
 
 
-def print_garbage(found: list[Garbage], deleted: bool) -> None:
+def print_garbage(found: list[Garbage], deleted: bool, keep: str) -> None:
     if not found:
-        print("Nothing to delete: sweeps need all that is here.")
+        print("Nothing to delete. What has a file younger than an hour is left alone.")
+        if keep == "referenced":
+            print("So are rewind points of baselines while a sweep here has stages not yet begun.")
         return
     for reason, title in REASONS.items():
         items = [item for item in found if item.reason == reason]

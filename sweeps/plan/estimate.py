@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -221,11 +222,8 @@ def cost_lines(graph: Graph, ledger: Ledger, options: Options, data: str | None)
         return [*lines, line]
     hours = rtx_3080_hours(left, data)
     if hours:
-        lines.append(
-            f"time     about {hours:,.1f} GPU-hours left at the updates/s published for an "
-            "RTX 3080 (Mikler 2022, Table 4)"
-        )
-    else:
+        lines.append(published_time_line(left, data, hours, options.max_concurrent))
+    elif hours is None:
         lines.append(
             "time     unknown; rewind-ray calibrate measures what --updates-per-second takes"
         )
@@ -241,15 +239,36 @@ def time_line(graph: Graph, data: str | None, rate: float, at_once: int | None) 
     if at_once is None:
         return line
     longest = longest_chain_updates(graph, data) / rate / 3600
-    return f"{line}, {hours_text(max(hours / at_once, longest))} with {at_once} at once"
+    return f"{line}, {at_once_text(hours, longest, at_once)}"
+
+
+def published_time_line(graph: Graph, data: str | None, hours: float, at_once: int | None) -> str:
+    """hours: of all stages, at the published speeds, which are those of a stage alone on a GPU."""
+    line = (
+        f"time     about {hours:,.1f} GPU-hours left at the updates/s published for an "
+        "RTX 3080 (Mikler 2022, Table 4)"
+    )
+    if at_once is None:
+        return line
+    longest = longest_chain(graph, lambda node: rtx_3080_seconds(node, data) or 0.0) / 3600
+    return f"{line}; on a GPU each, {at_once_text(hours, longest, at_once)}"
+
+
+def at_once_text(hours: float, longest: float, at_once: int) -> str:
+    """``11.1 with 32 at once``. longest: hours of the longest chain, in which stages wait."""
+    text = f"{hours_text(max(hours / at_once, longest))} with {at_once} at once"
+    return f"{text} (the longest chain; more gain nothing)" if longest > hours / at_once else text
 
 
 def longest_chain_updates(graph: Graph, data: str | None) -> int:
     """Updates of the longest chain, which no number of devices makes faster."""
-    ends: dict[str | None, int] = {None: 0}
+    return int(longest_chain(graph, lambda n: n.epochs * size_of(n.stage.protocol, data).updates))
+
+
+def longest_chain(graph: Graph, length_of: Callable[[Node], float]) -> float:
+    ends: dict[str | None, float] = {None: 0}
     for stage_id, node in graph.items():
-        updates = node.epochs * size_of(node.stage.protocol, data).updates
-        ends[stage_id] = ends.get(node.parent_id, 0) + updates
+        ends[stage_id] = ends.get(node.parent_id, 0) + length_of(node)
     return max(ends.values())
 
 
@@ -270,14 +289,21 @@ def total_updates(graph: Graph, data: str | None) -> int:
 def rtx_3080_hours(graph: Graph, data: str | None) -> float | None:
     """GPU-hours at published speeds; None where a network's speed was not published for images and
     batches of this size."""
-    seconds = 0.0
+    total = 0.0
     for node in graph.values():
-        protocol = node.stage.protocol
-        speed = RTX_3080_UPDATES_PER_SECOND.get(protocol.network)
-        if speed is None or protocol.batch_size != 128 or side_of(protocol, data) != CIFAR_SIDE:
+        if (seconds := rtx_3080_seconds(node, data)) is None:
             return None
-        seconds += node.epochs * size_of(protocol, data).updates / speed
-    return seconds / 3600
+        total += seconds
+    return total / 3600
+
+
+def rtx_3080_seconds(node: Node, data: str | None) -> float | None:
+    """Of one stage."""
+    protocol = node.stage.protocol
+    speed = RTX_3080_UPDATES_PER_SECOND.get(protocol.network)
+    if speed is None or protocol.batch_size != 128 or side_of(protocol, data) != CIFAR_SIDE:
+        return None
+    return node.epochs * size_of(protocol, data).updates / speed
 
 
 @cache

@@ -95,7 +95,7 @@ def test_what_the_driver_says_of_its_cluster_is_shown_while_it_lives(ledger: Led
     with Heartbeat(ledger, this_driver(), says=lambda: says):
         found = ProgressReader(ledger).read()
         text, (sweep,) = text_of(found), described(found, None)["sweeps"]
-    line = "5 machines, 2 of the waiting stages have no machine yet, l4 refused, $1.50 since"
+    line = "5 machines, 2 of the waiting stages have no slot yet, l4 refused, $1.50 since"
     assert line in " ".join(text.split())
     host = this_driver().place.split()[0]
     assert sweep["clusters"] == [says | {"host": host}]

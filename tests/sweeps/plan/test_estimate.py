@@ -59,13 +59,17 @@ def test_hours_at_a_given_rate(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("at_once", "hours"),
     # 100 epochs of 200 s one after another; from 2 on the chain of 36 + 3 * 18 epochs decides
-    [(1, "5.6"), (2, "5.0"), (16, "5.0")],
+    [
+        (1, "5.6 with 1 at once"),
+        (2, "5.0 with 2 at once (the longest chain; more gain nothing)"),
+        (16, "5.0 with 16 at once (the longest chain; more gain nothing)"),
+    ],
 )
 def test_stages_that_wait_for_one_another_are_not_divided(
     ledger: Ledger, at_once: int, hours: str
 ) -> None:
     line = time_line(paper_graph(), ledger, 10, at_once)
-    assert line.endswith(f"(given), {hours} with {at_once} at once")
+    assert line.endswith(f"(given), {hours}")
 
 
 def test_independent_chains_are_divided(ledger: Ledger) -> None:
@@ -92,13 +96,22 @@ def test_what_is_done_takes_no_more_time(ledger: Ledger) -> None:
     run_stage(graph[dense.stage_id].job, Runtime(storage=ledger.uri))
     # 2 * 2 epochs of 2 updates are left, one after the other
     line = time_line(graph, ledger, 1 / 3600, 2)
-    assert "about 8.0 hours" in line and line.endswith("8.0 with 2 at once")
+    assert "about 8.0 hours" in line and ", 8.0 with 2 at once (the longest chain" in line
 
 
 def test_without_a_rate_the_published_ones_are_taken(ledger: Ledger) -> None:
     lines = "\n".join(cost_lines(paper_graph(), ledger, Options(), None))
     # 200,000 updates at 59.0 updates/s
     assert "about 0.9 GPU-hours left" in lines and "RTX 3080" in lines and "given" not in lines
+
+
+def test_published_speeds_are_shared_by_devices_too(ledger: Ledger) -> None:
+    graph = build_graph([dense_stage(mikler_resnet(), seed) for seed in range(16)])
+    lines = cost_lines(graph, ledger, Options(max_concurrent=4), None)
+    # 16 * 36 * 2,000 / 59.0 = 19,525 s; the chains are one stage each
+    assert "about 5.4 GPU-hours" in lines[-1] and lines[-1].endswith("1.4 with 4 at once")
+    lines = cost_lines(graph, ledger, Options(max_concurrent=99), None)
+    assert ", 0.34 with 99 at once (the longest chain" in lines[-1]
 
 
 def test_published_speeds_are_those_of_their_images() -> None:
