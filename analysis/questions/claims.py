@@ -210,7 +210,8 @@ OF_VERDICT = ["claim", *PANEL, "criterion", "variant", "step", "method", "method
 
 
 OF_POINT = [
-    *dict.fromkeys([*MEETING, *POINT, "compression_ratio", "dense_epochs", "retrain_lr"]),
+    *POINT,
+    *("step", "compression_ratio", "dense_epochs", "retrain_lr"),
     *("test_accuracy", "val_accuracy", "accuracy_change"),
     *("test_accuracy_mean", "test_accuracy_std", "n_seeds", "n_diverged"),
 ]

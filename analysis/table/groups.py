@@ -102,11 +102,11 @@ def _digits(column: pd.Series) -> tuple[NDArray[np.integer], int]:
         codes = column.cat.codes.to_numpy()
         missing = int((codes < 0).any())
         return (codes + 1 if missing else codes), len(column.cat.categories) + missing
-    missing = column.isna()
-    if missing.all():
+    empty = column.isna().to_numpy()
+    if empty.all():
         return np.zeros(len(column), dtype=np.int64), 1
     if column.dtype == "str" and len(_only_text(column)):
-        return missing.to_numpy().astype(np.int64), 1 + int(missing.any())
+        return empty.astype(np.int64), 1 + int(empty.any())
     codes, values = pd.factorize(column, use_na_sentinel=False)
     return codes, len(values)
 
@@ -213,8 +213,7 @@ def places_in(ids: pd.Series, known: pd.Series) -> NDArray[np.int64]:
     codes, _ = pd.factorize(pd.concat([known, ids], ignore_index=True))
     firsts = first_lines(pd.Series(codes[: len(known)]))
     number = codes[len(known) :]
-    unknown = (number < 0) | (number >= len(firsts))
-    return np.where(unknown, -1, np.append(firsts, -1)[np.where(unknown, -1, number)])
+    return np.append(firsts, -1)[np.where(number < len(firsts), number, -1)]  # missing: -1 already
 
 
 def _array(texts: pd.Series) -> pyarrow.Array | pyarrow.ChunkedArray:

@@ -266,6 +266,7 @@ def longest_chain_updates(graph: Graph, data: str | None) -> int:
 
 
 def longest_chain(graph: Graph, length_of: Callable[[Node], float]) -> float:
+    """The greatest sum of ``length_of`` over stages that go on from one another."""
     ends: dict[str | None, float] = {None: 0}
     for stage_id, node in graph.items():
         ends[stage_id] = ends.get(node.parent_id, 0) + length_of(node)
