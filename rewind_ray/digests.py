@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -28,7 +29,10 @@ FOREIGN = frozenset(
 """Packages whose code isn't looked at: their versions are no part of an id, and ours has
 ``spec.NUMERICS``."""
 INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib")})
-"""Folders of installed packages."""
+"""Folders of this environment's packages."""
+PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+"""Names of such folders anywhere: of the user (``pip install --user``), of the system, of an
+environment that a ``.pth`` file adds."""
 SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
 
 
@@ -246,5 +250,9 @@ def _is_foreign(thing: Any) -> bool:
 
 def _installed(thing: Any) -> bool:
     name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    place = getattr(sys.modules.get(str(name)), "__file__", None) or ""
-    return place.startswith(INSTALLED)
+    return is_installed(getattr(sys.modules.get(str(name)), "__file__", None) or "")
+
+
+def is_installed(place: str) -> bool:
+    """Whether a file or folder is of an installed package, not of the user's own code."""
+    return place.startswith(INSTALLED) or not PACKAGE_FOLDERS.isdisjoint(Path(place).parts)

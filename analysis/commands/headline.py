@@ -163,7 +163,8 @@ def choices_text(lines: pd.DataFrame) -> str:
     """How the numbers were picked, and what they don't say."""
     parts = [
         "Compressions are the highest at which the median test accuracy stays within the drop: "
-        "found by test accuracy, so of several close ones the luckiest."
+        "found by test accuracy, so of several close ones the luckiest. Change: the median over "
+        "seeds, each against its own dense network."
     ]
     decided = set(lines["chosen_by"].dropna())
     if decided == {"val_accuracy"}:

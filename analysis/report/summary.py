@@ -24,7 +24,8 @@ DROPS = {"no drop": NO_DROP, "at most 1 point lost": SMALL_DROP}
 
 HOW_CHOSEN = (
     "Compressions are the highest at which the median test accuracy over seeds stays within the "
-    "drop, each seed against its own dense network; a drop below 0.05 points is none. They are "
+    "drop, each seed against its own dense network; the change is this median, so it can differ "
+    "from that of the median accuracies. A drop below 0.05 points is none. Compressions are "
     "found by test accuracy, so of several close ones the luckiest. Of methods that get equally "
     "far the one with the highest test accuracy is named first; with few seeds that order can be "
     "chance."
@@ -74,11 +75,11 @@ def lead(found: pd.DataFrame) -> str:
         )
     ways = f"{several(len(without), 'way')} of retraining"
     kept = (
-        f"Of {ways} {_how_many(without)} keep the median accuracy {_up_to(without)}"
+        f"Of {ways} {_those(without, 'keep')} the median accuracy {_up_to(without)}"
         if without["compression_ratio"].notna().any()
         else f"None of {ways} keeps the median accuracy at any compression that was tried"
     )
-    return f"{kept}; losing at most 1 point, {_how_many(within)} get {_up_to(within)}."
+    return f"{kept}; losing at most 1 point, {_those(within, 'get')} {_up_to(within)}."
 
 
 def _farthest(found: pd.DataFrame) -> str:
@@ -97,9 +98,11 @@ def _up_to(found: pd.DataFrame) -> str:
     return f"up to {times(highest)}" + (", the most that was tried" if at_least else "")
 
 
-def _how_many(found: pd.DataFrame) -> str:
+def _those(found: pd.DataFrame, verb: str) -> str:
+    """How many methods get farthest: "1 keeps", "2 keep"."""
     ratio = found["compression_ratio"]
-    return f"{int((ratio >= ratio.max() * SAME_LEVEL).sum()) or 'none'}"
+    farthest = int((ratio >= ratio.max() * SAME_LEVEL).sum())
+    return f"{farthest or 'none'} {verb}{'s' if farthest == 1 else ''}"
 
 
 def how_chosen(found: pd.DataFrame, points: pd.DataFrame) -> str:

@@ -191,6 +191,7 @@ def mlflow_service(sweep: str) -> Service:
     needs("mlflow")
     from mlflow import MlflowClient, entities
 
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a stage
     client = MlflowClient()
     found = client.get_experiment_by_name(sweep)
     experiment = found.experiment_id if found else client.create_experiment(sweep)

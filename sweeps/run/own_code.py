@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rewind_ray.digests import FOREIGN, INSTALLED
+from rewind_ray.digests import FOREIGN, is_installed
 
 
 def runtime_env(address: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def own_modules() -> list[ModuleType]:
         and name not in FOREIGN
         and name != "__main__"
         and isinstance(module, ModuleType)
-        and any(not str(place).startswith(INSTALLED) for place in places_of(module))
+        and any(not is_installed(str(place)) for place in places_of(module))
     ]
 
 

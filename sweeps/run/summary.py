@@ -48,12 +48,14 @@ def show_results(
     figure = figure_path(sweep, options)
     accuracy_against_compression(table, str(figure))
     console.print(f"figure   {figure}", markup=False)
-    console.print(next_commands(sweep, options, rows[0].task), soft_wrap=True, markup=False)
+    first = next_question(sweep, options.storage, [stages[row.stage_id] for row in rows])
+    console.print(next_commands(sweep, options, first), soft_wrap=True, markup=False)
 
 
 def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFrame) -> Table:
     """Median of the metric on the test part (lowest–highest seed): a row for each compression, a
-    column for each method; with many methods the other way round."""
+    column for each method; with many methods the other way round. Where a method has several
+    retraining times at one compression, each has a row."""
     from analysis.table.metrics import axis_label
     from analysis.table.points import PANEL
     from analysis.table.text import panel_name
@@ -70,26 +72,40 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
         f"dense {baseline}",
         title_justify="left",
     )
+    times = retraining_times(points)
     table.add_column("compression", justify="right")
     levels = points.assign(ratio=points["compression_ratio"].map("{:.2f}×".format))
     levels = levels.sort_values("compression_ratio")
     ratios = list(dict.fromkeys(levels["ratio"]))
-    cells = {
-        (ratio, column): cell(part) for (ratio, column), part in levels.groupby(["ratio", "column"])
-    }
+    side = ["ratio", "column"]
     if len(columns) <= METHODS_ABREAST:
         lines, heads = ratios, columns
-        at = {(line, head): cells.get((line, head), "") for line in lines for head in heads}
     else:
         table.columns[0].header = "method"
         table.columns[0].justify = "left"
         lines, heads = columns, ratios
-        at = {(line, head): cells.get((head, line), "") for line in lines for head in heads}
+        side.reverse()
+    if times:
+        table.add_column("epochs", justify="right")
     for head in heads:
         table.add_column(head, justify="right")
+    cells = {key: cell(part) for key, part in levels.groupby([*side, "retrain_epochs"])}
+    whole = {key: cell(part) for key, part in levels.groupby(side)}
     for line in lines:
-        table.add_row(line, *(at[line, head] for head in heads))
+        if not times:
+            table.add_row(line, *(whole.get((line, head), "") for head in heads))
+            continue
+        here = [t for t in times if any((line, head, t) in cells for head in heads)]
+        for t in here:
+            texts = (cells.get((line, head, t), "") for head in heads)
+            table.add_row(line if t == here[0] else "", f"{t:g}", *texts)
     return table
+
+
+def retraining_times(points: pd.DataFrame) -> list[float]:
+    """All of them in epochs, if a method has several at one compression; else none."""
+    tried = points.groupby(["column", "compression_ratio"])["retrain_epochs"].nunique()
+    return sorted(points["retrain_epochs"].dropna().unique()) if tried.gt(1).any() else []
 
 
 def columns_of(points: pd.DataFrame) -> pd.Series:
@@ -135,12 +151,33 @@ OWN_TEXT = (
 )
 
 
-def next_commands(sweep: str, options: Options, task: str) -> str:
+def next_question(sweep: str, storage: str, stages: Sequence[Stage]) -> str:
+    """A paper's figure; who has used own data asks which method is better, others use their own."""
+    from analysis.draw.papers import FIGURES
+
+    figure = sweep.removesuffix("-smoke").replace("-", ".", 1)
+    if figure in FIGURES:
+        return (
+            "  Draw the paper's figure, with the published points over yours:\n"
+            f"    rewind-ray analysis figure {figure} {storage} --overlay published --out "
+            f"{figure}.pdf\n"
+        )
+    protocols = [stage.protocol for stage in stages]
+    methods = {stage.method for stage in stages if stage.level}
+    own = all(":" in each.dataset for each in protocols)  # a folder, or an import path
+    if own and len(methods) > 1:
+        return (
+            "  See which method is better, by the same seeds:\n"
+            f"    rewind-ray analysis compare {storage}\n"
+        )
+    return OWN_TEXT if protocols[0].task == "translation" else OWN_IMAGES
+
+
+def next_commands(sweep: str, options: Options, first: str) -> str:
     storage = options.storage
     return (
-        "Three things to do next:\n"
-        + (OWN_TEXT if task == "translation" else OWN_IMAGES)
-        + "  See all of these results on one page, or as rows:\n"
+        f"Three things to do next:\n{first}"
+        "  See all of these results on one page, or as rows:\n"
         f"    rewind-ray analysis report {storage} --out report.html\n"
         f"    rewind-ray analysis rows --storage {storage} --sweep {sweep} --out {sweep}.csv\n"
         "  Look at the learning curves:\n"

@@ -26,10 +26,21 @@ def trackers(
 ) -> list[tune.Callback]:
     """The callbacks of ``--tracker``; the user's own are made by a call without arguments.
 
+    A service that can't be reached is left out, so that an unattended sweep starts without it.
     note: shows the user a line. Raises UserError where a path names nothing, or no callback, or
     where the service's package isn't installed.
     """
-    return [Tracker(name, callback_named(name, sweep, graph, ledger), note) for name in names]
+    found: list[tune.Callback] = []
+    for name in names:
+        if name in SERVICES:
+            note(f"--tracker {name}: connecting")  # MLflow tries for minutes
+        try:
+            found.append(Tracker(name, callback_named(name, sweep, graph, ledger), note))
+        except Exception as error:
+            if name not in SERVICES or isinstance(error, UserError):
+                raise
+            note(f"--tracker {name} failed: {error!r}; the sweep continues without it")
+    return found
 
 
 def callback_named(name: str, sweep: str, graph: Graph, ledger: Ledger) -> tune.Callback:

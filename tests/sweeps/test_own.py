@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
+from rewind_ray.digests import code_text
 from rewind_ray.errors import MissingFile, UserError
 from rewind_ray.protocols import plain
 from rewind_ray.spec import dense_stage
@@ -123,6 +125,25 @@ def test_code_that_workers_cannot_see_is_sent(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert "hidden_net" not in str(runtime_env("local"))
     assert "hidden_net" in str(runtime_env("auto"))
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_packages_of_another_environment_are_not_sent(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of ``pip install --user``, or that a .pth file adds: a copy of Ray starts no worker."""
+    name = f"far_{folder[:4]}"
+    (tmp_path / folder / name).mkdir(parents=True)
+    (tmp_path / folder / name / "__init__.py").write_text("class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    net = import_module(name).Net
+    for address in ("local", "auto"):
+        assert name not in str(runtime_env(address))
+
+    def uses() -> type:
+        return net
+
+    assert "class Net" not in code_text([uses])
 
 
 @pytest.fixture

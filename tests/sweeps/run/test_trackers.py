@@ -13,6 +13,7 @@ from ray import tune
 
 from rewind_ray.errors import UserError
 from rewind_ray.store.ledger import Ledger
+from sweeps.run.experiment_trackers import SERVICES
 from sweeps.run.trackers import HOOKS
 from sweeps.run.trackers import trackers as trackers_of
 from tests.sweeps.running import rows
@@ -72,6 +73,16 @@ def test_one_that_fails_is_told_once_and_called_no_more() -> None:
         one.on_trial_start(iteration=0, trials=[], trial=None)
     assert Broken.calls == 1
     assert len(notes) == 1 and "no service" in notes[0] and "without it" in notes[0]
+
+
+def test_a_service_that_cannot_be_reached_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(sweep: str) -> Any:
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setitem(SERVICES, "mlflow", unreachable)
+    notes: list[str] = []
+    assert len(trackers(["mlflow", f"{HERE}:Lines"], notes.append)) == 1
+    assert "connection refused" in notes[-1] and "without it" in notes[-1]
 
 
 @pytest.mark.parametrize(
