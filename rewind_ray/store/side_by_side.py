@@ -29,9 +29,14 @@ def side_by_side(work: Callable[[K], T], keys: Iterable[K], readers: int = READE
 
 @contextmanager
 def beside(work: Callable[[], None]) -> Iterator[None]:
-    """Does ``work`` in a thread while the block runs, and waits for it. Raises what either raises,
-    of two errors the block's."""
+    """Does ``work`` in a thread while the block runs, and waits for it; before the block where no
+    thread can be started. Raises what either raises, of two errors the block's."""
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(work)
+        try:
+            done = pool.submit(work)
+        except RuntimeError:  # no memory for its stack, or as many as the system allows
+            done = None
+            work()
         yield
-    done.result()
+    if done is not None:
+        done.result()

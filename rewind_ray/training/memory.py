@@ -9,6 +9,7 @@ CONTEXT = 2**29
 hundred MB, more on larger GPUs; PyTorch's limit of a process's memory doesn't count them."""
 TEXTS = (
     "can't allocate memory",  # PyTorch's allocator for CPUs
+    "std::bad_alloc",  # other allocations of PyTorch's
     "out of memory",  # CUDA's runtime, where not PyTorch asked for it
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -43,3 +45,20 @@ def test_results_are_in_the_order_of_the_keys() -> None:
     assert side_by_side(lambda key: key * key, range(1000)) == [key * key for key in range(1000)]
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda key: 1 / key, [1, 0])
+
+
+def test_without_room_for_a_thread_the_work_is_done_before_the_block() -> None:
+    """A real want of memory: a thread's stack takes megabytes, and the process may grow by one."""
+    code = (
+        "import resource\n"
+        "from rewind_ray.store.side_by_side import beside\n"
+        "done = []\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "size = pages * resource.getpagesize() + 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "with beside(lambda: done.append('work')):\n"
+        "    done.append('block')\n"
+        "print(done)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout == "['work', 'block']\n", ran.stderr
