@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from rewind_ray.command_line import exit_code, run_one_of
+from sweeps import entry
 from sweeps.commands import COMMANDS
 
 
@@ -27,4 +28,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(entry.main())  # python -m sweeps is rewind-ray

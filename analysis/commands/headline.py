@@ -18,6 +18,7 @@ from analysis.questions.headline import (
     outperforming,
     safe_zone,
 )
+from analysis.questions.low_bar import low_bar_texts
 from analysis.table.metrics import difference_of, metric_named
 from analysis.table.points import PANEL, points_and_trials
 from analysis.table.rows import read_rows, suffix_of, table_as_bytes, write_file
@@ -89,7 +90,7 @@ def headline_command(
         print(json_text(headline_json(lines, leads)), flush=True)
     else:
         parts = (headline_text(lines), choices_text(lines), zone_text(leads))
-        print(*parts, sep="\n\n", flush=True)
+        print(*parts, *low_bar_texts(points), sep="\n\n", flush=True)
 
 
 def of_networks(rows: pd.DataFrame, networks: tuple[str, ...]) -> pd.DataFrame:

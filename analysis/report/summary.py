@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.draw.figures import line_labels
 from analysis.questions.fairness import label_of_pairs
 from analysis.questions.headline import NO_DROP, SMALL_DROP, headlines
+from analysis.questions.low_bar import low_bar_texts
 from analysis.report.blocks import Block, CellText, Facts, Section, Table, Words
 from analysis.report.material import Material
 from analysis.report.progress import progress_of
@@ -42,7 +43,8 @@ def summary(material: Material) -> Section:
         if sweep.there < sweep.asked
     ]
     if len(found):
-        blocks += [Words(text=lead(found), kind="lead"), best_table(found, material)]
+        low_bars = [Words(text=text, kind="warning") for text in low_bar_texts(material.points)]
+        blocks += [Words(text=lead(found), kind="lead"), *low_bars, best_table(found, material)]
     blocks.append(Facts(texts=tuple(facts_of(material))))
     if len(found):
         blocks += [

@@ -92,6 +92,10 @@ KINDS = {name: _OF_ROW[name] for name in COLUMNS} | {
 """Column -> str, int, float or bool."""
 
 
+NAMED = 3
+"""Missing columns that an error names."""
+
+
 def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     """The columns of a row and DETAILS, in order and typed, and ``variant``, empty as yet: see
     ``details.keep_what_differs``.
@@ -101,8 +105,12 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         meaning = meanings()
-        named = "; ".join(f"{name} ({meaning[name]})" for name in missing)
-        raise BadRows(f"{origin} lacks {len(missing)} of the {len(COLUMNS)} columns: {named}")
+        named = "; ".join(f"{name} ({meaning[name]})" for name in missing[:NAMED])
+        more = f"; and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise BadRows(
+            f"{origin} lacks {len(missing)} of the {len(COLUMNS)} columns of a table of rows, as "
+            f"rewind-ray analysis rows writes it: {named}{more}"
+        )
     if table.columns.duplicated().any():
         raise BadRows(f"{origin} has a column twice: {_listed(table, table.columns.duplicated())}")
     unknown = ~table.columns.isin(list(KINDS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -72,6 +73,7 @@ class LiveView:
         self.epochs_done = self.epochs_before
         self.resumed = 0
         self.begun: float | None = None
+        self._trains_since: float | None = None
         self._last_line = self._last_logged = time.monotonic()
         self.describe_cluster: Callable[[], str] = str
         """What the cluster starts or can't; empty: nothing."""
@@ -133,6 +135,9 @@ class LiveView:
         running.epoch = epoch
         running.trained += trained
         running.metrics = dict(metrics)
+        if trained and self._trains_since is None:  # what came before is Ray's start
+            seconds = trained * (metrics.get("train_seconds") or math.inf)
+            self._trains_since = max(running.since, time.monotonic() - seconds)
         if not self._live and time.monotonic() - self._last_line > PLAIN_LINE_SECONDS:
             self._print(Text(f"{self.summary()}"))
         if time.monotonic() - self._last_logged > LOG_LINE_SECONDS:
@@ -186,9 +191,9 @@ class LiveView:
     def seconds_left(self) -> float | None:
         """Estimate from the pace so far; None until there is one."""
         trained = self.epochs_done - self.epochs_before - self.resumed
-        if self.begun is None or trained <= 0:
+        if self._trains_since is None or trained <= 0:
             return None
-        pace = (time.monotonic() - self.begun) / trained
+        pace = (time.monotonic() - self._trains_since) / trained
         return pace * (self.epochs_total - self.epochs_done)
 
     def summary(self) -> str:

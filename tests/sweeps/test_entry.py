@@ -75,6 +75,17 @@ def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     assert "compare" in capsys.readouterr().err
 
 
+def test_python_m_sweeps_is_the_same(tmp_path: Path) -> None:
+    def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return python("import runpy; runpy.run_module('sweeps', run_name='__main__')", *arguments)
+
+    assert typed("--help").stdout.splitlines() == overview().splitlines()
+    wrong = typed("quickstrat")
+    assert wrong.returncode == 2 and "do you mean quickstart?" in wrong.stderr
+    dry = typed("quickstart", "--dry-run", "--storage", str(tmp_path / "results"))
+    assert dry.returncode == 0 and "quickstart" in dry.stdout
+
+
 def test_underscores_are_hyphens(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, list[str]]] = []
     probe = entry.Command(says="", run=lambda name, typed: seen.append((name, list(typed))) or 0)

@@ -128,6 +128,23 @@ def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monk
     assert progress.seconds_left() == pytest.approx(10 * (8 - 4))
 
 
+def test_the_start_of_workers_doesn_t_slow_down_the_estimate(storage, monkeypatch):
+    graph = chain_graph()
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    progress = LiveView("starting", graph, dispatcher, Console(file=io.StringIO()))
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    node = dispatcher.next_ready()
+    progress.start(node)
+    clock[0] += 10
+    assert progress.seconds_left() is None
+    progress.advance(node, 1, 1, {"train_seconds": 2.0})  # Ray started for eight seconds
+    assert progress.seconds_left() == pytest.approx(2 * (8 - 1))
+    clock[0] += 3
+    progress.advance(node, 2, 1, {"train_seconds": 2.0})  # one second for evaluation and storage
+    assert progress.seconds_left() == pytest.approx(2.5 * (8 - 2))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (60, "1:00"), (3599, "59:59"), (3661, "1:01:01")],
