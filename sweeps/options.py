@@ -40,8 +40,9 @@ class Options:
     cpus_per_trial: Annotated[float, tyro.conf.arg(metavar="F")] = 1
     """CPU cores for each stage, which also set its number of threads."""
     compile: Literal["off", "auto", "on"] = "off"
-    """Compile networks with PyTorch's Inductor: never, stages of 10,000 updates and more, or all. A
-    compiled stage rounds otherwise than one that isn't; one that was begun stays what it is."""
+    """Compile networks with PyTorch's Inductor: never, in long stages where it was measured to be
+    faster on this machine, or always. A compiled stage rounds otherwise than one that isn't; one
+    that was begun stays what it is."""
     address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "local"
     """Ray cluster: local (started for this sweep), auto (the one of this machine) or HOST:PORT."""
     max_hours: Annotated[float | None, tyro.conf.arg(metavar="F")] = None

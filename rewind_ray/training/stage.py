@@ -130,13 +130,15 @@ def start_stage(job: Job, runtime: Runtime, ledger: Ledger | None = None) -> Sta
         companions={},
         cut=None,
         threads=int(settings.get("threads", runtime.threads)),
-        compiled=bool(settings.get("compiled", is_compiled(job, runtime, task))),
+        compiled=bool(settings.get("compiled")),
         target_epoch=0 if stage.adopted else max(missing, default=0),
         kept_epochs={*job.row_epochs, *job.rewind_epochs},
         recorder=Recorder(task) if runtime.replay and can_record(task) else None,
     )
     torch.set_num_threads(run.threads)
     check_data(run)
+    if "compiled" not in settings:
+        run.compiled = is_compiled(run)
     run.kept_epochs |= kept_before(run, points, rows)
     if stage.adopted:
         with arithmetic(stage.protocol.precision, device):
@@ -203,13 +205,16 @@ def settings_before(ledger: Ledger, stage: Stage, epochs: list[int]) -> dict[str
     return {}
 
 
-def is_compiled(job: Job, runtime: Runtime, task: Task) -> bool:
+def is_compiled(run: StageRun) -> bool:
     """Of a stage that begins: as the runtime asks, by the stage's whole length.
 
     Only where all batches have one shape: for each other one all would be compiled again.
     """
-    updates = job.stage.train_epochs * task.steps_per_epoch
-    return task.records and is_worth_it(runtime.compile, updates)
+    wanted = run.runtime.compile
+    if wanted != "auto" or not run.task.records or run.stage.adopted:
+        return wanted == "on" and run.task.records
+    with arithmetic(run.stage.protocol.precision, run.task.device):
+        return is_worth_it(run.task, run.stage.train_epochs * run.task.steps_per_epoch)
 
 
 # The start
