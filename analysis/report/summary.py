@@ -205,7 +205,8 @@ def best_table(found: pd.DataFrame, material: Material) -> Table:
     """A line a panel: how far any method gets at each drop."""
     dense = _by_panel(material.baselines)
     of_panel = _by_panel(material.points.drop_duplicates(PANEL))
-    groups = list(found.groupby(PANEL, dropna=False))
+    few = [*PANEL, "max_drop", "line", "compression_ratio", "test_accuracy", "at_least"]
+    groups = list(found[few].astype({"line": object}).groupby(PANEL, dropna=False))
     names, common = short_names(pd.DataFrame([panel for panel, _ in groups], columns=PANEL))
     lines: list[tuple[CellText, ...]] = []
     for name, (panel, group) in zip(names, groups, strict=True):
