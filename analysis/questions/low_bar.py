@@ -30,7 +30,8 @@ def far_above_dense(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def low_bar_texts(points: pd.DataFrame) -> list[str]:
-    """A warning for each such point, of the worst SHOWN."""
+    """A warning for each such point, of the worst SHOWN. A point with a ``line``, its label in
+    figures, goes by that."""
     far = far_above_dense(points)
     texts = [_text(point) for _, point in far.head(SHOWN).iterrows()]
     more = len(far) - len(texts)
@@ -41,9 +42,10 @@ def _text(point: pd.Series) -> str:
     step = metric_named(point["metric"]).step
     points = f"{step}s" if step == "point" else step
     return (
-        f"{panel_name(tuple(point[OF_DENSE]))}: {point['method']} at "
+        f"{panel_name(tuple(point[OF_DENSE]))}: {point.get('line', point['method'])} at "
         f"{times(point['compression_ratio'])} is {100 * point['accuracy_change']:.2f} {points} "
         f"above its dense networks; in the three papers no pruned network gains more than "
-        f"{100 * OF_PAPERS:.2f}. They may have been trained too briefly: then any further training "
-        "helps, and keeping their accuracy says little about pruning. Train them for longer."
+        f"{100 * OF_PAPERS:.2f}. The dense ones may have been trained too briefly: then any "
+        "further training helps, and keeping their accuracy says little about pruning. Train them "
+        "for longer."
     )

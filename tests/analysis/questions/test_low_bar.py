@@ -45,4 +45,4 @@ def test_the_report_warns_below_its_lead() -> None:
     blocks = [block for block in summary(gather(OURS)).blocks if isinstance(block, Words)]
     lead, warning = blocks[:2]
     assert (lead.kind, warning.kind) == ("lead", "warning")
-    assert "4.25 points above" in warning.text
+    assert warning.text.startswith("resnet8 · c10: LLR at 3.68× is 4.25 points above")
