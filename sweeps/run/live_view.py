@@ -69,9 +69,8 @@ class LiveView:
         self.running: dict[str, Running] = {}
         self.ended: deque[Text] = deque(maxlen=ENDED_SHOWN)
         done_before = [n for i, n in graph.items() if dispatcher.states[i] == State.DONE]
-        self.epochs_before = sum(node.epochs for node in done_before)
-        self.epochs_done = self.epochs_before
-        self.resumed = 0
+        self.epochs_done = sum(node.epochs for node in done_before)
+        self._trained = 0  # epochs, those of lost workers too
         self.begun: float | None = None
         self._trains_since: float | None = None
         self._last_line = self._last_logged = time.monotonic()
@@ -131,7 +130,7 @@ class LiveView:
         """``epoch`` epochs of the stage are done, ``trained`` of them since the last call."""
         running = self.running[node.stage_id]
         self.epochs_done += epoch - running.epoch
-        self.resumed += epoch - running.epoch - trained
+        self._trained += trained
         running.epoch = epoch
         running.trained += trained
         running.metrics = dict(metrics)
@@ -178,7 +177,6 @@ class LiveView:
 
     def finished_elsewhere(self, node: Node) -> None:
         self.epochs_done += node.epochs
-        self.resumed += node.epochs
         self._line(node, self.dispatcher.states[node.stage_id], "trained by another sweep")
 
     def note(self, text: str) -> None:
@@ -190,10 +188,9 @@ class LiveView:
 
     def seconds_left(self) -> float | None:
         """Estimate from the pace so far; None until there is one."""
-        trained = self.epochs_done - self.epochs_before - self.resumed
-        if self._trains_since is None or trained <= 0:
+        if self._trains_since is None:
             return None
-        pace = (time.monotonic() - self._trains_since) / trained
+        pace = (time.monotonic() - self._trains_since) / self._trained
         return pace * (self.epochs_total - self.epochs_done)
 
     def summary(self) -> str:

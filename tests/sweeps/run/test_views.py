@@ -128,6 +128,24 @@ def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monk
     assert progress.seconds_left() == pytest.approx(10 * (8 - 4))
 
 
+def test_a_lost_worker_s_epochs_don_t_slow_down_the_estimate(storage, monkeypatch):
+    graph = chain_graph()
+    dispatcher = Dispatcher(graph, Ledger(str(storage)))
+    progress = LiveView("lost", graph, dispatcher, Console(file=io.StringIO()))
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    node = dispatcher.next_ready()
+    progress.start(node)
+    clock[0] += 6
+    progress.advance(node, 3, 3, {})
+    progress.pause(node)  # its worker is gone; the epochs are in the storage
+    progress.start(node)
+    assert progress.seconds_left() == pytest.approx(2 * 8)
+    clock[0] += 2
+    progress.advance(node, 4, 1, {})
+    assert progress.seconds_left() == pytest.approx(2 * (8 - 4))
+
+
 def test_the_start_of_workers_doesn_t_slow_down_the_estimate(storage, monkeypatch):
     graph = chain_graph()
     dispatcher = Dispatcher(graph, Ledger(str(storage)))
