@@ -186,18 +186,27 @@ def test_a_file_as_small_as_asked(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_forward_pass_as_fast_as_asked(tmp_path: Path) -> None:
+    """Once in five tries: the machine may change its speed between two measurements."""
     network, cpu = cnn(10, 1, width=128).eval(), torch.device("cpu")
-    dense = latency_of(network, digits()[0][0][:1], cpu)
-    small = rewind_ray.prune(
-        network,
-        *digits(),
-        target_latency=f"{dense / 1.5:.4f}ms",
-        latency_device="cpu",
-        storage=str(tmp_path),
-        **SETTINGS,
-    )
-    assert small.reached and small.summary()["latency_ms"] <= dense / 1.5
-    assert small.summary()["params_exported"] < small.summary()["params_total"]
+    for attempt in range(5):
+        wanted = round(latency_of(network, digits()[0][0][:1], cpu) / 1.5, 4)
+        try:
+            small = rewind_ray.prune(
+                network,
+                *digits(),
+                target_latency=f"{wanted:.4f}ms",
+                latency_device="cpu",
+                storage=str(tmp_path / str(attempt)),
+                **SETTINGS,
+            )
+        except UserError as error:
+            assert "; ask for" in str(error), error
+            continue
+        assert small.summary()["params_exported"] < small.summary()["params_total"]
+        assert small.reached == (small.summary()["latency_ms"] <= wanted)
+        if small.reached:
+            return
+    pytest.fail("never as fast as asked")
 
 
 def test_how_far_it_got_is_kept(tmp_path: Path) -> None:
