@@ -298,7 +298,7 @@ def same_level(densities: NDArray[np.float64], groups: NDArray[np.int64]) -> NDA
     starts[1:] |= ordered[1:] >= ordered[:-1] * (1 + SAME_DENSITY)
     while True:
         level = np.cumsum(starts) - 1
-        beyond = ordered >= ordered[starts][level] * (1 + SAME_DENSITY)
+        beyond = ~starts & (ordered >= ordered[starts][level] * (1 + SAME_DENSITY))
         if not beyond.any():
             break
         first_beyond = np.flatnonzero(beyond)

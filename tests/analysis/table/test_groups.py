@@ -124,3 +124,8 @@ def test_a_level_reaches_from_its_lowest_density() -> None:
             numbers[group, density] = level
     assert list(found) == [numbers[key] for key in zip(of, densities, strict=True)]
     assert len(set(found)) > 10
+
+
+def test_the_smallest_number_there_is_is_a_level_by_itself() -> None:
+    """A hundred-thousandth more than it is, rounded, itself."""
+    assert list(same_level(np.array([5e-324, 5e-324, 1.0]), np.array([0, 1, 1]))) == [0, 1, 2]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
@@ -32,6 +33,12 @@ def owned_by(process, storage):
     return [path for path in leases if json.loads(path.read_text())["driver"] == token]
 
 
+def days(storage):
+    """On which rows were finished, by the clock of whoever trained them."""
+    written = [json.loads(path.read_text()) for path in storage.glob("stages/*/rows/*.json")]
+    return {row["finished_at"][:10] for row in written}
+
+
 def test_both_finish_and_no_stage_is_trained_twice(undisturbed, storage):
     expected, _ = undisturbed
     both = [start(*QUICKSTART, "--storage", str(storage)) for _ in range(2)]
@@ -51,15 +58,14 @@ def test_when_one_is_killed_the_other_finishes_its_stages_whatever_its_clock_say
     while there is one, nor for alive afterwards."""
     expected, _ = undisturbed
     first = start(*QUICKSTART, "--storage", str(storage))
-    wait_until(lambda: rows(storage))  # with its date
     second = start(*QUICKSTART, "--storage", str(storage), under=("faketime", "-f", "+1d"))
     wait_until(lambda: len(list(storage.glob("drivers/*.json"))) == 2)
-    wait_until(lambda: owned_by(first, storage))
+    today = datetime.now(UTC).date().isoformat()
+    wait_until(lambda: today in days(storage) and owned_by(first, storage))
     assert first.poll() is None and second.poll() is None
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     stdout, stderr = second.communicate(timeout=300)
     assert second.returncode == 0, stdout + stderr
     assert_complete(storage, expected)
-    written = [json.loads(path.read_text()) for path in storage.glob("stages/*/rows/*.json")]
-    assert len({row["finished_at"][:10] for row in written}) == 2, "the clocks were the same"
+    assert len(days(storage)) >= 2, "one of them trained nothing, or the clocks were the same"
