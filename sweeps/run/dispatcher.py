@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 
@@ -78,7 +77,7 @@ class Dispatcher:
         self._rows = self.ledger.sound_rows(there)
         for stage_id, epoch in there:
             if (stage_id, epoch) not in self._rows:
-                self._drop_row(stage_id, epoch)
+                self._drop_rows(stage_id, [epoch])
         for node in self.graph.values():
             if node.parent_id is None:
                 self._unlock(node)
@@ -152,11 +151,9 @@ class Dispatcher:
         node = self.graph[stage_id]
         missing = [] if error else missing_epochs(self.ledger, self._jobs[stage_id])
         if error or missing:
-            self.reasons[stage_id] = error or f"ended without epochs {missing}"
-            self._set(stage_id, State.FAILED)
-            self._block_descendants(node, f"its ancestor {stage_id} failed")
-            return
-        self._unlock(node)
+            self._fail(node, error or f"ended without epochs {missing}")
+        else:
+            self._unlock(node)
 
     def put_back(self, stage_id: str) -> None:
         """Hand a running stage out again."""
@@ -186,21 +183,23 @@ class Dispatcher:
             self._unlock(node)
         return finished
 
-    def _drop_row(self, stage_id: str, epoch: int) -> None:
-        """Delete a damaged row. If that fails, a worker fails at it too and reports the path."""
-        with suppress(OSError):
-            self.ledger.drop_row(stage_id, epoch)
+    def _drop_rows(self, stage_id: str, epochs: Iterable[int]) -> str | None:
+        """Delete damaged rows, which are then made again. Why one can't be, else None."""
+        try:
+            for epoch in epochs:
+                self.ledger.drop_row(stage_id, epoch)
+        except OSError as error:
+            return f"a damaged row can't be deleted, remove it: {error}"
+        return None
 
-    def _rows_of(self, node: Node) -> dict[int, ResultRow] | None:
-        """Length -> row; None if one is damaged, which is deleted and made again."""
-        stage_id = node.stage_id
+    def _rows_of(self, node: Node) -> dict[int, ResultRow]:
+        """Length -> row, of those that aren't damaged."""
         rows: dict[int, ResultRow] = {}
         for epoch in node.row_epochs:
-            row = self._rows.get((stage_id, epoch)) or self.ledger.sound_row(stage_id, epoch)
-            if row is None:
-                self._drop_row(stage_id, epoch)
-                return None
-            rows[epoch] = row
+            key = (node.stage_id, epoch)
+            row = self._rows.get(key) or self.ledger.sound_row(*key)
+            if row is not None:
+                rows[epoch] = row
         return rows
 
     def _settle(self, node: Node, rows: dict[int, ResultRow]) -> None:
@@ -247,12 +246,21 @@ class Dispatcher:
         """Make the stage ready if anything of it is missing, else settle it."""
         if not missing_epochs(self.ledger, node.job):
             rows = self._rows_of(node)
-            if rows is not None:
+            damaged = node.row_epochs - rows.keys()
+            if not damaged:
                 self._settle(node, rows)
+                return
+            if error := self._drop_rows(node.stage_id, damaged):
+                self._fail(node, error)
                 return
         self._set(node.stage_id, State.READY)
         rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])
         heapq.heappush(self._ready, (*rank, node.stage_id))
+
+    def _fail(self, node: Node, reason: str) -> None:
+        self.reasons[node.stage_id] = reason
+        self._set(node.stage_id, State.FAILED)
+        self._block_descendants(node, f"its ancestor {node.stage_id} failed")
 
     def _block(self, node: Node, reason: str, state: State = State.BLOCKED) -> None:
         self.reasons[node.stage_id] = reason

@@ -268,6 +268,17 @@ def test_any_damage_heals_or_fails_its_own_stage(
             ).is_file()
 
 
+def test_a_row_that_cannot_be_replaced_fails_its_stage(copied: Path) -> None:
+    """Somebody's folder in its place: all is there, nothing is sound, and nothing can be made."""
+    for row in [name for name in files_of(copied) if "/rows/" in name]:
+        storage = shutil.copytree(copied, copied.parent / row.replace("/", "-"))
+        as_full_folder(storage / row)
+        dispatcher = train(storage)
+        stage_id = row.split("/")[1]
+        assert dispatcher.states[stage_id] == State.FAILED
+        assert row in dispatcher.reasons[stage_id]
+
+
 def rows_that_are_there(storage: Path) -> dict[tuple[str, int], dict[str, object]]:
     try:
         return rows(storage)
