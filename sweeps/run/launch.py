@@ -36,6 +36,7 @@ from sweeps.run.live_view import LiveView
 from sweeps.run.notify import check_command
 from sweeps.run.provenance import git_commit, packages_digest
 from sweeps.run.ray_access import listen_on_loopback
+from sweeps.run.ray_watch import CONTINUES
 from sweeps.run.summary import show_results
 from sweeps.run.sweep_log import SweepLog, command_words
 
@@ -72,7 +73,7 @@ def code_of(main: Callable[..., int]) -> int:
     name = name.rpartition(".")[2].replace("_", "-")
     return exit_code(
         lambda: run_cli(partial(tyro.cli, main), f"rewind-ray {name}", module.__doc__, None),
-        interrupted="interrupted; the same command continues",
+        interrupted=CONTINUES,
     )
 
 

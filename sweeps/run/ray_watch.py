@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from rewind_ray.command_line import FAILED
+from rewind_ray.command_line import FAILED, INTERRUPTED
 
 LOOK_SECONDS = 1.0
 PAUSE_LOOKS = 3
@@ -23,6 +23,13 @@ SILENT_LOOKS = 25
 INTERRUPTS, INTERRUPT_LOOKS = 2, 8
 """Tune ends in good order after the first, and at once after the second, unless it is inside a call
 of Ray's that never returns."""
+TERMINATED_LOOKS = 8
+"""Silent looks, once the driver has been told to end. Who told its whole process group, as Slurm
+does, has ended Ray's own processes too, and kills what is left after half a minute."""
+
+CONTINUES = "interrupted; the same command continues"
+terminated = threading.Event()
+"""Set once this process has got SIGTERM."""
 
 
 def own_node_trouble() -> Callable[[], str | None]:
@@ -42,10 +49,16 @@ def interrupt_main_thread() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def end_process(code: int = FAILED) -> None:
+def on_sigterm(*_: object) -> None:
+    """As Ctrl-C, and remembered."""
+    terminated.set()
+    interrupt_main_thread()
+
+
+def end_process(code: int | None = None) -> None:
     """End at once, without a call to Ray, whose processes here end with this one."""
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code or (INTERRUPTED if terminated.is_set() else FAILED))
 
 
 class RayWatch:
@@ -106,11 +119,12 @@ class RayWatch:
         while not self._over.wait(self._look_seconds):
             silent = silent + 1 if answers == self._answers else 0
             answers = self._answers
-            if silent >= self._silent_looks:
+            if silent >= (TERMINATED_LOOKS if terminated.is_set() else self._silent_looks):
                 self.ended = self.ended or "its control service (GCS) doesn't answer"
             if self.ended:
                 break
-        for do in (*[self._interrupt] * INTERRUPTS, self._give_up):
+        interrupts = INTERRUPTS - terminated.is_set()  # that one has been
+        for do in (*[self._interrupt] * interrupts, self._give_up):
             with self._firing:
                 if self._over.is_set():
                     return

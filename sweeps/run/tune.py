@@ -41,7 +41,7 @@ from sweeps.run.failures import record_failures
 from sweeps.run.live_view import LiveView
 from sweeps.run.notify import Notifier
 from sweeps.run.ray_start import start_ray
-from sweeps.run.ray_watch import RayWatch, own_node_trouble
+from sweeps.run.ray_watch import CONTINUES, RayWatch, on_sigterm, own_node_trouble, terminated
 from sweeps.run.slots import Slots
 from sweeps.run.start_watch import StartWatch, end_worker, machine_of, starting_workers
 from sweeps.run.tensorboard import TensorBoard
@@ -108,7 +108,7 @@ def train_graph(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the live view shows errors
     warnings.filterwarnings("ignore", category=UserWarning, module="ray.tune")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in its jobs
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    signal.signal(signal.SIGTERM, on_sigterm)
 
     def failed(text: str) -> None:
         record_failures(sweep, dispatcher)
@@ -190,22 +190,25 @@ def wait_for_work(searcher: TuneSearcher, monitor: Monitor) -> None:
 def run_tune_watched(
     searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int, go_on: str
 ) -> str | None:
-    """``run_tune``; returns how Ray has ended meanwhile, if it has."""
-    watch = RayWatch(
-        own_node_trouble(), lambda why: monitor.last_words(f"Ray has ended: {why}. {go_on}")
-    )
+    """``run_tune``; returns how Ray has ended meanwhile, if it has, and wasn't told to."""
+
+    def last_words(why: str) -> None:
+        told = terminated.is_set()
+        monitor.last_words(CONTINUES if told else f"error: Ray has ended: {why}. {go_on}")
+
+    watch = RayWatch(own_node_trouble(), last_words)
     try:
         with watch:
             run_tune(searcher, monitor, sweep, at_once)
     except KeyboardInterrupt:
-        if watch.ended is None:
+        if watch.ended is None or terminated.is_set():
             raise
     except Exception as error:
         if watch.ended is None and not searcher.storage_failure:
             if not is_full(error):
                 raise
             searcher.storage_failure = str(error)
-    return watch.ended
+    return None if terminated.is_set() else watch.ended
 
 
 def run_tune(searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int) -> None:
@@ -391,9 +394,9 @@ class Monitor(tune.Callback):
             else:  # its worker had finished it
                 self.view.end(running.node, self._outcome(running.node))
 
-    def last_words(self, why: str) -> None:
+    def last_words(self, text: str) -> None:
         """Print why the process ends, from a thread that can't return to the command."""
-        self.view.last_words(f"error: {why}")
+        self.view.last_words(text)
 
     def _end(self, node: Node) -> None:
         if node.stage_id not in self.view.running:

@@ -15,58 +15,55 @@ from tests.sweeps.running import QUICKSTART, assert_complete, rows, run, start, 
 
 pytestmark = pytest.mark.alone  # clocks and signals
 
-SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-
-
-def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
-    """No process is left behind, nothing that was done is done again."""
-    expected, _ = undisturbed
-    for how in SIGNALS:
-        before = rows(storage) if storage.exists() else {}
-        sweep = start(*QUICKSTART, "--storage", str(storage))
-        wait_until(lambda before=before: len(rows(storage)) > len(before))
-        wait_until(lambda pid=sweep.pid: find(descendants(pid), WORKER) != [])
-        processes = descendants(sweep.pid)
-        assert len(processes) >= 5
-        assert_on_the_loopback_only([sweep.pid, *processes])
-        os.kill(sweep.pid, how)
-        stdout, stderr = sweep.communicate(timeout=60)
-        if how == signal.SIGKILL:
-            assert sweep.returncode == -how
-        else:
-            assert sweep.returncode == 130, stdout + stderr
-            assert "same command continues" in stdout + stderr
-            assert not any(map(runs, processes))
-        wait_until(lambda left=processes: not find(left, WORKER), 15)
-        if how == signal.SIGKILL:  # two of Ray's helpers look for it for a minute
-            abandoned = processes
-    wait_until(lambda: not any(map(runs, abandoned)))
-
-    done = {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/rows/*.json")}
-    assert len(SIGNALS) <= len(done) < len(rows(expected))
-    finished = run(*QUICKSTART, "--storage", str(storage))
-    assert finished.returncode == 0, finished.stderr
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert_complete(storage, expected)
-
-
 BLOCKED = """
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+UNDER_BLOCKED = (sys.executable, "-c", BLOCKED)
+INTERRUPTIONS = (
+    (signal.SIGKILL, os.kill, ()),
+    (signal.SIGINT, os.kill, ()),
+    (signal.SIGTERM, os.kill, UNDER_BLOCKED),  # as Ray's jobs are started and ended
+    (signal.SIGTERM, os.killpg, ()),  # as Slurm ends a job: Ray's own processes too
+)
 
 
-def test_a_sweep_is_interrupted_also_where_sigint_is_blocked(storage):
-    """As Ray leaves it to the commands of its jobs, which it then ends by SIGTERM."""
-    sweep = start(*QUICKSTART, "--storage", str(storage), under=(sys.executable, "-c", BLOCKED))
-    wait_until(lambda: storage.exists() and len(rows(storage)) >= 1, 300)
-    sweep.terminate()
-    stdout, stderr = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130, stdout + stderr
-    assert "same command continues" in stdout + stderr
-    log = read_lines(Ledger(str(storage)), "quickstart-smoke")
-    assert "Interrupted" in "".join(log) and log[-1].endswith("ended with exit code 130")
+def test_every_signal_in_turn_and_then_the_same_bits(undisturbed, storage):
+    """No process is left behind, nothing that was done is done again."""
+    expected, _ = undisturbed
+    for how, send, under in INTERRUPTIONS:
+        before = rows(storage) if storage.exists() else {}
+        sweep = start(*QUICKSTART, "--storage", str(storage), under=under)
+        wait_until(lambda before=before: len(rows(storage)) > len(before))
+        wait_until(lambda pid=sweep.pid: find(descendants(pid), WORKER) != [])
+        processes = descendants(sweep.pid)
+        assert len(processes) >= 5
+        assert_on_the_loopback_only([sweep.pid, *processes])
+        send(sweep.pid, how)
+        stdout, stderr = sweep.communicate(timeout=25)  # Slurm kills after 30
+        if how == signal.SIGKILL:
+            assert sweep.returncode == -how
+        else:
+            assert sweep.returncode == 130, stdout + stderr
+            assert "same command continues" in stdout + stderr
+            if send == os.kill:
+                assert not any(map(runs, processes))
+            log = read_lines(Ledger(str(storage)), "quickstart-smoke")
+            assert "nterrupted" in "".join(log[-2:])
+        wait_until(lambda left=processes: not find(left, WORKER), 15)
+        if send == os.killpg:  # they have nobody left who could wait for them
+            wait_until(lambda left=processes: not any(map(runs, left)), 15)
+        if how == signal.SIGKILL:  # two of Ray's helpers look for it for a minute
+            abandoned = processes
+    wait_until(lambda: not any(map(runs, abandoned)))
+
+    done = {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/rows/*.json")}
+    assert len(INTERRUPTIONS) <= len(done) < len(rows(expected))
+    finished = run(*QUICKSTART, "--storage", str(storage))
+    assert finished.returncode == 0, finished.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert_complete(storage, expected)
 
 
 def assert_on_the_loopback_only(processes: list[int]) -> None:

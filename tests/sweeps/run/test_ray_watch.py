@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sweeps.run.ray_watch import INTERRUPTS, RayWatch
+from sweeps.run import ray_watch
+from sweeps.run.ray_watch import INTERRUPTS, SILENT_LOOKS, RayWatch
 from tests.sweeps.running import ROOT
 
 LOOK_SECONDS = 0.01
@@ -31,7 +32,10 @@ def gone() -> str:
 
 
 def watched(
-    trouble: Callable[[], str | None], leaves: bool, seconds: float = 60.0
+    trouble: Callable[[], str | None],
+    leaves: bool,
+    seconds: float = 60.0,
+    silent_looks: int = SILENT_LOOKS,
 ) -> tuple[list[str], RayWatch]:
     """What the watch does, and the watch. leaves: whether the main thread reacts to the first
     interrupt."""
@@ -47,7 +51,7 @@ def watched(
         did.append("end")
         ended.set()
 
-    watch = RayWatch(trouble, did.append, interrupt, end, LOOK_SECONDS)
+    watch = RayWatch(trouble, did.append, interrupt, end, LOOK_SECONDS, silent_looks)
     with watch:
         (reacted if leaves else ended).wait(seconds)
     return did, watch
@@ -66,6 +70,15 @@ def test_the_end_of_ray_interrupts_the_main_thread_once_if_that_leaves(trouble, 
 def test_a_main_thread_that_cannot_leave_ends_with_a_word():
     did, watch = watched(gone, leaves=False)
     assert did == ["interrupt"] * INTERRUPTS + [watch.ended, "end"]
+
+
+def test_a_driver_that_was_told_to_end_waits_less_for_a_silent_ray(monkeypatch):
+    """The first of the interrupts was the one that told it."""
+    monkeypatch.setattr(ray_watch, "terminated", threading.Event())
+    monkeypatch.setattr(ray_watch, "interrupt_main_thread", lambda: None)
+    ray_watch.on_sigterm()
+    did, watch = watched(silent_for_ever, leaves=False, silent_looks=10**9)
+    assert did == ["interrupt"] * (INTERRUPTS - 1) + [watch.ended, "end"]
 
 
 def test_a_living_ray_is_left_alone():
