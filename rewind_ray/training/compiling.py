@@ -7,7 +7,6 @@ Inductor keeps what it compiles in a folder that all processes of a user share o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rewind_ray.datasets.cache import cache_folder, locked, replacing
+from rewind_ray.digests import text_digest
 from rewind_ray.seeding import seeded
 from rewind_ray.tasks import Batch, Loss, Task, as_loss
 from rewind_ray.training.update import BatchLoss, autocast
@@ -108,7 +108,7 @@ def digest_of(task: Task, network: nn.Module, batch: Batch) -> str:
         re.sub(" at 0x[0-9a-f]+", "", repr(network)),
         [(part.shape, part.dtype) for part in batch if isinstance(part, Tensor)],
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return text_digest(repr(parts))
 
 
 def compiled_loss(batch_loss: BatchLoss, network: nn.Module) -> BatchLoss:

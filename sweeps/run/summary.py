@@ -89,16 +89,15 @@ def panel_table(panel: tuple[str, ...], points: pd.DataFrame, dense: pd.DataFram
         table.add_column("epochs", justify="right")
     for head in heads:
         table.add_column(head, justify="right")
+    if not times:  # of each method its own, whatever it is
+        levels = levels.assign(retrain_epochs=0.0)
     cells = {key: cell(part) for key, part in levels.groupby([*side, "retrain_epochs"])}
-    whole = {key: cell(part) for key, part in levels.groupby(side)}
     for line in lines:
-        if not times:
-            table.add_row(line, *(whole.get((line, head), "") for head in heads))
-            continue
-        here = [t for t in times if any((line, head, t) in cells for head in heads)]
+        here = [t for t in times or [0.0] if any((line, head, t) in cells for head in heads)]
         for t in here:
+            epochs = [f"{t:g}"] if times else []
             texts = (cells.get((line, head, t), "") for head in heads)
-            table.add_row(line if t == here[0] else "", f"{t:g}", *texts)
+            table.add_row(line if t == here[0] else "", *epochs, *texts)
     return table
 
 

@@ -20,8 +20,6 @@ from rewind_ray.training.stage import run_epoch, start_stage
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
 NewLab = Callable[[str], Lab]
-
-
 CPU = torch.device("cpu")
 
 

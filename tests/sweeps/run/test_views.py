@@ -114,28 +114,29 @@ def test_last_words_are_in_the_log_when_they_have_been_said(storage, capsys):
     assert capsys.readouterr().err == "error\n"
 
 
-def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(storage, monkeypatch):
+@pytest.fixture
+def begun(storage, monkeypatch):
+    """A view of a chain whose first stage has just begun, that stage, and the clock it goes by."""
     graph = chain_graph()
     dispatcher = Dispatcher(graph, Ledger(str(storage)))
-    progress = LiveView("resumed", graph, dispatcher, Console(file=io.StringIO()))
+    progress = LiveView("begun", graph, dispatcher, Console(file=io.StringIO()))
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     node = dispatcher.next_ready()
     progress.start(node)
+    return progress, node, clock
+
+
+def test_epochs_that_were_there_before_don_t_speed_up_the_estimate(begun):
+    progress, node, clock = begun
     clock[0] += 10
     progress.advance(node, 4, 1, {})  # went on from epoch 3: one epoch in ten seconds
     assert progress.epochs_done == 4
     assert progress.seconds_left() == pytest.approx(10 * (8 - 4))
 
 
-def test_a_lost_worker_s_epochs_don_t_slow_down_the_estimate(storage, monkeypatch):
-    graph = chain_graph()
-    dispatcher = Dispatcher(graph, Ledger(str(storage)))
-    progress = LiveView("lost", graph, dispatcher, Console(file=io.StringIO()))
-    clock = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    node = dispatcher.next_ready()
-    progress.start(node)
+def test_a_lost_worker_s_epochs_don_t_slow_down_the_estimate(begun):
+    progress, node, clock = begun
     clock[0] += 6
     progress.advance(node, 3, 3, {})
     progress.pause(node)  # its worker is gone; the epochs are in the storage
@@ -146,14 +147,8 @@ def test_a_lost_worker_s_epochs_don_t_slow_down_the_estimate(storage, monkeypatc
     assert progress.seconds_left() == pytest.approx(2 * (8 - 4))
 
 
-def test_the_start_of_workers_doesn_t_slow_down_the_estimate(storage, monkeypatch):
-    graph = chain_graph()
-    dispatcher = Dispatcher(graph, Ledger(str(storage)))
-    progress = LiveView("starting", graph, dispatcher, Console(file=io.StringIO()))
-    clock = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    node = dispatcher.next_ready()
-    progress.start(node)
+def test_the_start_of_workers_doesn_t_slow_down_the_estimate(begun):
+    progress, node, clock = begun
     clock[0] += 10
     assert progress.seconds_left() is None
     progress.advance(node, 1, 1, {"train_seconds": 2.0})  # Ray started for eight seconds
