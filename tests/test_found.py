@@ -8,6 +8,7 @@ import shlex
 import pandas as pd
 import pytest
 
+from sweeps.compare import Training, chosen_protocol
 from sweeps.entry import main
 from tests.conftest import ROOT
 
@@ -49,3 +50,15 @@ def test_the_rows_are_those_of_the_command_on_the_page() -> None:
     words = shlex.split(command.replace("\\\n", " "))
     at = words.index("--methods") + 1
     assert {*words[at : at + rows.method.nunique() - 1], "dense"} == set(rows.method)
+
+
+def test_the_training_is_that_of_the_command_on_the_page() -> None:
+    """Which rows don't hold; it is the protocol's, whatever the data."""
+    protocol, _ = chosen_protocol(Training(network="resnet8", dataset="digits", epochs=8), None)
+    schedule = protocol.schedule
+    assert (schedule.drops, schedule.factor, protocol.precision) == ((4, 6), 0.1, "fp32")
+    updates = 20_000 // protocol.batch_size
+    page = PAGE.read_text()
+    assert f"8 epochs of {updates} updates, {protocol.batch_size} images each" in page
+    assert f"SGD, rate {schedule.lr:g}, a tenth of it after 4 and after 6" in page
+    assert f"LLR starts at the same\n  {schedule.lr:g}," in page
