@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from rewind_ray.command_line import FAILED, INCOMPLETE, OF_A_SERVICE
+from rewind_ray.command_line import FAILED, INCOMPLETE, OF_A_SERVICE, WRONG_USAGE
 from rewind_ray.store.ledger import Ledger
 from sweeps.run.sweep_log import read_lines
 from tests.sweeps.running import QUICKSTART, ROOT, rows, run, start
@@ -165,6 +165,15 @@ def test_the_same_command_again_trains_nothing(undisturbed):
     assert {path: path.stat().st_mtime_ns for path in storage.glob("stages/*/*/*")} == before
     table = first.stdout[first.stdout.index("digits_resnet · ") :]
     assert table in result.stdout
+
+
+@pytest.mark.slow
+def test_an_address_without_ray_is_refused_in_time(storage):
+    begun = time.monotonic()
+    refused = run(*QUICKSTART, "--storage", str(storage), "--address", "127.0.0.1:9")
+    assert time.monotonic() - begun < 180  # Ray alone would try for 14 minutes
+    assert refused.returncode == WRONG_USAGE and "Traceback" not in refused.stderr
+    assert "127.0.0.1:9" in refused.stderr and "ray start --head" in refused.stderr
 
 
 @pytest.mark.slow
