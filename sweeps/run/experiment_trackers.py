@@ -192,6 +192,8 @@ def mlflow_service(sweep: str) -> Service:
     from mlflow import MlflowClient, entities
 
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a stage
+    # Half a minute, during which the driver waits; with its own default it tries for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     client = MlflowClient()
     found = client.get_experiment_by_name(sweep)
     experiment = found.experiment_id if found else client.create_experiment(sweep)

@@ -33,7 +33,7 @@ def trackers(
     found: list[tune.Callback] = []
     for name in names:
         if name in SERVICES:
-            note(f"--tracker {name}: connecting")  # MLflow tries for minutes
+            note(f"--tracker {name}: connecting")  # MLflow tries for half a minute
         try:
             found.append(Tracker(name, callback_named(name, sweep, graph, ledger), note))
         except Exception as error:
