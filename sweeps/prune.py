@@ -1,12 +1,12 @@
 """Make a network smaller at nearly the same accuracy, and write it to a file.
 
-Prunes 20% of the weights at a time and retrains after each step (Renda et al. 2020, Algorithm 1),
-until the target is reached or the accuracy has dropped too far. The target is a compression ratio,
-or the size of the file or the time of a forward pass, which take --structure filters: single
-weights that are zero make a file no smaller and a network no faster. The last network before that
-is exported, with its facts in a json and a model card beside
-it. The drop is that of the validation accuracy below
-the dense network (of the test accuracy without a validation set).
+Prunes at most 20% of the weights at a time and retrains after each step (Renda et al. 2020,
+Algorithm 1), until the target is reached or the accuracy has dropped too far. The target is a
+compression ratio, or the size of the file or the time of a forward pass, which take --structure
+filters: single weights that are zero make a file no smaller and a network no faster. The last
+network before that is exported, with its facts in a json and a model card beside it. The drop is
+that of the validation accuracy below the dense network (of the test accuracy without a validation
+set).
 
 Examples:
   rewind-ray prune --network my_models:resnet --init trained.pt --dataset folder:photos \\
@@ -230,6 +230,11 @@ def main(
     wanted: Annotated[Wanted, tyro.conf.arg(name="")],
     options: Annotated[Options, tyro.conf.arg(name="")],
 ) -> int:
+    if options.seeds not in (None, 1):
+        raise UserError(
+            f"--seeds is {options.seeds}, and prune makes one network: --seed N is another one; "
+            "repeats with several seeds are what rewind-ray compare is for"
+        )
     limit = drop_limit(wanted.max_accuracy_drop)
     target = target_of(wanted)
     step = step_of(wanted.structure, wanted.criterion, wanted.scope)

@@ -104,6 +104,16 @@ def test_how_far_it_got_is_said_and_kept(
     assert (tmp_path / "small.safetensors").exists()
 
 
+def test_seeds_are_refused_as_one_network_is_made(storage: Path) -> None:
+    with pytest.raises(UserError, match="--seeds is 3, and prune makes one network: --seed N"):
+        main(
+            training=Training(**NETWORK),
+            wanted=Wanted(),
+            options=Options(storage=str(storage), seeds=3),
+        )
+    assert not storage.exists()
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
