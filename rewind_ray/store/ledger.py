@@ -237,8 +237,11 @@ class Ledger:
     # rows
 
     def write_row(self, row: ResultRow) -> None:
+        """Raises ValueError for one that couldn't be read back, and then writes nothing."""
+        content = row_to_dict(row)
+        row_from_dict(content)
         path = self.layout.row(row.stage_id, row.train_epochs)
-        write_sealed(self.filesystem, path, row_to_dict(row), self.fence)
+        write_sealed(self.filesystem, path, content, self.fence)
 
     def read_row(self, stage_id: str, train_epochs: int) -> ResultRow:
         """Raises DataError where it isn't the row of this stage at this length."""

@@ -208,4 +208,4 @@ def evaluate(
             f"{task.metric.name} of task {task.name} is {value} on {part}; Task.evaluate must "
             "return a number from 0 to 1: scale or clip it"
         )
-    return value
+    return None if value is None else float(value)

@@ -94,7 +94,7 @@ def make_row(run: StageRun, train_epochs: int, metrics: dict[str, Any]) -> Resul
         precision=stage.protocol.precision,
         device=devices_of(history, device_name(task.device)),
         git_commit=run.runtime.git_commit,
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # which is of a class of its own
         ray_version=run.runtime.ray_version,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
 
@@ -30,6 +31,10 @@ class State(StrEnum):
 
 
 ENDED = (State.DONE, State.DIVERGED, State.FAILED, State.BLOCKED, State.STOPPED)
+MOST_UNREADABLE = 3
+"""Times in a row that a row which can't be read is made again: a disk may damage one, and a worker
+with other code than the driver's writes none that it can read."""
+UNREADABLE = "its row is made and can't be read; do driver and workers have the same code?"
 
 
 class Dispatcher:
@@ -57,6 +62,8 @@ class Dispatcher:
         """Ready stage -> the dead driver that had it."""
         self.grown = 0
         """Number of times that stages were added."""
+        self._unreadable: Counter[str] = Counter()
+        """Stage -> how often in a row a row of it couldn't be read."""
         self._jobs: dict[str, Job] = {}
         """Jobs of stages as they were handed out."""
         self._owners: dict[str, str] = {}
@@ -164,24 +171,31 @@ class Dispatcher:
         self._owners[stage_id] = owner
         self._set(stage_id, State.ELSEWHERE)
 
-    def look_elsewhere(self, watch: Watch, only: str | None = None) -> list[Node]:
-        """Stages that other drivers have finished; those that they gave up become ready.
+    def look_elsewhere(self, watch: Watch, only: str | None = None) -> Iterator[Node]:
+        """Yields stages that other drivers have finished; those that they gave up become ready.
 
-        only: the one stage to look at.
+        only: the one stage to look at. Raises OSError where that fails; next time that stage comes
+        last, so that it holds up no other.
         """
-        finished = []
         for stage_id in list(self._owners) if only is None else [only]:
-            owner = self._owners[stage_id]
+            owner = self._owners.pop(stage_id)
             node = self.graph[stage_id]
-            if not missing_epochs(self.ledger, node.job):
-                finished.append(node)
-            elif owner_of(self.ledger, stage_id) == owner and not watch.is_dead(owner):
-                continue
+            try:
+                finished = not missing_epochs(self.ledger, node.job)
+                if not (finished or self._is_given_up(stage_id, owner, watch)):
+                    self._owners[stage_id] = owner
+                    continue
+                self._unlock(node)
+            except OSError:
+                self._owners[stage_id] = owner
+                raise
+            if finished:
+                yield node
             else:
                 self.instead_of[stage_id] = owner
-            del self._owners[stage_id]
-            self._unlock(node)
-        return finished
+
+    def _is_given_up(self, stage_id: str, owner: str, watch: Watch) -> bool:
+        return owner_of(self.ledger, stage_id) != owner or watch.is_dead(owner)
 
     def _drop_rows(self, stage_id: str, epochs: Iterable[int]) -> str | None:
         """Delete damaged rows, which are then made again. Why one can't be, else None."""
@@ -248,10 +262,15 @@ class Dispatcher:
             rows = self._rows_of(node)
             damaged = node.row_epochs - rows.keys()
             if not damaged:
+                del self._unreadable[node.stage_id]
                 self._settle(node, rows)
                 return
             if error := self._drop_rows(node.stage_id, damaged):
                 self._fail(node, error)
+                return
+            self._unreadable[node.stage_id] += 1
+            if self._unreadable[node.stage_id] > MOST_UNREADABLE:
+                self._fail(node, UNREADABLE)
                 return
         self._set(node.stage_id, State.READY)
         rank = (-self._priorities[node.stage_id], self._positions[node.stage_id])

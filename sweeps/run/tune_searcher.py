@@ -31,7 +31,7 @@ SAME_FAILURES = 3
 
 
 MAX_FAILURES = 8
-"""Tries of a stage in a row, after the first, that get no further than the one before; generous,
+"""Tries of a stage in a row, after the first, that get no further than any before; generous,
 because a lost node counts as a failure."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 """Before the next try of a stage; doubled with each try in a row."""
@@ -295,7 +295,7 @@ class TuneSearcher(Searcher):
         self.later[stage_id] = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
 
     def _count_failure(self, stage_id: str) -> bool:
-        """Whether to try again; a try that got further than the one before begins a new count."""
+        """Whether to try again; a try that got further than all before begins a new count."""
         self.lost[stage_id] += 1
         try:
             reached = progress_of(self._ledger, stage_id)
@@ -304,7 +304,7 @@ class TuneSearcher(Searcher):
         else:
             if reached > self._reached.get(stage_id, (-1, 0)):
                 self.lost[stage_id] = 1
-            self._reached[stage_id] = reached
+                self._reached[stage_id] = reached
         return self.lost[stage_id] <= self.max_failures
 
     def _node_failed(self, stage_id: str, node: str, why: str) -> None:
@@ -365,7 +365,8 @@ class TuneSearcher(Searcher):
     def _take_in(self, only: str | None = None) -> None:
         """What other drivers have finished or given up. only: the one stage to look at."""
         try:
-            self.finished_elsewhere += self.dispatcher.look_elsewhere(self._watch, only)
+            for node in self.dispatcher.look_elsewhere(self._watch, only):
+                self.finished_elsewhere.append(node)
         except OSError as trouble:
             log.warning("can't read the results of other sweeps: %s", trouble)
 
@@ -397,6 +398,9 @@ class TuneSearcher(Searcher):
         self._leaving.discard(trial_id)
         broken_node = self._broken_nodes.pop(trial_id, None)
         owner = (result or {}).get("elsewhere")
+        if owner == self.driver and not error:  # another worker of ours has claimed it since
+            self._try_later(stage_id, 1)
+            return
         if owner and not error:
             self.dispatcher.defer(stage_id, owner)
             self._take_in(stage_id)  # the owner may have ended

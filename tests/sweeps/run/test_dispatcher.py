@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 from ray.tune.search import Searcher
 
+from rewind_ray.result import row_to_dict
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Prune, Retrain, dense_stage, retrain_stage
 from rewind_ray.store.control import Control, write_control
+from rewind_ray.store.files import write_sealed
 from rewind_ray.store.leases import Heartbeat, Watch, claim, owner_of, this_driver
 from rewind_ray.store.ledger import Ledger
 from rewind_ray.training.run import Job, Runtime
 from rewind_ray.training.stage import run_epoch, run_stage, start_stage
 from sweeps.plan.chains import iterative
 from sweeps.plan.graph import build_graph
-from sweeps.run.dispatcher import Dispatcher, State
+from sweeps.run.dispatcher import MOST_UNREADABLE, Dispatcher, State
 from sweeps.run.tune_searcher import IDLE_SECONDS, SILENT_NODES_IN_A_ROW, TuneSearcher
 from tests.sweeps.running import tiny_protocol
 
@@ -561,3 +563,82 @@ def test_a_stage_that_was_killed_for_a_nodes_memory_is_tried_again_with_more_cor
     again = searcher.suggest("b")
     assert (again["stage_id"], again["cpus"]) == (first["stage_id"], 2)
     assert searcher.failures[first["stage_id"]] == "the node ran low on memory"
+
+
+# what could go on without end
+
+
+@pytest.mark.parametrize("unreadable", [1, 10**9])
+def test_a_row_that_can_not_be_read_is_made_again_a_few_times(storage, monkeypatch, unreadable):
+    """As that of a worker whose version has a column more."""
+    dispatcher = dispatcher_of(many_chains(), storage)
+    first = next(iter(dispatcher.graph))
+    made = []
+
+    def write_row(ledger, row):
+        made.append(row.stage_id)
+        newer = {"column": 1} if row.stage_id == first and made.count(first) <= unreadable else {}
+        path = ledger.layout.row(row.stage_id, row.train_epochs)
+        write_sealed(ledger.filesystem, path, row_to_dict(row) | newer)
+
+    monkeypatch.setattr(Ledger, "write_row", write_row)
+    train_all(dispatcher, storage)
+    assert made.count(first) == 1 + min(unreadable, MOST_UNREADABLE)
+    failed = {first} if unreadable > 1 else set()
+    assert {one for one, state in dispatcher.states.items() if state == State.FAILED} == failed
+    assert dispatcher.counts[State.DONE] == 6 - len(failed)
+    assert all("same code" in dispatcher.reasons[one] for one in failed)
+
+
+def test_a_row_that_could_not_be_read_back_is_not_written(storage):
+    dispatcher = dispatcher_of(many_chains(), storage)
+    train_all(dispatcher, storage)
+    ledger, stage_id = dispatcher.ledger, next(iter(dispatcher.graph))
+    row = ledger.read_row(stage_id, 4)
+    with pytest.raises(ValueError, match="metric"):
+        ledger.write_row(replace(row, metric="m" * 1001))
+    assert ledger.read_row(stage_id, 4) == row
+
+
+def test_a_stage_elsewhere_that_can_not_be_looked_at_once_is_looked_at_again(storage, monkeypatch):
+    """And holds up no other."""
+    dispatcher = dispatcher_of(many_chains(), storage)
+    first, second = (dispatcher.next_ready().stage_id for _ in range(2))
+    for stage_id in (first, second):
+        dispatcher.defer(stage_id, "a driver that is dead")
+    read, watch = dispatcher.ledger.has_row, Watch(dispatcher.ledger)
+    asked = []
+
+    def has_row(stage_id, epoch):
+        asked.append(stage_id)
+        if stage_id == first and asked.count(first) in (2, 3):  # when it is to become ready
+            raise PermissionError(13, "Permission denied")
+        return read(stage_id, epoch)
+
+    monkeypatch.setattr(dispatcher.ledger, "has_row", has_row)
+    with pytest.raises(PermissionError):
+        list(dispatcher.look_elsewhere(watch))
+    with pytest.raises(PermissionError):
+        list(dispatcher.look_elsewhere(watch))
+    assert dispatcher.states[first] == State.ELSEWHERE
+    assert dispatcher.states[second] == State.READY
+    list(dispatcher.look_elsewhere(watch))
+    assert dispatcher.states[first] == State.READY
+
+
+def test_a_driver_never_waits_for_itself(storage):
+    """Its worker has lost the stage to an older one of its own, which has ended since."""
+    dispatcher = dispatcher_of(many_chains(), storage)
+    searcher = searcher_of(dispatcher, storage)
+    stage_id = searcher.suggest("one")["stage_id"]
+    searcher.on_trial_complete("one", {"elsewhere": searcher.driver})
+    assert dispatcher.states[stage_id] == State.RUNNING and stage_id in searcher.later
+
+
+def test_tries_that_only_reach_what_was_reached_before_are_counted(storage, monkeypatch):
+    """Such as that of a stage whose last rewind point is dropped and written again."""
+    searcher = searcher_of(dispatcher_of(many_chains(), storage), storage)
+    reached = iter([(3, 0), (2, 0)] * 50)
+    monkeypatch.setattr("sweeps.run.tune_searcher.progress_of", lambda *_: next(reached))
+    tries = [searcher._count_failure("stage") for _ in range(20)]
+    assert tries == [True] * searcher.max_failures + [False] * (20 - searcher.max_failures)
