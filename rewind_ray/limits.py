@@ -90,6 +90,9 @@ class Rising:
 Allowed = Numbers | OneOf | TrueOrFalse | Rising
 TRUE_OR_FALSE = TrueOrFalse()
 
+MOST_VALUES = 1_000_000
+"""Of a range with a step."""
+
 
 def check(name: str, value: Any, allowed: Allowed) -> None:
     """Raises UserError, naming the value and the allowed ones."""
@@ -114,6 +117,11 @@ class Range:
             raise UserError(f"a range from {self.low} to {self.high}; low is at most high")
         if self.step is not None and (self.log or not self.step > 0):
             raise UserError(f"a step of {self.step}; allowed: above 0, and not with log")
+        if self.step is not None and not (self.high - self.low) / self.step < MOST_VALUES:
+            raise UserError(
+                f"a step of {self.step:g} from {self.low:g} to {self.high:g}; allowed: up to "
+                f"{MOST_VALUES:,} values; give a larger step, or none"
+            )
         if self.log and not self.low > 0:
             raise UserError(f"a logarithmic range from {self.low}; allowed: above 0")
 

@@ -27,9 +27,8 @@ from rewind_ray.retraining import method_named
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol, given
-from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options, drop_limit
-from sweeps.plan.chains import iterative, prepared, scaled, seeds, share_of, sweep_name
+from sweeps.plan.chains import iterative, prepared, scaled, seeds, share_of, steps_to, sweep_name
 from sweeps.plan.naming import percent
 from sweeps.run.launch import Sweep, command, run_sweep
 

@@ -35,9 +35,8 @@ from rewind_ray.result import ResultRow
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, dense_stage
 from rewind_ray.store.ledger import Ledger
 from sweeps.compare import Training, chosen_protocol, given
-from sweeps.iterative_wrn import steps_to
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot, prepared, seeds, share_of, sweep_name
+from sweeps.plan.chains import iterative, one_shot, prepared, seeds, share_of, steps_to, sweep_name
 from sweeps.run.launch import Sweep, command, run_sweep
 from sweeps.run.summary import figure_path
 from sweeps.searching.between import AlphaRows, Condition, draw_between, verdict_lines

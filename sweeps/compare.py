@@ -65,6 +65,7 @@ Optimizers: Any = Literal[tuple(OPTIMIZERS)]
 Shapes: Any = Literal[tuple(SHAPES)]
 SEEDS = 6  # with 3, differences below a point would likely not be shown
 METHODS = ("finetune", "weight_rewind", "lr_rewind")
+MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,8 +210,8 @@ def chosen_protocol(training: Training, data: str | None) -> tuple[Protocol, str
     if training.network_option:
         place["network_options"] = named_options(training.network_option, "--network-option")
     asked = training.epochs if training.init_history is None else history_epochs(training)
-    if asked is not None and asked < 1:
-        raise UserError(f"--epochs is {asked}; allowed: whole numbers from 1 up")
+    if asked is not None and not 1 <= asked <= MOST_EPOCHS:
+        raise UserError(f"--epochs is {asked}; allowed: whole numbers from 1 to {MOST_EPOCHS:,}")
     if asked is not None and make_protocol is plain:  # which has drops for any, not to be rounded
         place["epochs"] = asked
     protocol = make_protocol(training.network, dataset, **place)

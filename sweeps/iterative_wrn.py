@@ -19,18 +19,16 @@ Examples:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Annotated
 
 import tyro
 
-from rewind_ray.errors import UserError
 from rewind_ray.protocols import mikler_wrn
 from rewind_ray.spec import Prune, Retrain, Stage
 from sweeps.mikler2022 import REWIND_EPOCH, REWINDINGS, WRN_DENSITIES, Rates, run_figure
 from sweeps.options import Options
-from sweeps.plan.chains import iterative, one_shot
+from sweeps.plan.chains import iterative, one_shot, steps_to
 from sweeps.run.launch import command
 
 NAME = "iterative_wrn"
@@ -48,13 +46,6 @@ def iterative_wrn(
         for fraction in fractions:
             prune = Prune(fraction=fraction)
             yield iterative(dense, retrain, steps_to(target_compression, fraction), prune)
-
-
-def steps_to(compression_ratio: float, fraction: float) -> int:
-    """Smallest number of steps that compress at least this far."""
-    if not 1 < compression_ratio < math.inf:
-        raise UserError(f"--target-compression is {compression_ratio:g}; allowed: numbers above 1")
-    return math.ceil(round(math.log(compression_ratio) / -math.log1p(-fraction), 9))
 
 
 def main(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import product
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sweeps.compare import Training, chosen_protocol
 from sweeps.entry import main
@@ -62,3 +64,29 @@ def test_the_training_is_that_of_the_command_on_the_page() -> None:
     assert f"8 epochs of {updates} updates, {protocol.batch_size} images each" in page
     assert f"SGD, rate {schedule.lr:g}, a tenth of it after 4 and after 6" in page
     assert f"LLR starts at the same\n  {schedule.lr:g}," in page
+
+
+def test_the_control_is_what_its_rows_say() -> None:
+    """Differences of seeds that share a dense network, and Student's interval of their mean."""
+    pruned, control = pd.read_csv(ROWS), pd.read_csv(ROWS.with_name("unpruned.csv"))
+    accuracy = ["seed", "test_accuracy"]
+    dense = pruned.loc[pruned.level == 0, accuracy]
+    assert set(control.loc[control.level == 0, "stage_id"]) == set(
+        pruned.loc[pruned.level == 0, "stage_id"]
+    )
+    lines = [line for line in PAGE.read_text().splitlines() if re.match(r"\| .*\| [12], to ", line)]
+    methods = ["finetune", "weight_rewind", "lr_rewind", "llr"]
+    for line, (method, level) in zip(lines, product(methods, (1, 2)), strict=True):
+        to = float(re.findall(r"to ([\d.]+)×", line)[0])
+        same = (pruned.method == method) & (pruned.compression_ratio / to).between(0.99, 1.01)
+        trained = control.loc[(control.method == method) & (control.level == level), accuracy]
+        cells = [interval(trained, dense), interval(pruned.loc[same, accuracy], trained)]
+        assert [cell.replace("*", "").strip() for cell in line.split("|")[3:5]] == cells
+
+
+def interval(a: pd.DataFrame, b: pd.DataFrame) -> str:
+    both = a.merge(b, on="seed", validate="one_to_one")
+    assert len(both) == 5
+    differences = 100 * (both.test_accuracy_x - both.test_accuracy_y)
+    low, high = stats.t.interval(0.95, 4, differences.mean(), stats.sem(differences))
+    return f"{differences.mean():+.2f} ({low:+.2f} to {high:+.2f})"

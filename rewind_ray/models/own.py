@@ -57,6 +57,11 @@ def build_own(
         raise UserError(
             f"network {path!r} returned a {type(network).__name__}; let it return an nn.Module"
         )
+    if getattr(network.forward, "__func__", None) is nn.Module.forward:
+        raise UserError(
+            f"network {path!r} returned a {type(network).__name__}, which has no forward; if its "
+            "class defines __call__ instead, rename that"
+        )
     parameters = list(network.parameters())
     if not parameters:
         raise UserError(f"network {path!r} has no parameters; there is nothing to train or prune")

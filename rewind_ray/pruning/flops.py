@@ -26,12 +26,12 @@ def multiply_adds(network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, 
     with FlopCounterMode(display=False, custom_mapping=FUSED) as counter, torch.no_grad():
         network(*fitted(example, network))
     network.train(was_training)
-    root = type(network).__name__
-    counts = {
-        module.removeprefix(root).removeprefix("."): sum(operations.values()) // 2
+    found = {
+        module: sum(operations.values()) // 2
         for module, operations in counter.get_flop_counts().items()
-        if module != "Global"
     }
+    counts, root = {"": found.pop("Global", 0)}, f"{type(network).__name__}."
+    counts |= {name.removeprefix(root): n for name, n in found.items() if name.startswith(root)}
     own = dict(counts)  # counted are those of the modules inside too
     for name, count in counts.items():
         if name:

@@ -93,7 +93,8 @@ PASSWORD = re.compile(
     r"|(?<=^s3://)[^/?#:]*:[^@]*|[^/?#:]*:(?!\d*/)[^@]*)@"  # slashes in it, not escaped; no port
 )
 SECRET = re.compile(
-    r"([?&][^=&]*(?:key|secret|token|password|signature|credential)[^=&]*=)[^&]+", re.IGNORECASE
+    r"([?&](?=[^=&]*(?:key|secret|token|password|signature|credential))[^=&]*=)[^&]+",
+    re.IGNORECASE,
 )
 
 

@@ -130,12 +130,17 @@ def print_line(content: dict[str, Any]) -> None:
 def follow(
     look: Callable[[], StorageProgress], show: Callable[[StorageProgress], None], seconds: float
 ) -> None:
-    """Look again and again; never returns. A storage that is away is a line, not the end."""
+    """Look again and again; never returns. A storage that is away is a line, not the end.
+
+    Raises OSError where what was found can't be shown, such as to a reader that has ended.
+    """
     while True:
         try:
-            show(look())
+            found = look()
         except OSError as error:
             print(f"error: {printable(str(error))}; trying again", file=sys.stderr)
+        else:
+            show(found)
         time.sleep(seconds)
 
 

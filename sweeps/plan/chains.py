@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from rewind_ray.tasks import task_class
 from sweeps.options import Options
 
 SMOKE_EPOCHS = 10
+MOST_LEVELS = 1000
+"""Of a chain, more than any has a use for: 1% at a time comes to 20,000×."""
 
 
 def one_shot(
@@ -27,10 +30,25 @@ def one_shot(
 
 def iterative(baseline: Stage, retrain: Retrain, steps: int, prune: Prune) -> Stage:
     """The last stage of a chain of equal steps."""
+    if steps > MOST_LEVELS:
+        raise UserError(f"{steps:,} levels; allowed: up to {MOST_LEVELS:,}")
     stage = baseline
     for _ in range(steps):
         stage = retrain_stage(stage, prune, retrain)
     return stage
+
+
+def steps_to(compression_ratio: float, fraction: float) -> int:
+    """Smallest number of steps that compress at least this far."""
+    if not 1 < compression_ratio < math.inf:
+        raise UserError(f"--target-compression is {compression_ratio:g}; allowed: numbers above 1")
+    steps = math.log(compression_ratio) / -math.log1p(-fraction)
+    if steps > MOST_LEVELS:
+        raise UserError(
+            f"{compression_ratio:g}× takes {steps:,.0f} levels with a fraction of {fraction:g}; "
+            f"allowed: up to {MOST_LEVELS:,}; give a larger fraction"
+        )
+    return math.ceil(round(steps, 9))
 
 
 def seeds(options: Options, default: int) -> range:

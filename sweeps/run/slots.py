@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from rewind_ray.text import printable
 
 IDLE_SECONDS = 10.0
 """After which a worker that has nothing to do ends, and its share of a device is free."""
-LOW_MEMORY = re.compile(r"[^\n]*node running low on memory\.[^\n]*")
+LOW_MEMORY = "node running low on memory."
 """In the text of ``ray.exceptions.OutOfMemoryError``."""
 
 
@@ -59,8 +58,8 @@ class Slots(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         with suppress(OSError):  # the text is on this machine, and isn't needed
-            said = LOW_MEMORY.findall(Path(trial.error_file or "").read_text(errors="replace"))
-            if said:
+            text = Path(trial.error_file or "").read_text(errors="replace")
+            if said := [line for line in text.splitlines() if LOW_MEMORY in line]:
                 self._killed_for_memory(trial.trial_id, printable(said[-1]))
 
     def _end_idle(self, controller: Any) -> None:

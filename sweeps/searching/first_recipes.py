@@ -10,8 +10,7 @@ from rewind_ray.knobs import Values
 from rewind_ray.limits import Range
 from rewind_ray.retraining import METHODS
 from rewind_ray.spec import Protocol
-from sweeps.iterative_wrn import steps_to
-from sweeps.plan.chains import share_of
+from sweeps.plan.chains import share_of, steps_to
 from sweeps.searching.objectives import Goal
 from sweeps.searching.space import (
     DIGITS,

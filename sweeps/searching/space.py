@@ -31,8 +31,7 @@ from rewind_ray.structures import (
     structure_named,
     structures_help,
 )
-from sweeps.iterative_wrn import steps_to
-from sweeps.plan.chains import share_of
+from sweeps.plan.chains import share_of, steps_to
 
 DIGITS = 9
 """Suggested numbers are rounded: 0.1 + 0.1 + 0.1 is 0.3."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from rewind_ray.errors import DataError
 
 ARCHIVES = ("*.tgz", "*.tar.gz")
-SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
+SEGMENT, SEGMENT_END = (re.compile(tag, re.IGNORECASE) for tag in (r"<seg\b[^>]*>", "</seg>"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,8 @@ def lines_of(file: TextFile) -> list[str]:
             "example with iconv -f latin1 -t utf-8"
         ) from error
     if Path(file.member or file.path).name.removesuffix(".gz").endswith(".sgm"):
-        return [" ".join(html.unescape(found).split()) for found in SEGMENT.findall(text)]
+        parts = [SEGMENT.split(part, maxsplit=1) for part in SEGMENT_END.split(text)[:-1]]
+        return [" ".join(html.unescape(part[1]).split()) for part in parts if len(part) == 2]
     lines = text.split("\n")
     if lines[-1] == "":  # what follows the last line feed
         lines.pop()

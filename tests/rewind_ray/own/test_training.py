@@ -217,6 +217,7 @@ def test_a_file_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"network": f"{OWN}:SCALE"}, r"give a function or class"),
         ({"network": f"{OWN}:text"}, r"returned a str; let it return an nn.Module"),
         ({"network": f"{OWN}:without_weights"}, r"has no parameters"),
+        ({"network": f"{OWN}:WithoutForward"}, r"has no forward; if its class defines __call__"),
         ({"network": f"{OWN}:only_norms"}, r"no weights that may be pruned.*LayerNorm"),
         ({"network": f"{OWN}:never_the_same"}, r"other weights each time"),
         ({"network_options": {"depth": 2}}, r"takes \(width.*depth.*--network-option"),

@@ -96,6 +96,15 @@ def without_weights() -> nn.Module:
     return nn.ReLU()
 
 
+class WithoutForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(13, 2)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
 def only_norms() -> nn.Module:
     return nn.Sequential(nn.LayerNorm(13))
 

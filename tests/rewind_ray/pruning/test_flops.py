@@ -148,3 +148,18 @@ def test_a_network_that_is_one_layer() -> None:
 def test_whole_numbers_are_looked_up() -> None:
     network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3)).double()
     assert multiply_adds(network, (torch.tensor([[1, 2]]),)) == {"1": 2 * 12}
+
+
+class Global(nn.Module):
+    """PyTorch's counter calls its total so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) @ torch.ones(3, 2)
+
+
+def test_a_class_of_any_name() -> None:
+    assert multiply_adds(Global(), (torch.zeros(1, 4),)) == {"inner": 12, "": 6}

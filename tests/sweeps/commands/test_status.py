@@ -22,7 +22,7 @@ from rewind_ray.store.progress import (
     pace,
 )
 from sweeps.__main__ import main
-from sweeps.commands.status import described, shown
+from sweeps.commands.status import described, follow, shown
 from sweeps.run.sweep_log import SweepLog
 from tests.rewind_ray.tiny_stages import Lab, child, tiny
 
@@ -172,6 +172,24 @@ def test_exit_codes(ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["status", str(tmp_path / "nothing")]) == 2
     assert main(["status", ledger.uri, "--sweep", "two"]) == 2
     assert main(["status", ledger.uri, "--watch", "--interval", "0"]) == 2
+
+
+def test_a_reader_that_has_ended_ends_the_watch_and_a_storage_that_is_away_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers = iter([OSError("the storage is away"), "progress"])
+
+    def look() -> str:
+        if isinstance(answer := next(answers), OSError):
+            raise answer
+        return answer
+
+    def show(_: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        follow(look, show, 0)
+    assert "the storage is away; trying again" in capsys.readouterr().err
 
 
 # the log

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from rewind_ray.errors import UserError
 from rewind_ray.protocols import digits, mikler_wrn, renda_cifar
 from rewind_ray.spec import Prune, Retrain, dense_stage
 from sweeps import mikler2022
-from sweeps.iterative_wrn import iterative_wrn, steps_to
+from sweeps.iterative_wrn import iterative_wrn
 from sweeps.mikler2022 import FIGURES, RESNET_DENSITIES, REWINDINGS, WRN_DENSITIES, retrainings
 from sweeps.options import Options
-from sweeps.plan.chains import one_shot, prepared, scaled, smoke
+from sweeps.plan.chains import iterative, one_shot, prepared, scaled, smoke, steps_to
 from sweeps.plan.graph import build_graph
 from sweeps.plan.naming import chain_names, stage_title, target_density
 from sweeps.quickstart import quickstart
+from tests.sweeps.running import tiny_protocol
 
 # Compression ratios of the points of figures 1, 2 and 5 (vector coordinates of the PDF).
 PUBLISHED_RESNET = (1.25, 1.5625, 1.9531, 2.439, 3.0488, 3.8168, 4.7619, 5.9524, 7.4627, 9.3458)
@@ -112,6 +114,15 @@ def test_filters_and_networks_of_the_figures():
 def test_steps_to_a_compression(ratio, fraction, steps):
     assert steps_to(ratio, fraction) == steps
     assert (1 - fraction) ** -steps >= ratio > (1 - fraction) ** -(steps - 1) * 0.999
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1e-320])
+def test_a_chain_that_would_never_end_is_refused(fraction):
+    with pytest.raises(UserError, match=r"levels with a fraction of .*allowed: up to 1,000"):
+        steps_to(100, fraction)
+    dense = dense_stage(tiny_protocol(), 0)
+    with pytest.raises(UserError, match=r"100,000,000 levels; allowed: up to 1,000"):
+        iterative(dense, Retrain(method="lr_rewind", epochs=1), 10**8, Prune(fraction=0.5))
 
 
 def test_iterative_wrn_holds_both_figures():

@@ -139,6 +139,8 @@ def test_a_file_narrows_the_space(tmp_path):
         ("levels = [0]", "whole numbers from 1 to 1000"),
         ("levels = {low = 1, high = 2.5}", "whole"),
         ("levels = {low = 5, high = 2, step = 1}", "low is at most high"),
+        ("shares = {low = 0.1, high = 1.0, step = 1e-9}", "allowed: up to 1,000,000 values"),
+        ("shares = {low = 0.1, high = 1.0, step = 5e-324}", "allowed: up to 1,000,000 values"),
         ("shares = {low = 0.5, high = 1.5, step = 0.5}", "above 0, up to 1"),
         ("shares = {low = 0.5}", "a range has low, high"),
         ("lrs = {low = 0, high = 1, log = true}", "0"),

@@ -53,6 +53,12 @@ def test_segments_of_sgml_are_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_segments_without_an_end_take_no_time(tmp_path: Path) -> None:
+    """Minutes, if each looked for its own end."""
+    (tmp_path / "t.sgm").write_text("<SEG id=1>a</seg> <seg>" * 200_000 + "<seg>b" * 200_000)
+    assert lines(tmp_path, "t.sgm") == ["a", *["<SEG id=1>a"] * 199_999]
+
+
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     """U+2028, U+0085 and form feeds are within sentences of Common Crawl."""
     content = "\ufeffone\u2028still one\r\ntwo\x0c\x85\n\nfour, without an end"
