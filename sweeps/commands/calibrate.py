@@ -20,6 +20,8 @@ from rewind_ray.measuring.throughput import Workload, usual_size
 from rewind_ray.models import NETWORKS
 
 AT_ONCE = (1, 2, 4, 8)
+PLACE_SECONDS = 600.0
+"""Within which a cluster has a device free, or starts a machine."""
 
 
 def calibrate(
@@ -127,15 +129,30 @@ def calibrate_command(
     return DONE if best else FAILED
 
 
+def begin() -> None:
+    """Nothing; it only has to find a place."""
+
+
 def calibrate_on(address: str, settings: tuple[Any, ...]) -> list[Measured]:
-    """On a node of a cluster: a whole GPU of it, or its CPU."""
+    """On a node of a cluster: a whole GPU of it, or its CPU.
+
+    Raises UserError where none has one free, or starts, within PLACE_SECONDS.
+    """
     import ray
 
     from sweeps.run.ray_start import start_ray
 
     start_ray(address)
-    remote = ray.remote(num_gpus=int(settings[-1] == "cuda"))(calibrate)
-    measured: list[Measured] = ray.get(remote.remote(*settings))
+    gpus = int(settings[-1] == "cuda")
+    try:
+        ray.get(ray.remote(num_gpus=gpus)(begin).remote(), timeout=PLACE_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(
+            f"no node of the cluster has had a {'whole GPU' if gpus else 'CPU core'} free for "
+            f"{PLACE_SECONDS / 60:g} minutes; end what runs there (ray status), or leave --address "
+            "out to measure this machine"
+        ) from None
+    measured: list[Measured] = ray.get(ray.remote(num_gpus=gpus)(calibrate).remote(*settings))
     ray.shutdown()
     return measured
 

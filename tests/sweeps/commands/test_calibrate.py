@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import ray
 
 from rewind_ray.errors import UserError
 from rewind_ray.measuring.packing import Measured, Trial, best_of, side_by_side
 from rewind_ray.measuring.throughput import Workload
+from sweeps.commands import calibrate as calibrate_module
 from sweeps.commands.calibrate import advice, calibrate_command, cpus_of_a_share
 from sweeps.run.capacity import trials_on
 
@@ -95,3 +97,16 @@ def test_json_is_all_that_is_printed(capsys):
 def test_wrong_usage(arguments, message):
     with pytest.raises(UserError, match=message):
         calibrate_command(**arguments)
+
+
+@pytest.mark.slow
+def test_a_cluster_without_a_gpu_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(calibrate_module, "PLACE_SECONDS", 6.0)
+    ray.init(num_cpus=1, include_dashboard=False)
+    try:
+        with pytest.raises(UserError, match=r"whole GPU free for 0.1 minutes; end what runs there"):
+            calibrate_module.calibrate_on("auto", ("cuda",))
+        with pytest.raises(TypeError):  # it was placed; these aren't settings
+            calibrate_module.calibrate_on("auto", ("cpu",))
+    finally:
+        ray.shutdown()
