@@ -10,13 +10,14 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(VENV)/installed
 
+# pip would compile all modules of all packages, which takes a minute; few of them are ever imported
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"error: Python {sys.version.split()[0]} found, 3.11 or newer needed; name one: make PYTHON=python3.12 ...")'
 	@echo "Making a virtual environment in $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch, Ray and the rest: about 5 GB to download, 7 GB unpacked, a minute on a"
 	@echo "fast machine and network, half an hour on slow ones. The next lines say what comes."
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 quickstart: install
