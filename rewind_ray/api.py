@@ -106,18 +106,18 @@ def compare(
     alone a name such as ``"cifar10"`` or ``"folder:photos"``, an import path, or a function that
     returns both. data: folder of a named data set's files. methods: names, or ``Retrain``;
     finetune, lr_rewind and, unless the network is trained, weight_rewind if left out. prune: how,
-    its fraction aside. epochs: T, 30 if left out. retrain_epochs: t, 9/10 of T if left out.
-    trained: the network is adopted as it comes; True of a module if left out. init: file of
-    trained weights that it is adopted with. init_history: folder of the network's own checkpoints,
-    such as 0000.pt to 0090.pt, adopted as its training: the last one is the trained network and
-    says T, and weights can be rewound to the others. ray: False trains one stage after the other
-    in this process; True starts Ray on this machine, and an address, such as ``"auto"``, uses a
-    cluster: as many at once as there is room for, of networks and data that workers can import.
-    protocol: other fields of ``spec.Protocol``, such as batch_size, schedule, optimizer,
-    weight_decay, prunable.
+    its fraction aside; no N:M structure and no rates, which have none. epochs: T, 30 if left out.
+    retrain_epochs: t, 9/10 of T if left out. trained: the network is adopted as it comes; True of a
+    module if left out. init: file of trained weights that it is adopted with. init_history: folder
+    of the network's own checkpoints, such as 0000.pt to 0090.pt, adopted as its training: the last
+    one is the trained network and says T, and weights can be rewound to the others. ray: False
+    trains one stage after the other in this process; True starts Ray on this machine, and an
+    address, such as ``"auto"``, uses a cluster: as many at once as there is room for, of networks
+    and data that workers can import. protocol: other fields of ``spec.Protocol``, such as
+    batch_size, schedule, optimizer, weight_decay, prunable.
 
     Stages, ids and storage are those of ``rewind-ray compare``. Raises UserError for what
-    can't be trained so.
+    can't be trained so, TypeError for a field that Protocol doesn't have.
     """
     given = Given(trained=trained, init=init, history=init_history)
     epochs = total_epochs(epochs, 30, init_history)

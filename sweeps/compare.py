@@ -1,7 +1,8 @@
 """Compare retraining methods on a network and data of your own choice.
 
 For each seed a dense baseline; every method at every density, one-shot (--densities) or iterative
-(--fraction, --levels). All methods retrain from --rewind-epoch to the end, at the same search cost.
+(--fraction, --levels). The methods retrain from --rewind-epoch to the end, at the same search cost,
+but for those that train from scratch, which take longer (--dry-run shows the epochs of each).
 The default protocol is renda_cifar, and plain for your own networks or data.
 
 Your own network is a function, given as package.module:function, that returns an nn.Module; your

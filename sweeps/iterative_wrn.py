@@ -5,7 +5,7 @@ learning-rate rewinding, one-shot to 1.33–40×, iterative in steps of 20% and 
 Weights rewind to epoch 4 of 40, and the learning rates of both methods start from 0.1 again, as in
 Mikler's published code (``--rates as_written`` for his text, see sweeps/mikler2022.py). Published:
 95.72% dense; iterative at 100× weight rewinding keeps 93.86%, while learning-rate rewinding loses
-accuracy from the first step on, down to 87.52%.
+accuracy step by step, down to 87.52%.
 
 Not yet measured by us. At the 17.4 updates/s published for an RTX 3080 one seed takes about 98
 GPU-hours; --dry-run shows the total.
