@@ -42,7 +42,8 @@ def exit_code(command: Callable[[], int | None], interrupted: str = "interrupted
     """
     try:
         code = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed, as by >&-
+            sys.stdout.flush()
     except UserError as error:
         return _report(error, WRONG_USAGE)
     except BrokenPipeError:  # head, or another reader, has seen enough

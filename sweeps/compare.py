@@ -59,7 +59,7 @@ from rewind_ray.structures import (
 from rewind_ray.tasks import adopting, adopting_history, identified, task_class
 from sweeps.options import Options
 from sweeps.plan.chains import iterative, one_shot, prepared, scaled, seeds, sweep_name
-from sweeps.plan.flags import PruneFlags, RetrainFlags, prunings, retrainings
+from sweeps.plan.flags import PruneFlags, RetrainFlags, check_used, prunings, retrainings
 from sweeps.run.launch import Sweep, command, run_sweep
 
 Optimizers: Any = Literal[tuple(OPTIMIZERS)]
@@ -160,10 +160,14 @@ class Comparison:
 def compare(
     protocol: Protocol, comparison: Comparison, rewind_epoch: int, seeds: range
 ) -> Iterator[Stage]:
+    methods = comparison.methods or default_methods(protocol)
+    check_used(methods, comparison.retraining)
+    if comparison.levels < 0:
+        raise UserError(f"--levels is {comparison.levels}; allowed: whole numbers from 0 up")
     epochs = protocol.epochs - rewind_epoch
     for seed in seeds:
         dense = dense_stage(protocol, seed)
-        for method in comparison.methods or default_methods(protocol):
+        for method in methods:
             for retrain in retrainings(method, epochs, comparison.retraining):
                 yield from pruned(dense, retrain, comparison)
 

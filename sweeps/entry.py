@@ -135,15 +135,25 @@ def unknown(name: str) -> str:
     return f"error: there is no command {name!r}{guess} rewind-ray --help lists all"
 
 
+def shown(text: str) -> int:
+    """Print it; the exit code."""
+    try:
+        print(text, flush=True)
+    except OSError as error:  # Python would write what is left once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was typed; its exit code. arguments: None for those of the process."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if not typed or typed[0] in ("--help", "-h", "help"):
-        print(overview())
-        return 0
+        return shown(overview())
     if typed[0] == "--version":
-        print(f"rewind-ray {__version__}")
-        return 0
+        return shown(f"rewind-ray {__version__}")
     name = typed[0].replace("_", "-")
     if name not in COMMANDS:
         print(unknown(typed[0]), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import tyro
 from analysis.table.metrics import difference_of
 from rewind_ray.datasets.archive import check_name, folder_of, is_archive, pinned
 from rewind_ray.errors import UserError
+from rewind_ray.text import printable
 from sweeps.run.ray_access import check_address
 
 SEEDS_LIMIT = 10_000
@@ -130,10 +132,10 @@ def gpu_share(text: str) -> float | None:
     if text == "auto":
         return None
     allowed = "allowed: auto, 0, or 1/n of a GPU (1, 1/2, 1/3, 1/4, ...)"
-    try:
-        exact = Fraction(text)
+    try:  # not 1e999999999, which takes for ever
+        exact = Fraction(text if re.fullmatch(r"[0-9./]{1,20}", text) else "")
     except (ValueError, ZeroDivisionError):
-        raise UserError(f"--gpus-per-trial is {text!r}; {allowed}") from None
+        raise UserError(f"--gpus-per-trial is {printable(text)[:40]!r}; {allowed}") from None
     share = exact.limit_denominator(100)
     close = abs(share - exact) <= Fraction(1, 1000)
     if share == 0 == exact:

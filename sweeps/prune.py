@@ -110,7 +110,8 @@ def target_of(wanted: Wanted) -> Target:
 
 def chain(full: Protocol, protocol: Protocol, wanted: Wanted, plan: Plan) -> Stage:
     """The longest chain that may be needed."""
-    epochs = scaled(wanted.retrain_epochs or full.epochs, full.epochs, protocol)
+    retrain_epochs = full.epochs if wanted.retrain_epochs is None else wanted.retrain_epochs
+    epochs = scaled(retrain_epochs, full.epochs, protocol)
     retrain = Retrain(method=wanted.method, epochs=epochs)
     return iterative(dense_stage(protocol, wanted.seed), retrain, plan.most, plan.step)
 

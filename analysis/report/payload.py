@@ -166,7 +166,7 @@ def _curves(material: Material, of_panel: pd.Series, of_line: pd.Series) -> dict
             places[key] = len(stages)
             part = {name: values[start:end] for name, values in columns.items()}
             stages.append({"level": int(first["level"])} | part)
-        if first["level"] == 0:
+        if not chains or chains[-1]["end"] != first["chain"]:  # its first stages may be unreadable
             chains.append(_chain(material, first) | {"parts": []})
         chains[-1]["parts"].append(places[key])
     for chain in chains:

@@ -20,6 +20,8 @@ from rewind_ray.measuring.throughput import Workload, usual_size
 from rewind_ray.models import NETWORKS
 
 AT_ONCE = (1, 2, 4, 8)
+MOST_AT_ONCE = 256
+DAY_SECONDS = 86_400
 PLACE_SECONDS = 600.0
 """Within which a cluster has a device free, or starts a machine."""
 
@@ -96,11 +98,13 @@ def calibrate_command(
     """
     if network not in NETWORKS:
         raise UserError(f"unknown --network {network!r}; known: {', '.join(NETWORKS)}")
-    if not at_once or min(at_once) < 1 or seconds <= 0:
+    if not at_once or not 1 <= min(at_once) <= max(at_once) <= MOST_AT_ONCE:
         raise UserError(
-            f"--at-once is {' '.join(map(str, at_once)) or 'empty'} and --seconds is {seconds:g}; "
-            "allowed: whole numbers from 1 up, and seconds above 0"
+            f"--at-once is {' '.join(map(str, at_once)) or 'empty'}; allowed: whole numbers from 1 "
+            f"to {MOST_AT_ONCE}"
         )
+    if not 0 < seconds <= DAY_SECONDS:
+        raise UserError(f"--seconds is {seconds:g}; allowed: above 0, up to {DAY_SECONDS:,}")
     if batch_size < 1 or (image_size is not None and image_size < 1):
         raise UserError(
             f"--batch-size is {batch_size} and --image-size {image_size}; allowed: whole numbers "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -63,9 +64,9 @@ def control_command(
 def stages_at_once(text: str) -> int | None:
     if text == "default":
         return None
-    if not text.isdecimal() or not int(text):
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
         raise UserError(
-            f"--at-once is {text!r}; allowed: 1, 2, 3, ... or default. --pause trains none"
+            f"--at-once is {text[:40]!r}; allowed: 1, 2, 3, ... or default. --pause trains none"
         )
     return int(text)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from rewind_ray.command_line import DONE, FAILED
+from rewind_ray.errors import UserError
 from sweeps.commands.list import catalogue
 
 
@@ -20,13 +21,14 @@ def smoke_command(storage: str = "results-smoke", only: str = "") -> int:
         storage: storage root of their results; finished stages aren't trained again
         only: run only recipes whose command contains this
     """
+    commands = [entry.command for entry in catalogue() if only in entry.command]
+    if not commands:
+        raise UserError(f"no recipe's command contains {only!r}; rewind-ray list shows them")
     outcomes = {}
-    for entry in catalogue():
-        if only in entry.command:
-            recipe = [sys.executable, "-m", "sweeps.entry", *entry.command.split()]
-            command = [*recipe, "--smoke", "--seeds", "1"]
-            print(f"\n== {entry.command}", flush=True)
-            outcomes[entry.command] = subprocess.call([*command, "--storage", storage])
+    for name in commands:
+        command = [sys.executable, "-m", "sweeps.entry", *name.split(), "--smoke", "--seeds", "1"]
+        print(f"\n== {name}", flush=True)
+        outcomes[name] = subprocess.call([*command, "--storage", storage])
     print()
     for name, code in outcomes.items():
         print(f"{'done  ' if code == 0 else 'FAILED'} {name}")

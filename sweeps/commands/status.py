@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ LOG_LINES_SHOWN = 40
 FAILURES_SHOWN = 5
 """Of a sweep; --json has all."""
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 30.0
+DAY_SECONDS = 86_400
 """Between two looks with --watch; each lists all stages, by requests where they cost something."""
 
 
@@ -73,9 +75,9 @@ def status_command(
         json: print only JSON on stdout; with --watch a line a look
         log: print instead the last lines of the sweep's log, which its driver writes every minute
     """
-    if interval is not None and not interval > 0:
-        raise UserError(f"--interval is {interval:g}; allowed: seconds above 0")
-    if price_per_hour is not None and not price_per_hour >= 0:
+    if interval is not None and not 0 < interval <= DAY_SECONDS:
+        raise UserError(f"--interval is {interval:g}; allowed: above 0, up to {DAY_SECONDS:,}")
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UserError(f"--price-per-hour is {price_per_hour:g}; allowed: numbers from 0 up")
     ledger = Ledger(storage)
     if log:

@@ -10,6 +10,7 @@ from rewind_ray.errors import UserError
 from rewind_ray.importing import is_import_path
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol, Prune, Retrain, Stage, retrain_stage
+from rewind_ray.store.layout import Layout
 from rewind_ray.tasks import task_class
 from sweeps.options import Options
 
@@ -106,4 +107,11 @@ def scaled(epochs: int, of: int, protocol: Protocol) -> int:
 
 
 def sweep_name(name: str, options: Options) -> str:
+    """Raises UserError for a name that its files or the command line couldn't have."""
+    try:
+        Layout("").sweep(name)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from None
+    if name.startswith("-"):
+        raise UserError(f"--name is {name!r}; allowed: a name that doesn't begin with -")
     return f"{name}-smoke" if options.smoke else name

@@ -5,16 +5,17 @@ A knob that holds one number takes several on the command line, and one recipe i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, make_dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from rewind_ray.errors import UserError
 from rewind_ray.knobs import kind_of, knobs_of, unset_of
 from rewind_ray.limits import OneOf
-from rewind_ray.retraining import method_named
+from rewind_ray.retraining import METHODS, method_named
 from rewind_ray.spec import Prune, Retrain
 
 
@@ -65,6 +66,20 @@ def retrainings(method: str, epochs: int, flags: Any) -> Iterator[Retrain]:
             choices[name] = values_of(Retrain, name, flags) or (usual,)
     for settings in combinations(choices):
         yield Retrain(method=method, epochs=epochs, **settings)
+
+
+def check_used(methods: Iterable[str], flags: Any) -> None:
+    """Raises UserError for a knob that is given and that none of the methods takes."""
+    chosen, unset = list(methods), unset_of(Retrain)
+    for name, knob in knobs_of(Retrain).items():
+        if not knob.flag or getattr(flags, knob.flag) in ((), None, unset[name]):
+            continue
+        takers = [method for method, known in METHODS.items() if name in known.knobs]
+        if not set(takers).intersection(chosen):
+            raise UserError(
+                f"--{knob.flag.replace('_', '-')} is given, which none of --methods "
+                f"{' '.join(chosen)} takes; it is for {', '.join(takers)}"
+            )
 
 
 def prunings(settings: Mapping[str, Any], flags: Any) -> Iterator[Prune]:

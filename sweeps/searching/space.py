@@ -207,7 +207,7 @@ def read_space(path: str, default: Space) -> Space:
         return narrowed(default, {name: knob_of(name, value) for name, value in table.items()})
     except FileNotFoundError:
         raise UserError(f"there is no space file {path}") from None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise UserError(f"space file {path}: {error}") from error
 
 

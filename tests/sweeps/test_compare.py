@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from rewind_ray.schedule import Schedule
 from rewind_ray.spec import Protocol
 from sweeps.compare import Training, chosen_protocol
+from sweeps.entry import main
 from sweeps.plan.chains import smoke
 
 
@@ -61,3 +63,38 @@ def test_a_smoke_run_keeps_the_schedule_s_shape(shape: str) -> None:
     small = smoke(protocol)
     assert small.schedule.shape == shape
     assert small.schedule.warmup_epochs * protocol.epochs == 4 * small.epochs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--alpha", "0.3"),
+            "--alpha is given, which none of --methods finetune",
+        ),
+        (("--methods", "finetune", "--rates-from", "3"), "--rates-from is given"),
+        (("--levels", "-1"), "--levels is -1; allowed: whole numbers from 0 up"),
+        (("--name", "../x"), "--name: '../x' is no sweep's name"),
+        (("--name", "", "--smoke"), "--name: '' is no sweep's name"),
+        (("--name", "-x"), "allowed: a name that doesn't begin with -"),
+        (("--gpus-per-trial", "1e999999999"), "--gpus-per-trial is '1e999999999'; allowed: auto"),
+        (("--epochs", "1000000000"), "allowed: whole numbers from 1 to 1,000,000"),
+    ],
+)
+def test_what_has_no_effect_or_never_ends_is_refused(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("--network", "digits_resnet", "--dataset", "digits", "--protocol", "digits")
+    first = arguments if arguments[0] != "--name" else (f"--name={arguments[1]}", *arguments[2:])
+    typed = ("compare", *base, "--storage", str(tmp_path / "x"), "--dry-run", *first)
+    assert main(typed) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_knob_that_one_of_the_methods_takes_is_not_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("--network", "digits_resnet", "--dataset", "digits", "--protocol", "digits")
+    more = ("--methods", "lr_rewind", "blend", "--alpha", "0.3", "0.7", "--dry-run")
+    assert main(("compare", *base, "--storage", str(tmp_path / "x"), *more)) == 0
+    assert "blend" in capsys.readouterr().out

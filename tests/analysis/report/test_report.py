@@ -447,16 +447,22 @@ def test_a_longer_trajectory_is_cut_where_the_child_starts(tmp_path, make_row):
     assert epochs[longer.stage_id, 1] == {"min": 0, "max": 8}
 
 
-def test_the_page_has_each_shared_curve_once(storage):
+@pytest.mark.parametrize("unreadable", [0, 1, 2])
+def test_the_page_has_each_shared_curve_once(storage, unreadable):
+    """And each chain its own, also one whose dense network's curve can't be read."""
+    dense = sorted({stage.stage_id for stage in sweep_stages() if stage.level == 0})
+    for stage_id in dense[:unreadable]:
+        storage.filesystem.delete_dir(f"{storage.root}/stages/{stage_id}/epochs")
     material = gather(storage.uri)
     curves = data_of(report_html(material))["curves"]
-    assert sum(stage["level"] == 0 for stage in curves["stages"]) == 2
+    assert sum(stage["level"] == 0 for stage in curves["stages"]) == 2 - unreadable
     by_end = {chain["end"]: chain for chain in curves["chains"]}
     for end, own in material.curves.groupby("chain"):
         parts = [curves["stages"][part] for part in by_end[end]["parts"]]
         accuracies = [value for part in parts for value in part["test_accuracy"]]
         np.testing.assert_allclose(accuracies, own["test_accuracy"], rtol=1e-5)
         assert [part["level"] for part in parts] == sorted(set(own["level"]))
+    assert len(by_end) == len(curves["chains"]) == material.curves["chain"].nunique()
 
 
 def test_one_retraining_time_a_line_and_few_chains(storage, monkeypatch):

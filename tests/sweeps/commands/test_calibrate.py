@@ -89,7 +89,10 @@ def test_json_is_all_that_is_printed(capsys):
     [
         ({"network": "resnet21"}, "resnet20"),
         ({"at_once": (0,)}, "at-once is 0"),
+        ({"at_once": (1, 10**8)}, "at-once is 1 100000000; allowed: whole numbers from 1 to 256"),
         ({"seconds": 0.0}, "seconds is 0"),
+        ({"seconds": float("nan")}, "seconds is nan"),
+        ({"seconds": float("inf")}, "seconds is inf"),
         ({"batch_size": 0}, "batch-size is 0"),
         ({"image_size": -1}, "image-size -1"),
     ],

@@ -171,7 +171,9 @@ def test_exit_codes(ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "worker gone" in capsys.readouterr().out
     assert main(["status", str(tmp_path / "nothing")]) == 2
     assert main(["status", ledger.uri, "--sweep", "two"]) == 2
-    assert main(["status", ledger.uri, "--watch", "--interval", "0"]) == 2
+    for interval in ("0", "inf", "nan", "1e300"):
+        assert main(["status", ledger.uri, "--watch", "--interval", interval]) == 2
+    assert main(["status", ledger.uri, "--price-per-hour", "inf"]) == 2
 
 
 def test_a_reader_that_has_ended_ends_the_watch_and_a_storage_that_is_away_does_not(
