@@ -7,6 +7,7 @@ for torch and Ray.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ import analysis  # noqa: F401  (before files of the same name in the working dir
 import trainables  # noqa: F401
 from rewind_ray import __version__
 
-WRONG_USAGE = 2  # as in rewind_ray.command_line, which takes half a second to import
+FAILED, WRONG_USAGE = 1, 2  # as in rewind_ray.command_line, which takes half a second to import
 WIDTH = 79
 
 
@@ -143,13 +144,17 @@ def shown(text: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print(f"error: {error}", file=sys.stderr)
-            return 1
+            return FAILED
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was typed; its exit code. arguments: None for those of the process."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # × and · on a terminal that has only ASCII
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
     if not typed or typed[0] in ("--help", "-h", "help"):
         return shown(overview())
     if typed[0] == "--version":
@@ -158,8 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(unknown(typed[0]), file=sys.stderr)
         return WRONG_USAGE
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # one's own modules, as with python -m
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        print(f"error: the working directory is gone: {error}", file=sys.stderr)
+        return FAILED
+    if here not in sys.path:
+        sys.path.insert(0, here)  # one's own modules, as with python -m
     return COMMANDS[name].run(name, typed[1:])
 
 

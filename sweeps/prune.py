@@ -122,7 +122,7 @@ class Measured:
     def __init__(self, target: Target, wanted: Wanted, ledger: Ledger, data: str | None) -> None:
         self.target, self.ledger = target, ledger
         self._wanted, self.data = wanted, data
-        self.device = chosen_device(wanted.latency_device)
+        self.device = chosen_device(wanted.latency_device, "--latency-device")
         self._values: dict[str, float] = {}
         self.out_of_reach = False
         """Whether the file has more beside the weights than the target allows."""

@@ -32,7 +32,7 @@ from rewind_ray.store.opening import check_writable
 from rewind_ray.tasks import planned_task
 from rewind_ray.training.given import store_given
 from sweeps.compare import Training, chosen_protocol, given
-from sweeps.options import Options, drop_limit
+from sweeps.options import SEEDS_LIMIT, Options, drop_limit
 from sweeps.plan.chains import prepared, sweep_name
 from sweeps.plan.estimate import check_disk, check_graph, prunable_shapes
 from sweeps.plan.graph import build_graph, trained
@@ -138,11 +138,17 @@ class Searching:
     """Name of the study, the sweep's record and the TensorBoard runs."""
 
     def __post_init__(self) -> None:
-        for name, least in (("suggestions", 1), ("sampler_seed", 0), ("confirm_seeds", 0)):
+        for name, least, most in (
+            ("suggestions", 1, 1_000_000),
+            ("sampler_seed", 0, 2**32 - 1),
+            ("confirm_seeds", 0, SEEDS_LIMIT),
+        ):
             value = getattr(self, name)
-            if value < least:
+            if not least <= value <= most:
                 flag = name.replace("_", "-")
-                raise UserError(f"--{flag} is {value}; allowed: whole numbers from {least} up")
+                raise UserError(
+                    f"--{flag} is {value}; allowed: whole numbers from {least} to {most:,}"
+                )
         if not self.name or set(self.name) & set("/\\ "):
             raise UserError(f"--name is {self.name!r}; allowed: a name without spaces or slashes")
 

@@ -23,13 +23,15 @@ function curveCharts() {
 function curveChart(chains) {
   const { panel, size: level } = chains[0];
   const metric = metrics[state.metric];
-  const dense = new Set(chains.map((chain) => chain.parts[0]));
+  // what can't be read isn't among a chain's parts, not even the dense network at its beginning
+  const isDense = (part) => curves.stages[part].level === 0;
+  const dense = new Set(chains.flatMap((chain) => chain.parts.filter(isDense)));
   const series = [...groupBy(dense, (part) => curves.stages[part].epoch[0]).values()].map((parts) =>
     curveSeries(GREY, parts.map((part) => [part]), chains[0]),
   );
   const byLine = groupBy(chains, (chain) => chain.line);
   for (const [line, group] of [...byLine].sort(([a], [b]) => a - b)) {
-    const own = group.map((chain) => chain.parts.slice(1));
+    const own = group.map((chain) => chain.parts.filter((part) => !isDense(part)));
     series.push(curveSeries(lines[line], own, group[0]));
   }
   const drawn = series.filter((each) => each.marks.length);

@@ -629,16 +629,18 @@ def write(path: Path, content: bytes) -> None:
     log.info("wrote %s (%s bytes)", path, f"{len(content):,}")
 
 
-def chosen_device(name: str) -> torch.device:
-    """Raises UserError for one that isn't here."""
+def chosen_device(name: str, option: str = "--device") -> torch.device:
+    """Raises UserError, naming the option, for one that isn't here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("it isn't measured on")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"--device {name}: {reason}; allowed: auto, cpu, cuda") from error
+        raise UserError(f"{option} {name}: {reason}; allowed: auto, cpu, cuda") from error
     return device
 
 
