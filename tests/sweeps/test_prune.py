@@ -124,7 +124,7 @@ def test_seeds_are_refused_as_one_network_is_made(storage: Path) -> None:
         ({"target_size": "99B", "structure": "filters"}, r"--target-size is 99 B, .*still has"),
         ({"structure": "2:4"}, r"--structure is 2:4, which says itself"),
         ({"structure": "filters", "criterion": "lamp"}, r"criterion 'lamp'"),
-        ({"latency_device": "abacus"}, r"--device abacus"),
+        ({"latency_device": "abacus"}, r"--latency-device abacus"),
     ],
 )
 def test_what_can_not_be_reached_is_refused_first(
