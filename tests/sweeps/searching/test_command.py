@@ -70,7 +70,7 @@ def test_dry_run_tells_space_and_cost_and_leaves_nothing_behind(storage, typed):
         (("--space", "nowhere.toml"), "nowhere.toml"),
         (("--sampler", "grid"), "lrs"),
         (("--sampler", "guess"), "nsga2"),
-        (("--suggestions", "0"), "from 1 up"),
+        (("--suggestions", "0"), "from 1 to 1,000,000"),
         (("--name", "a b"), "without spaces"),
         (("--objectives", "accuracy", "--target-compression", "1e9"), "the space reaches"),
         (
