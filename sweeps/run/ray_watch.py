@@ -24,8 +24,8 @@ INTERRUPTS, INTERRUPT_LOOKS = 2, 8
 """Tune ends in good order after the first, and at once after the second, unless it is inside a call
 of Ray's that never returns."""
 TERMINATED_LOOKS = 8
-"""Silent looks, once the driver has been told to end. Who told its whole process group, as Slurm
-does, has ended Ray's own processes too, and kills what is left after half a minute."""
+"""Silent looks after SIGTERM. Sent to the whole process group, as Slurm sends it, it ends Ray's own
+processes too; and what is left after half a minute is killed."""
 
 CONTINUES = "interrupted; the same command continues"
 terminated = threading.Event()

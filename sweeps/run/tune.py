@@ -190,11 +190,11 @@ def wait_for_work(searcher: TuneSearcher, monitor: Monitor) -> None:
 def run_tune_watched(
     searcher: TuneSearcher, monitor: Monitor, sweep: str, at_once: int, go_on: str
 ) -> str | None:
-    """``run_tune``; returns how Ray has ended meanwhile, if it has, and wasn't told to."""
+    """``run_tune``; returns how Ray has ended meanwhile, if it has; None after SIGTERM."""
 
     def last_words(why: str) -> None:
-        told = terminated.is_set()
-        monitor.last_words(CONTINUES if told else f"error: Ray has ended: {why}. {go_on}")
+        failed = f"error: Ray has ended: {why}. {go_on}"
+        monitor.last_words(CONTINUES if terminated.is_set() else failed)
 
     watch = RayWatch(own_node_trouble(), last_words)
     try:

@@ -72,8 +72,8 @@ def test_a_main_thread_that_cannot_leave_ends_with_a_word():
     assert did == ["interrupt"] * INTERRUPTS + [watch.ended, "end"]
 
 
-def test_a_driver_that_was_told_to_end_waits_less_for_a_silent_ray(monkeypatch):
-    """The first of the interrupts was the one that told it."""
+def test_a_driver_that_got_sigterm_waits_less_for_a_silent_ray(monkeypatch):
+    """SIGTERM was the first of its interrupts."""
     monkeypatch.setattr(ray_watch, "terminated", threading.Event())
     monkeypatch.setattr(ray_watch, "interrupt_main_thread", lambda: None)
     ray_watch.on_sigterm()
